@@ -1,0 +1,1 @@
+"""The parts of the procedural portraits: traits, pose, head, eyes, mouth, hair, clothes, backdrop."""
