@@ -1,0 +1,138 @@
+"""Training pairs of low-resolution faces alone: the manifest, and the one place where degradations happen.
+
+A manifest row and the 256x256 input it names determine a pair bit for bit. Rotation turns the ground truth (and so
+the pair); noise, blur and JPEG touch the low-resolution side only.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from pipeline.images import Pixels, decode, encode_jpeg, resize
+from pipeline.schema import AUGMENTATIONS, SCALES
+
+FACTOR = 4
+"""Linear enlargement of the whole method."""
+
+GROUND_TRUTH_SIDE = {"16to64": 64, "32to128": 128, "64to256": 256}
+"""Side of the ground truth at each scale, pixels."""
+
+_QUARTER_TURNS = {"rot90": 1, "rot180": 2, "rot270": 3}
+
+
+def manifest_rows(
+    images: Iterable[tuple[str, str]],
+    *,
+    seed: int,
+    draws: int,
+    chances: Mapping[str, float],
+    noise: tuple[float, float],
+    blur: tuple[float, float],
+    jpeg: tuple[int, int],
+) -> Iterator[dict[str, Any]]:
+    """Draw the rows of the pairs manifest, in the order of `images`.
+
+    Each row depends on (seed, image id, scale, draw) alone, so adding a face leaves the rows of all others as they
+    were. Validation faces get one clean row at 64to256.
+
+    Args:
+        images: (image id, split) of train and valid faces.
+        seed: of all draws.
+        draws: pairs per image and scale in the train split.
+        chances: relative chance of each augmentation.
+        noise: range of sigma, grey levels.
+        blur: range of sigma, pixels of the low-resolution side.
+        jpeg: range of quality, 1-100.
+
+    Raises:
+        ValueError: an image of another split: no pair is ever made of a test face.
+    """
+    weights = np.array([chances.get(name, 0.0) for name in AUGMENTATIONS], dtype=np.float64)
+    weights /= weights.sum()
+    for image_id, split in images:
+        if split == "valid":
+            yield _row(image_id, split, "64to256", 0, "none", 0.0, 0)
+            continue
+        if split != "train":
+            raise ValueError(f"no pairs are made of split {split!r}")
+        for scale in SCALES:
+            for draw in range(draws):
+                key = hashlib.sha256(f"{seed}:{image_id}:{scale}:{draw}".encode()).digest()
+                random = np.random.Generator(np.random.PCG64(int.from_bytes(key[:16], "little")))
+                augmentation = str(random.choice(AUGMENTATIONS, p=weights))
+                low, high = {"noise": noise, "blur": blur, "jpeg": jpeg}.get(augmentation, (0.0, 0.0))
+                strength = float(random.uniform(low, high))
+                strength = float(round(strength)) if augmentation == "jpeg" else round(strength, 3)
+                yield _row(image_id, split, scale, draw, augmentation, strength, int(random.integers(2**62)))
+
+
+def _row(
+    image_id: str, split: str, scale: str, draw: int, augmentation: str, strength: float, seed: int
+) -> dict[str, Any]:
+    return {
+        "pair_id": f"{image_id}-{scale}-{draw}",
+        "image_id": image_id,
+        "split": split,
+        "scale": scale,
+        "augmentation": augmentation,
+        "strength": strength,
+        "seed": seed,
+    }
+
+
+def make_pair(image: Pixels, row: Mapping[str, Any]) -> tuple[Pixels, Pixels]:
+    """The full pair that a manifest row describes.
+
+    Args:
+        image: the 256x256 input named by the row, uint8 (256, 256, 3).
+        row: a row of the pairs manifest.
+
+    Returns:
+        Ground truth uint8 (s, s, 3) and low-resolution input uint8 (s/4, s/4, 3), s = 64, 128 or 256.
+
+    Raises:
+        ValueError: the image is smaller than the ground truth of the row's scale, or the augmentation is unknown.
+    """
+    truth = ground_truth(image, row["scale"], row["augmentation"])
+    return truth, degrade(reduce(truth), row["augmentation"], row["strength"], row["seed"])
+
+
+def ground_truth(image: Pixels, scale: str, augmentation: str) -> Pixels:
+    """The input reduced to the side of `scale`'s ground truth and turned counter-clockwise if the row says so."""
+    side = GROUND_TRUTH_SIDE[scale]
+    if min(image.shape[:2]) < side:
+        raise ValueError(f"an image of {image.shape[1]}x{image.shape[0]} has no {side}x{side} ground truth")
+    return np.rot90(resize(image, side, side), _QUARTER_TURNS.get(augmentation, 0))
+
+
+def reduce(image: Pixels) -> Pixels:
+    """Reduce 4 times by Pillow's antialiased bicubic: uint8 (h, w, 3) -> uint8 (h/4, w/4, 3)."""
+    return resize(np.ascontiguousarray(image), image.shape[0] // FACTOR, image.shape[1] // FACTOR)
+
+
+def degrade(low: Pixels, augmentation: str, strength: float, seed: int) -> Pixels:
+    """Apply noise, blur or JPEG loss to a low-resolution image; rotations and `none` leave it as it is.
+
+    Args:
+        low: uint8 (h, w, 3).
+        augmentation: one of `schema.AUGMENTATIONS`.
+        strength: sigma in grey levels (noise) or pixels (blur), quality (jpeg).
+        seed: of the noise.
+
+    Raises:
+        ValueError: unknown augmentation.
+    """
+    if augmentation == "noise":
+        random = np.random.Generator(np.random.PCG64(seed))
+        noisy = low + strength * random.standard_normal(low.shape, dtype=np.float32)
+        return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+    if augmentation == "blur":
+        return np.asarray(Image.fromarray(low).filter(ImageFilter.GaussianBlur(strength)))
+    if augmentation == "jpeg":
+        return decode(encode_jpeg(low, int(strength)))
+    if augmentation not in AUGMENTATIONS:
+        raise ValueError(f"unknown augmentation {augmentation!r}")
+    return low

@@ -1,0 +1,110 @@
+"""Arrow schemas of every table the pipeline writes: faces, pairs manifest, upscaled images, per-image metrics.
+
+Image columns are the struct that the Hugging Face `datasets` library shows as a picture:
+`struct<bytes: binary, path: string>` plus a `huggingface` entry in the schema's metadata.
+"""
+
+import json
+from typing import Final
+
+import pyarrow as pa
+
+SPLITS: Final = ("train", "valid", "test")
+SCALES: Final = ("16to64", "32to128", "64to256")
+AUGMENTATIONS: Final = ("none", "rot90", "rot180", "rot270", "noise", "blur", "jpeg")
+METHODS: Final = {"facesr": "fidelity", "facesr-realism": "realism"}
+"""Method as named in reports -> its generator."""
+UPSCALED_SCALES: Final = ("64to256", "256to1024")
+ROWS_PER_GROUP: Final = 100
+"""Rows in a Parquet row group: small enough that one picture is read without decoding a whole shard."""
+
+IMAGE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+_VALUE_TYPES = {pa.string(): "string", pa.int32(): "int32", pa.int64(): "int64", pa.float64(): "float64"}
+
+
+def _with_features(fields: list[tuple[str, pa.DataType]]) -> pa.Schema:
+    """A schema whose metadata tells `datasets` which columns are images."""
+    features = {
+        name: {"_type": "Image"} if kind == IMAGE else {"dtype": _VALUE_TYPES[kind], "_type": "Value"}
+        for name, kind in fields
+    }
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.schema(fields, metadata=metadata)
+
+
+FACES: Final = _with_features(
+    [
+        ("id", pa.string()),  # hash of the decoded pixels + duplicate ordinal
+        ("image", IMAGE),  # encoded picture, untouched where it was accepted as it is
+        ("name", pa.string()),  # path inside the source
+        ("source", pa.string()),  # the source as named in params
+        ("split", pa.string()),  # train, valid or test
+        ("width", pa.int32()),  # pixels
+        ("height", pa.int32()),  # pixels
+    ]
+)
+"""Faces at full size, and (same columns) the 256x256 inputs made of them."""
+
+REJECTED: Final = pa.schema(
+    [
+        ("id", pa.string()),  # null where nothing could be decoded
+        ("name", pa.string()),
+        ("source", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+PAIRS: Final = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("image_id", pa.string()),
+        ("split", pa.string()),  # train or valid: no pair is ever made of a test face
+        ("scale", pa.string()),  # 16to64, 32to128 or 64to256
+        ("augmentation", pa.string()),
+        ("strength", pa.float64()),  # noise: sigma in grey levels; blur: sigma in pixels; jpeg: quality; else 0
+        ("seed", pa.int64()),  # of the noise
+    ]
+)
+
+UPSCALED: Final = _with_features(
+    [
+        ("id", pa.string()),
+        ("image", IMAGE),  # null bytes where status is not ok
+        ("name", pa.string()),
+        ("split", pa.string()),
+        ("scale", pa.string()),  # 64to256 or 256to1024
+        ("method", pa.string()),  # facesr or facesr-realism
+        ("status", pa.string()),  # ok or failed
+        ("error", pa.string()),  # empty where ok
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("model", pa.string()),  # sha256 of the weights
+    ]
+)
+
+UPSCALE_MANIFEST: Final = pa.schema(
+    [
+        ("id", pa.string()),
+        ("name", pa.string()),
+        ("status", pa.string()),  # ok, failed or skipped
+        ("error", pa.string()),
+        ("width", pa.int32()),  # of the result, pixels
+        ("height", pa.int32()),
+        ("seconds", pa.float64()),  # spent on this picture by its worker
+        ("model", pa.string()),  # sha256 of the weights
+    ]
+)
+
+METRICS: Final = pa.schema(
+    [
+        ("id", pa.string()),
+        ("name", pa.string()),
+        ("split", pa.string()),
+        ("scale", pa.string()),
+        ("method", pa.string()),
+        ("psnr", pa.float64()),  # dB, 8-bit RGB, whole image
+        ("ssim", pa.float64()),  # Gaussian 11x11, sigma 1.5, valid area, mean over RGB
+        ("consistency", pa.float64()),  # mean |result reduced 4x - input|, grey levels
+    ]
+)

@@ -1,0 +1,200 @@
+"""Parquet shards and files that appear whole or not at all: atomic writes, deterministic names, streaming reads."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.schema import ROWS_PER_GROUP
+
+GROUP_BYTES = 64 << 20
+"""A row group is closed at this size even if it has fewer rows, so that a reader's memory stays bounded."""
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` on success, remove it on any error.
+
+    The rename is the completion mark: whoever sees the final name sees a complete file, also after kill -9 or power
+    loss (the data are flushed to disk before the rename).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys, atomically: the same value gives the same bytes."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
+    """Write rows to one Parquet file atomically, a row group at a time, and return how many there were."""
+    with ShardWriter(path.parent, lambda index: path.name, schema, shard_bytes=None) as writer:
+        for row in rows:
+            writer.add(row)
+    return writer.rows
+
+
+class ShardWriter:
+    """Write rows to numbered shards of bounded size; each appears under its name only when it is complete.
+
+    Args:
+        folder: where the shards go.
+        name: file name of the shard with a given number.
+        schema: of the rows.
+        shard_bytes: size of pictures at which a shard is closed; None keeps all rows in one file.
+    """
+
+    def __init__(self, folder: Path, name: Callable[[int], str], schema: pa.Schema, shard_bytes: int | None):
+        self.folder, self.name, self.schema, self.shard_bytes = folder, name, schema, shard_bytes
+        self.rows = 0
+        self._shards = 0
+        self._size = 0
+        self._group: list[dict[str, Any]] = []
+        self._group_size = 0
+        self._open: ExitStack | None = None
+        self._file: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        if kind is None:
+            self._close()
+        elif self._open is not None:
+            self._open.__exit__(kind, *details)  # type: ignore[arg-type]
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append a row; a full row group or shard is written out."""
+        size = sum(len(value["bytes"] or b"") for value in row.values() if isinstance(value, dict))
+        if self.shard_bytes is not None and self._size and self._size + size > self.shard_bytes:
+            self._close()
+        self._group.append(row)
+        self.rows += 1
+        self._size += size
+        self._group_size += size
+        if len(self._group) == ROWS_PER_GROUP or self._group_size >= GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._file is None:
+            self._open = ExitStack()
+            temporary = self._open.enter_context(atomic(self.folder / self.name(self._shards)))
+            # pictures are compressed already
+            writer = pq.ParquetWriter(temporary, self.schema, compression="none")
+            self._file = self._open.enter_context(writer)
+        self._file.write_table(pa.Table.from_pylist(self._group, schema=self.schema))
+        self._group, self._group_size = [], 0
+
+    def _close(self) -> None:
+        if self._group or (self._shards == 0 and self._file is None):
+            self._flush()
+        if self._open is not None:
+            self._open.close()
+            self._shards += 1
+        self._open, self._file, self._size = None, None, 0
+
+
+def shard_files(folder: Path, pattern: str = "*.parquet") -> list[Path]:
+    """Complete shards of a folder in name order."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Stream the rows of one Parquet file, a row group in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns):
+            yield from batch.to_pylist()
+
+
+def read_columns(folder: Path, columns: list[str], pattern: str = "*.parquet") -> list[dict[str, Any]]:
+    """All rows of a folder of shards, restricted to `columns` (so that pictures need not be read)."""
+    return [row for path in shard_files(folder, pattern) for row in read_rows(path, columns)]
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file, hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def content_hash(*parts: Path | Any) -> str:
+    """One sha256 over files, folders (names and contents, in order) and JSON values: the key of a piece of work."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            for path in shard_files(part, "**/*") if part.is_dir() else [part]:
+                if path.is_file():
+                    digest.update(f"{path.name}:{file_hash(path)};".encode())
+        else:
+            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def publish(work: Path, out: Path) -> None:
+    """Move a finished work folder into place as `out`, replacing what was there.
+
+    DVC deletes a stage's outs before it runs, so partial work lives elsewhere and arrives here in one rename.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.exists():
+        shutil.rmtree(out)
+    shutil.move(work, out)
+
+
+def read_range(path: Path, start: int, stop: int, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Stream rows `start` (included) to `stop` (excluded) of a Parquet file, reading only their row groups."""
+    with pq.ParquetFile(path) as file:
+        first = 0
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            low, high = max(start - first, 0), min(stop - first, count)
+            if low < high:
+                table = file.read_row_group(group, columns=columns).slice(low, high - low)
+                for batch in table.to_batches(max_chunksize=8):
+                    yield from batch.to_pylist()
+            first += count
+
+
+def row_ranges(folder: Path, pattern: str, size: int) -> list[tuple[str, int, int]]:
+    """Cut the shards of a folder into work units `(file stem, start, stop)` of at most `size` rows, in order.
+
+    A unit never straddles a row group, so that no worker reads a group for a few of its rows only.
+    """
+    units: list[tuple[str, int, int]] = []
+    for path in shard_files(folder, pattern):
+        with pq.ParquetFile(path) as file:
+            first = 0
+            for group in range(file.num_row_groups):
+                count = file.metadata.row_group(group).num_rows
+                pieces = -(-count // size)
+                edges = [first + count * piece // pieces for piece in range(pieces + 1)] if pieces else []
+                units += [(path.stem, low, high) for low, high in pairwise(edges)]
+                first += count
+    return units
+
+
+def join_parts(parts: Path, pattern: str, target: Path, schema: pa.Schema) -> int:
+    """Stream the parts that match, in name order, into one shard, and return its rows."""
+    return write_rows(target, (row for part in shard_files(parts, pattern) for row in read_rows(part)), schema)
