@@ -1,0 +1,60 @@
+"""What people watch of a training: progress bar, dvclive metrics and plots, sample pictures through time."""
+
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dvclive import Live
+
+from pipeline.images import Pixels, encode_png
+from pipeline.progress import progress
+from pipeline.shards import write_bytes
+
+_SHOWN = ("pixel", "valid_psnr")
+
+
+class LiveLog:
+    """Callbacks for `Training.run` that keep `folder` up to date: metrics.json, plots/, samples/.
+
+    The folder is begun anew each time, since a resumed training replays what it logged before.
+
+    Args:
+        folder: where everything goes.
+        title: beside the progress bar.
+        steps: of the whole training.
+    """
+
+    def __init__(self, folder: Path, title: str, steps: int):
+        self.folder, self.title, self.steps = folder, title, steps
+        self._stack = ExitStack()
+        self._seen = 0
+        self._shown: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._live = Live(str(self.folder), report=None, save_dvc_exp=False, dvcyaml=None)
+        self._advance = self._stack.enter_context(progress(self.title, self.steps))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.end()
+        self._stack.__exit__(kind, error, trace)
+
+    def values(self, step: int, values: dict[str, float]) -> None:
+        """Log numbers of a step."""
+        self._live.step = step
+        for name, value in values.items():
+            self._live.log_metric(name, value)
+        self._live.make_summary()
+        self._shown |= {name: value for name, value in values.items() if name in _SHOWN}
+        note = " ".join(f"{name} {value:.4f}" for name, value in self._shown.items())
+        self._advance(step - self._seen, note)
+        self._seen = step
+
+    def sample(self, step: int, sheet: Pixels) -> None:
+        """Keep a sheet of validation faces: input, result, ground truth side by side."""
+        write_bytes(self.folder / "samples" / f"{step:06d}.png", encode_png(sheet, level=6))
