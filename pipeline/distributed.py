@@ -1,0 +1,129 @@
+"""Everything Ray, and nothing else: run a worker over work units on one machine or a cluster.
+
+A unit is a small JSON-like dict that names its inputs and its output part. A worker is a class: built once per Ray
+actor, called once per unit, it writes the part atomically and returns statistics. The driver gets statistics only;
+pictures never pass through it. A unit whose worker dies is run again by Ray elsewhere; nothing else is lost.
+"""
+
+import json
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+Unit = dict[str, Any]
+Statistics = dict[str, Any]
+
+
+class Worker(Protocol):
+    """What runs inside an actor."""
+
+    def __call__(self, unit: Unit) -> Statistics:
+        """Do one unit: write its part, return JSON-like statistics. Bad pictures are rows, never exceptions."""
+
+
+class _Actor:
+    """Columns in: `unit` (JSON). Columns out: `statistics` (JSON)."""
+
+    def __init__(self, build: Callable[..., Worker], arguments: tuple[Any, ...], threads: int) -> None:
+        self.worker = build(*arguments)
+        # thread pools as wide as the actor's share: actors that each take every core slow one another down
+        for module, limit in (("torch", "set_num_threads"), ("cv2", "setNumThreads")):
+            if module in sys.modules:
+                getattr(sys.modules[module], limit)(threads)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        return {"statistics": [json.dumps(self.worker(json.loads(unit))) for unit in batch["unit"]]}
+
+
+@contextmanager
+def session(address: str | None) -> Iterator[None]:
+    """Connect to the cluster at `address`, or start a local Ray that listens on 127.0.0.1 alone; end it on leaving."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+    if address is None:
+        # a token in memory: ray.init() would otherwise write one into the user's home
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        # the object store carries unit descriptions only; Ray's default would reserve 30 % of the memory
+        options |= {
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "object_store_memory": 128 * 1024 * 1024,
+        }
+    else:
+        options["address"] = address
+    ray.init(**options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run_units(
+    build: Callable[..., Worker],
+    arguments: tuple[Any, ...],
+    units: Sequence[Unit],
+    *,
+    workers: int | None = None,
+    cpus_per_worker: int = 1,
+    gpus_per_worker: float = 0,
+    address: str | None = None,
+) -> Iterator[Statistics]:
+    """Run `build(*arguments)(unit)` for every unit on Ray actors and yield the statistics as units finish.
+
+    Args:
+        build: the worker class; its arguments must be small (paths rather than weights).
+        units: JSON-like descriptions; none means that Ray is not started at all.
+        workers: actors; None takes as many as the machine or cluster has room for, at most one per unit. 1 without
+            an address runs in this process, without Ray.
+        cpus_per_worker: cores of each actor, also its thread count.
+        gpus_per_worker: share of a GPU for each actor.
+        address: of a running cluster; None starts a local Ray.
+
+    Raises:
+        RuntimeError: a worker raised; the message carries its error.
+    """
+    if not units:
+        return
+    if workers == 1 and address is None:
+        worker = build(*arguments)
+        for unit in units:
+            yield worker(unit)
+        return
+    with session(address):
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext
+
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        room = int(ray.cluster_resources().get("CPU", 1)) // cpus_per_worker
+        if gpus_per_worker:
+            room = int(ray.cluster_resources().get("GPU", 0) / gpus_per_worker)
+        count = max(1, min(workers or room, room, len(units)))
+        items = [{"unit": json.dumps(unit)} for unit in units]
+        # one block per unit keeps the unit the grain of retries; reading from items (not from files) and actors that
+        # return statistics only cannot starve each other of CPUs, as read tasks and a full actor pool do
+        results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            _Actor,
+            fn_constructor_args=(build, arguments, cpus_per_worker),
+            batch_size=1,
+            compute=ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=2),
+            num_cpus=cpus_per_worker,
+            num_gpus=gpus_per_worker or None,
+        )
+        for row in results.iter_rows():
+            yield json.loads(row["statistics"])

@@ -1,0 +1,267 @@
+"""Typed, validated view of params.yaml: one class per stage, units in the field docs, unknown keys refused."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.schema import AUGMENTATIONS, SCALES
+from pipeline.vgg import layer_indices
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+
+
+class ParamsError(ValueError):
+    """params.yaml cannot be used; the message names file and key."""
+
+
+class Section(BaseModel):
+    """Common rules: no unknown key, no value silently converted, nothing changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SplitCounts(Section):
+    """How many faces of a source go where; `rest` takes what the others leave. At most one split may say `rest`."""
+
+    train: Count | Literal["rest"] = 0
+    valid: Count | Literal["rest"] = 0
+    test: Count | Literal["rest"] = 0
+
+    @model_validator(mode="after")
+    def _one_rest(self) -> Self:
+        if [self.train, self.valid, self.test].count("rest") > 1:
+            raise ValueError("only one split can take the rest")
+        return self
+
+
+class SyntheticSource(Section):
+    """Procedural portraits."""
+
+    kind: Literal["synthetic"]
+    count: Positive
+    seed: Count = 0
+    splits: SplitCounts
+
+
+class ArchiveSource(Section):
+    """A folder, .zip, .tar(.gz) or Parquet file(s); `*` in the last part of the path names several."""
+
+    kind: Literal["archive"]
+    path: str
+    splits: SplitCounts
+
+
+class Ingest(Section):
+    """Source(s) to shards of faces, split into train, valid and test."""
+
+    sources: list[Annotated[SyntheticSource | ArchiveSource, Field(discriminator="kind")]] = Field(min_length=1)
+    size: Positive = 1024
+    """Side of an original, pixels; larger faces are reduced to it, smaller ones have no original at 4x."""
+    min_size: Annotated[int, Field(ge=256)] = 256
+    """Faces with a shorter side are rejected, pixels."""
+    not_square: Literal["reject", "crop"] = "reject"
+    """What happens to pictures that are not square; `crop` takes the centre."""
+    max_pixels: Positive = 8192 * 8192
+    """Pictures that claim more pixels are rejected before they are decoded."""
+    seed: Count
+    """Of the split."""
+    shard_mb: Positive = 256
+    """Size at which a shard is closed, megabytes."""
+    max_failed: Count = 0
+    """Rejected pictures with which the stage still succeeds."""
+    workers: Positive | None = None
+    """Ray workers; null: one per core. 1 runs without Ray."""
+
+
+class Pairs(Section):
+    """256x256 inputs and the manifest of multi-scale training pairs."""
+
+    seed: Count
+    draws: Positive = 1
+    """Pairs drawn per training face and scale."""
+    augmentations: dict[Literal[AUGMENTATIONS], Weight]  # type: ignore[valid-type]
+    """Relative chance of each augmentation."""
+    noise: Range
+    """Range of sigma, grey levels of 255."""
+    blur: Range
+    """Range of sigma, pixels of the low-resolution side."""
+    jpeg: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]]
+    """Range of quality."""
+    max_failed: Count = 0
+    workers: Positive | None = None
+    """Ray workers; null: one per core. 1 runs without Ray."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if not sum(self.augmentations.values()):
+            raise ValueError("augmentations: at least one needs a chance above 0")
+        for name in ("noise", "blur", "jpeg"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: the range {low} to {high} is upside down")
+        return self
+
+
+class GeneratorParams(Section):
+    """See `pipeline.networks.GeneratorConfig`."""
+
+    widths: Annotated[list[Positive], Field(min_length=1, max_length=4)]
+    """Channels at input size, half, a quarter …"""
+    blocks: Count
+    bottleneck: Positive
+    norm: Literal["none", "instance"] = "none"
+
+
+class DiscriminatorParams(Section):
+    """See `pipeline.networks.DiscriminatorConfig`."""
+
+    widths: Annotated[list[Positive], Field(min_length=1)]
+    scales: Positive = 2
+    spectral_norm: bool = False
+
+
+class Perceptual(Section):
+    """The VGG-19 of the perceptual term."""
+
+    network: Literal["random", "imagenet"]
+    """`random`: fixed seed, needs no download; `imagenet`: torchvision's weights. Never silently one for the other."""
+    layers: Annotated[list[str], Field(min_length=1)]
+    file: str | None = None
+    """Weights for `imagenet`; null: the places that `facesr weights list` shows."""
+
+    @model_validator(mode="after")
+    def _known_layers(self) -> Self:
+        unknown = sorted(set(self.layers) - set(layer_indices()))
+        if unknown:
+            raise ValueError(f"layers: VGG-19 has no {', '.join(unknown)}; it has {', '.join(layer_indices())}")
+        return self
+
+
+class Phase(Section):
+    """One training: `fidelity` from scratch, then `realism` from its result."""
+
+    steps: Positive
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)]
+    pixel: Weight = 1.0
+    """Weight of L1."""
+    adversarial: Weight = 0.0
+    """Weight of the least-squares adversarial term."""
+    perceptual: Weight = 0.0
+    """Weight of the VGG-19 term."""
+
+
+class Train(Section):
+    """Both generators."""
+
+    seed: Count
+    generator: GeneratorParams
+    discriminator: DiscriminatorParams
+    perceptual: Perceptual
+    fidelity: Phase
+    realism: Phase
+    batch: Positive
+    crop: Annotated[int, Field(ge=32, le=256, multiple_of=16)]
+    """Side of ground-truth crops, pixels."""
+    scales: dict[Literal[SCALES], Weight]  # type: ignore[valid-type]
+    """Relative chance that a step trains on each scale."""
+    smoother: Share = 0.0
+    """Share of ground truths enlarged by bicubic first: as smooth as faces are at 1024."""
+    warmup: Count = 50
+    """Steps."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    validate_every: Positive = 100
+    """Steps."""
+    valid_faces: Positive = 16
+    """Validation faces used, at most."""
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 5.0
+    keep: Positive = 2
+    """Training states kept."""
+
+    @model_validator(mode="after")
+    def _some_scale(self) -> Self:
+        if not sum(self.scales.values()):
+            raise ValueError("scales: at least one needs a chance above 0")
+        if self.fidelity.adversarial:
+            raise ValueError("fidelity.adversarial: the fidelity generator is trained without an adversarial term")
+        return self
+
+
+class Upscale(Section):
+    """Ray-distributed enlargement of the train and test faces."""
+
+    tile: Annotated[int, Field(ge=64)] = 512
+    """Side of the pieces that larger inputs are cut into, pixels."""
+    back_projection: Count = 0
+    """Iterations; more than 0 makes results agree with clean inputs."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    unit: Annotated[int, Field(ge=1, le=64)] = 16
+    """Faces in a work unit: what a killed worker loses at most."""
+    workers: Positive | None = None
+    """Ray workers; null: as many as there is room for."""
+    cpus_per_worker: Positive = 1
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    address: str | None = None
+    """Ray cluster; null: a local one."""
+    max_failed: Count = 0
+
+
+class Evaluate(Section):
+    """Metrics against the baselines, plots, sheets and the report."""
+
+    inception: str | None = None
+    """Inception weights for FID; null: the places that `facesr weights list` shows."""
+    sheet_faces: Positive = 4
+    """Faces on a comparison sheet."""
+    unit: Annotated[int, Field(ge=1, le=64)] = 8
+    """Faces in a work unit."""
+    workers: Positive | None = None
+    cpus_per_worker: Positive = 1
+    address: str | None = None
+    max_failed: Count = 0
+    """Faces that could not be judged with which the stage still succeeds."""
+
+
+class Params(Section):
+    """A whole params file."""
+
+    ingest: Ingest
+    pairs: Pairs
+    train: Train
+    upscale: Upscale
+    evaluate: Evaluate
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate a params file.
+
+    Raises:
+        ParamsError: missing, not YAML, an unknown or mistyped key, a value out of range: names file and key.
+    """
+    try:
+        values: Any = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ParamsError(f"{path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from error
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        problems = [f"{path}: {_key(problem['loc'])}: {_say(problem)}" for problem in error.errors()]
+        raise ParamsError("\n".join(problems)) from error
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "the whole file"
+
+
+def _say(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "unknown key"
+    return f"{problem['msg']} (got {problem['input']!r})" if problem["type"] != "missing" else "missing"

@@ -1,0 +1,60 @@
+"""Progress that people look at: a live bar on a terminal, a plain line now and then elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+console = Console(stderr=True, highlight=False)
+
+PLAIN_SECONDS = 10.0
+"""Between two plain lines where there is no terminal."""
+
+
+class Advance(Protocol):
+    """Tell the bar that `count` more are done; `note` is shown beside it."""
+
+    def __call__(self, count: int, note: str = "") -> None:
+        """Advance by `count`."""
+
+
+@contextmanager
+def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
+    """Show progress from `done` to `total` while the block runs."""
+    if console.is_terminal:
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(title, total=total, completed=done, note="")
+            yield lambda count, note="": bar.update(task, advance=count, note=note)
+        return
+    start = shown = time.monotonic()
+    here = done
+
+    def advance(count: int, note: str = "") -> None:
+        nonlocal here, shown
+        here += count
+        now = time.monotonic()
+        if here >= total or now - shown > PLAIN_SECONDS:
+            shown = now
+            rate = (here - done) / max(now - start, 1e-6)
+            left = f", {(total - here) / rate:.0f} s left" if rate and here < total else ""
+            console.print(f"{title}: {here}/{total} in {now - start:.0f} s{left} {note}".rstrip())
+
+    yield advance

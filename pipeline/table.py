@@ -1,0 +1,30 @@
+"""The results table on the terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_table(metrics: dict[str, Any], console: Console | None = None) -> None:
+    """Print reports/metrics.json: one row per split, scale and method, the gain over bicubic beside each PSNR."""
+    table = Table(title="8-bit RGB, whole image; clean inputs")
+    for name in ("split", "scale", "method", "PSNR dB", "vs bicubic", "SSIM", "FID"):
+        table.add_column(name, justify="left" if name in ("split", "scale", "method") else "right")
+    reasons = set()
+    for split, scales in metrics.items():
+        for scale, methods in scales.items():
+            reference = methods["bicubic"]["psnr"]
+            for method, values in methods.items():
+                if values["psnr"] is None:
+                    table.add_row(split, scale, method, "-", "-", "-", "-")
+                    continue
+                gain = f"{values['psnr'] - reference:+.2f}" if reference is not None else "-"
+                fid = "-" if values["fid"] is None else f"{values['fid']:.2f}"
+                reasons.add(values.get("fid_reason") or "")
+                table.add_row(split, scale, method, f"{values['psnr']:.2f}", gain, f"{values['ssim']:.4f}", fid)
+            table.add_section()
+    console = console or Console()
+    console.print(table)
+    for reason in sorted(reasons - {""}):
+        console.print(f"FID -: {reason}", markup=False)

@@ -1,0 +1,59 @@
+"""Enlarge shards of inputs: the worker of the upscale stage."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.distributed import Statistics, Unit
+from pipeline.images import ImageError, decode, encode_png
+from pipeline.pairs import reduce
+from pipeline.schema import UPSCALED
+from pipeline.shards import read_range, write_rows
+from pipeline.upscaling import Upscaler
+
+
+class UpscaleWorker:
+    """Columns in: FACES (256x256 inputs). Columns out: UPSCALED, one row per input, ok or failed.
+
+    At 256to1024 the input itself is enlarged; at 64to256 the input reduced 4 times is.
+    """
+
+    def __init__(self, inputs: str, models: Mapping[str, str], options: Mapping[str, Any]):
+        self.inputs = Path(inputs)
+        self.models, self.options = models, options
+        self.upscalers: dict[str, Upscaler] = {}
+
+    def __call__(self, unit: Unit) -> Statistics:
+        """Write the unit's part."""
+        path = self.inputs / unit["split"] / f"{unit['stem']}.parquet"
+        rows = [self._row(unit, row) for row in read_range(path, unit["start"], unit["stop"])]
+        write_rows(Path(unit["part"]), rows, UPSCALED)
+        return {"images": len(rows), "failed": sum(row["status"] == "failed" for row in rows)}
+
+    def _row(self, unit: Unit, face: dict[str, Any]) -> dict[str, Any]:
+        upscaler = self._upscaler(unit["method"])
+        row = {
+            "id": face["id"],
+            "image": None,
+            "name": face["name"],
+            "split": unit["split"],
+            "scale": unit["scale"],
+            "method": unit["method"],
+            "status": "failed",
+            "error": "",
+            "width": 0,
+            "height": 0,
+            "model": upscaler.metadata["sha256"],
+        }
+        try:
+            low = decode(face["image"]["bytes"])
+            result = upscaler([reduce(low) if unit["scale"] == "64to256" else low])[0]
+            image = {"bytes": encode_png(result), "path": str(Path(face["name"]).with_suffix(".png"))}
+        except (ImageError, ValueError, RuntimeError) as error:
+            return row | {"error": str(error).splitlines()[0]}
+        return row | {"image": image, "status": "ok", "width": result.shape[1], "height": result.shape[0]}
+
+    def _upscaler(self, method: str) -> Upscaler:
+        if method not in self.upscalers:
+            self.upscalers[method] = Upscaler.load(Path(self.models[method]), **self.options)
+        return self.upscalers[method]

@@ -1,0 +1,54 @@
+"""DVC stage `upscale`: data/inputs and both generators -> data/upscaled/<method>/<scale>/<split>-NNNNN.parquet.
+
+Run from the project's root: python -m stages.upscale
+"""
+
+import shutil
+from itertools import product
+from pathlib import Path
+
+from pipeline.params import Params
+from pipeline.schema import METHODS, UPSCALED, UPSCALED_SCALES
+from pipeline.shards import join_parts, publish, row_ranges
+from pipeline.stage import run_stage, work_folder
+from pipeline.units import do_units
+from pipeline.upscale_shards import UpscaleWorker
+
+INPUTS = Path("data/inputs")
+
+
+def main(params: Params) -> None:
+    """Enlarge train and test faces with both generators, at both scales."""
+    settings = params.upscale
+    models = {method: Path("models") / f"{name}.safetensors" for method, name in METHODS.items()}
+    options = {name: getattr(settings, name) for name in ("tile", "precision", "back_projection")}
+    folders = [INPUTS / split for split in ("train", "test") if any((INPUTS / split).glob("*.parquet"))]
+    work = work_folder("upscale", *models.values(), *folders, options)
+    units = []
+    for folder, method, scale in product(folders, METHODS, UPSCALED_SCALES):
+        place = {"split": folder.name, "method": method, "scale": scale}
+        for stem, start, stop in row_ranges(folder, "*.parquet", settings.unit):
+            part = work / "parts" / method / scale / f"{stem}-{start:07d}.parquet"
+            units.append({**place, "stem": stem, "start": start, "stop": stop, "part": str(part)})
+    do_units(
+        "upscale",
+        UpscaleWorker,
+        (str(INPUTS), {method: str(path) for method, path in models.items()}, options),
+        units,
+        max_failed=settings.max_failed,
+        images=lambda unit: unit["stop"] - unit["start"],
+        workers=settings.workers,
+        cpus_per_worker=settings.cpus_per_worker,
+        gpus_per_worker=settings.gpus_per_worker,
+        address=settings.address,
+    )
+    for folder, method, scale in product(folders, METHODS, UPSCALED_SCALES):
+        for shard in sorted(folder.glob("*.parquet")):
+            target = work / "out" / method / scale / shard.name
+            join_parts(work / "parts" / method / scale, f"{shard.stem}-*.parquet", target, UPSCALED)
+    publish(work / "out", Path("data/upscaled"))
+    shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    run_stage(main)
