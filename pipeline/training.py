@@ -201,7 +201,7 @@ class Training:
             verdict_real, verdict_fake = discriminator(real), discriminator(fake)
         loss = adversarial_loss(verdict_real, 1.0) + adversarial_loss(verdict_fake, 0.0)
         self.judge_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.judge_optimizer.step()
         return {
             "discriminator": loss,
