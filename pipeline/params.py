@@ -93,7 +93,6 @@ class Pairs(Section):
     """Range of sigma, pixels of the low-resolution side."""
     jpeg: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]]
     """Range of quality."""
-    max_failed: Count = 0
     workers: Positive | None = None
     """Ray workers; null: one per core. 1 runs without Ray."""
 

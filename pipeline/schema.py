@@ -108,3 +108,8 @@ METRICS: Final = pa.schema(
         ("consistency", pa.float64()),  # mean |result reduced 4x - input|, grey levels
     ]
 )
+
+PICTURES: Final = _with_features(
+    [("id", pa.string()), ("image", IMAGE), ("name", pa.string()), ("width", pa.int32()), ("height", pa.int32())]
+)
+"""Pictures in one Parquet file: what `facesr upscale IN OUT.parquet` and `facesr synth` write."""

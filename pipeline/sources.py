@@ -110,7 +110,12 @@ class Synthetic:
     def entries(self) -> Iterator[Entry]:
         """portrait-000000.png and on."""
         for index in range(self.count):
-            yield Entry(f"portrait-{index:06d}.png", index)
+            yield Entry(self.name(index), index)
+
+    @staticmethod
+    def name(index: int) -> str:
+        """File name of a portrait."""
+        return f"portrait-{index:06d}.png"
 
     def read(self, key: Any) -> bytes:
         """Draw and encode one portrait."""

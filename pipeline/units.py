@@ -6,7 +6,6 @@ from typing import Any
 
 from pipeline.distributed import Unit, Worker, run_units
 from pipeline.progress import progress
-from pipeline.stage import StageError
 
 
 def do_units(
@@ -15,7 +14,6 @@ def do_units(
     arguments: tuple[Any, ...],
     units: Sequence[Unit],
     *,
-    max_failed: int,
     images: Callable[[Unit], int],
     **options: Any,
 ) -> None:
@@ -26,12 +24,8 @@ def do_units(
         build: worker class.
         arguments: of the worker class.
         units: each with `part`, the file it leaves.
-        max_failed: failed pictures that are still a success.
         images: pictures in a unit.
         options: of `run_units`.
-
-    Raises:
-        StageError: more pictures failed than allowed; the finished parts stay.
     """
     missing = [unit for unit in units if not Path(unit["part"]).exists()]
     total, left = (sum(images(unit) for unit in some) for some in (units, missing))
@@ -40,5 +34,3 @@ def do_units(
         for statistics in run_units(build, arguments, missing, **options):
             failed += statistics["failed"]
             advance(statistics["images"], f"{failed} failed" if failed else "")
-    if failed > max_failed:
-        raise StageError(f"{title}: {failed} pictures failed, max_failed allows {max_failed}")

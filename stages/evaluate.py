@@ -14,7 +14,7 @@ from pipeline.evaluation import EvaluationWorker, finish, plan_units
 from pipeline.params import Params
 from pipeline.schema import METHODS
 from pipeline.shards import content_hash
-from pipeline.stage import environment, run_stage, work_folder
+from pipeline.stage import StageError, environment, run_stage, work_folder
 from pipeline.table import print_table
 from pipeline.units import do_units
 
@@ -43,13 +43,12 @@ def main(params: Params) -> None:
         "synthetic": json.loads(Path("data/ingest.json").read_text())["synthetic"],
         "random_vgg": any(facts["provenance"]["vgg19"] == "random" for facts in models.values()),
     }
-    work = work_folder("evaluate", *map(Path, FOLDERS.values()), inception)
+    work = work_folder("evaluate", *map(Path, FOLDERS.values()), inception, settings.unit)
     do_units(
         "evaluate",
         EvaluationWorker,
         (config,),
         plan_units(config, work, settings.unit),
-        max_failed=settings.max_failed,
         images=lambda unit: unit["stop"] - unit["start"],
         workers=settings.workers,
         cpus_per_worker=settings.cpus_per_worker,
@@ -63,7 +62,12 @@ def main(params: Params) -> None:
         },
         "environment": environment(),
     }
-    print_table(finish(work, config, REPORTS, provenance))
+    summary = finish(work, config, REPORTS, provenance)
+    print_table(summary)
+    scores = [score for scales in summary.values() for methods in scales.values() for score in methods.values()]
+    failed = sum(score["failed"] for score in scores)
+    if failed > settings.max_failed:
+        raise StageError(f"{failed} pictures could not be judged, evaluate.max_failed allows {settings.max_failed}")
     shutil.rmtree(work)
 
 

@@ -27,7 +27,6 @@ def main(params: Params) -> None:
         IngestWorker,
         (config, str(scratch)),
         units,
-        max_failed=len(units) * 64,  # judged below, over parts of earlier tries too
         images=lambda unit: len(unit["entries"]),
         workers=params.ingest.workers,
     )

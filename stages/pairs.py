@@ -29,7 +29,6 @@ def main(params: Params) -> None:
         InputWorker,
         (str(FACES_FOLDER),),
         units,
-        max_failed=params.pairs.max_failed,
         images=lambda unit: unit["stop"] - unit["start"],
         workers=params.pairs.workers,
     )
@@ -42,7 +41,7 @@ def main(params: Params) -> None:
     faces = [
         (row["id"], split) for split in ("train", "valid") for row in read_columns(Path("data/inputs") / split, ["id"])
     ]
-    drawing = params.pairs.model_dump(exclude={"workers", "max_failed", "augmentations"})
+    drawing = params.pairs.model_dump(exclude={"workers", "augmentations"})
     rows = manifest_rows(faces, chances=dict(params.pairs.augmentations), **drawing)
     write_rows(Path("data/pairs.parquet"), rows, PAIRS)
     shutil.rmtree(work)

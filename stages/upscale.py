@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pipeline.params import Params
 from pipeline.schema import METHODS, UPSCALED, UPSCALED_SCALES
-from pipeline.shards import join_parts, publish, row_ranges
-from pipeline.stage import run_stage, work_folder
+from pipeline.shards import join_parts, publish, read_columns, row_ranges
+from pipeline.stage import StageError, run_stage, work_folder
 from pipeline.units import do_units
 from pipeline.upscale_shards import UpscaleWorker
 
@@ -35,7 +35,6 @@ def main(params: Params) -> None:
         UpscaleWorker,
         (str(INPUTS), {method: str(path) for method, path in models.items()}, options),
         units,
-        max_failed=settings.max_failed,
         images=lambda unit: unit["stop"] - unit["start"],
         workers=settings.workers,
         cpus_per_worker=settings.cpus_per_worker,
@@ -46,6 +45,12 @@ def main(params: Params) -> None:
         for shard in sorted(folder.glob("*.parquet")):
             target = work / "out" / method / scale / shard.name
             join_parts(work / "parts" / method / scale, f"{shard.stem}-*.parquet", target, UPSCALED)
+    # counted in the finished shards, so that a resumed run judges the parts of earlier tries too
+    rows = read_columns(work / "out", ["name", "status", "error"], "**/*.parquet")
+    failed = [row for row in rows if row["status"] == "failed"]
+    if len(failed) > settings.max_failed:
+        first = f"{failed[0]['name']}: {failed[0]['error']}"
+        raise StageError(f"{len(failed)} pictures failed, upscale.max_failed allows {settings.max_failed}; {first}")
     publish(work / "out", Path("data/upscaled"))
     shutil.rmtree(work)
 

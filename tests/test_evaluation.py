@@ -1,0 +1,262 @@
+"""Evaluation measures the same faces for every method, says what is missing, and gives the same bytes every time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import evaluation
+from pipeline.cases import EvaluationConfig, find_cases
+from pipeline.evaluation import EvaluationWorker, aggregate, finish, plan_units
+from pipeline.images import Pixels, encode_png, pixel_hash, resize
+from pipeline.metrics import consistency, psnr, ssim
+from pipeline.plots import histogram
+from pipeline.schema import FACES, UPSCALED
+from pipeline.shards import write_rows
+
+SIDE = 64
+METHODS = ["facesr", "facesr-realism"]
+
+
+def face(seed: int) -> Pixels:
+    random = np.random.default_rng(seed)
+    coarse = resize(random.integers(0, 256, (24, 24, 3), dtype=np.uint8), 4 * SIDE, 4 * SIDE)
+    return np.clip(coarse.astype(int) + random.integers(-8, 9, coarse.shape), 0, 255).astype(np.uint8)
+
+
+def image(pixels: Pixels | None) -> dict[str, bytes | str | None]:
+    return {"bytes": None if pixels is None else encode_png(pixels), "path": "face.png"}
+
+
+def better(low: Pixels, truth: Pixels) -> Pixels:
+    """Half-way from bicubic to the truth."""
+    return np.rint((resize(low, *truth.shape[:2]).astype(float) + truth) / 2).astype(np.uint8)
+
+
+def mirrored(low: Pixels, truth: Pixels) -> Pixels:
+    return better(low, truth)[:, ::-1].copy()
+
+
+def build(root: Path, splits: dict[str, int], *, originals: bool = True, realism=mirrored) -> EvaluationConfig:
+    """Shards of small faces: inputs of 64 pixels, originals of 256, and two networks' results for both scales."""
+    for offset, (split, count) in enumerate(splits.items()):
+        stem = f"{split}-00000.parquet"
+        faces, inputs, upscaled = [], [], {}
+        for number in range(count):
+            truth = face(100 * offset + number)
+            low = resize(truth, SIDE, SIDE)
+            row = {"id": pixel_hash(truth), "name": f"{split}/{number}.png", "source": "test", "split": split}
+            kept = truth if originals else low
+            faces.append({**row, "image": image(kept), "width": kept.shape[1], "height": kept.shape[0]})
+            inputs.append({**row, "image": image(low), "width": SIDE, "height": SIDE})
+            for scale, small, large in (("64to256", resize(low, 16, 16), low), ("256to1024", low, truth)):
+                for method, make in (("facesr", better), ("facesr-realism", realism)):
+                    upscaled.setdefault((method, scale), []).append(
+                        {
+                            **{key: row[key] for key in ("id", "name", "split")},
+                            "image": image(make(small, large)),
+                            "scale": scale,
+                            "method": method,
+                            "status": "ok",
+                            "error": "",
+                        }
+                    )
+        write_rows(root / "faces" / stem, faces, FACES)
+        write_rows(root / "inputs" / split / stem, inputs, FACES)
+        for (method, scale), rows in upscaled.items():
+            write_rows(root / "upscaled" / method / scale / stem, rows, UPSCALED)
+    folders = {name: str(root / name) for name in ("faces", "inputs", "upscaled")}
+    return EvaluationConfig(
+        faces=folders["faces"], inputs=folders["inputs"], upscaled=folders["upscaled"], methods=METHODS, sheet_faces=2
+    )
+
+
+def measure(config: EvaluationConfig, parts: Path, size: int = 16) -> list[dict]:
+    worker = EvaluationWorker(config)
+    return [worker(json.loads(json.dumps(unit))) for unit in plan_units(config, parts, size)]
+
+
+def change(path: Path, schema, edit) -> None:
+    """Rewrite a shard with `edit(rows)`."""
+    rows = pq.read_table(path).to_pylist()
+    write_rows(path, edit(rows), schema)
+
+
+def test_every_method_is_measured_at_both_scales_against_the_right_truth(tmp_path: Path) -> None:
+    config = build(tmp_path, {"train": 2, "test": 3})
+    assert sum(found["images"] for found in measure(config, tmp_path / "parts")) == 10
+    summary = aggregate(tmp_path / "parts")
+    assert {split: list(scales) for split, scales in summary.items()} == {
+        "train": ["64to256", "256to1024"],
+        "test": ["64to256", "256to1024"],
+    }
+    assert list(summary["test"]["256to1024"]) == ["bicubic", "lanczos", *METHODS]
+    truths = [face(100 + number) for number in range(3)]
+    lows = [resize(truth, SIDE, SIDE) for truth in truths]
+    large = summary["test"]["256to1024"]
+    bicubic = [resize(low, 4 * SIDE, 4 * SIDE) for low in lows]
+    pairs = list(zip(truths, bicubic, strict=True))
+    assert large["bicubic"]["psnr"] == pytest.approx(np.mean([psnr(*pair) for pair in pairs]), abs=1e-5)
+    assert large["bicubic"]["ssim"] == pytest.approx(np.mean([ssim(*pair) for pair in pairs]), abs=1e-5)
+    strays = [consistency(result, low) for result, low in zip(bicubic, lows, strict=True)]
+    assert large["bicubic"]["consistency"] == pytest.approx(np.mean(strays), abs=1e-5)
+    small = summary["test"]["64to256"]
+    expected = [psnr(low, resize(resize(low, 16, 16), SIDE, SIDE, lanczos=True)) for low in lows]
+    assert small["lanczos"]["psnr"] == pytest.approx(np.mean(expected), abs=1e-5)
+    for scores in (large, small):
+        assert scores["facesr"]["psnr"] > scores["bicubic"]["psnr"] > scores["facesr-realism"]["psnr"]
+        assert scores["facesr"]["ssim"] > scores["facesr-realism"]["ssim"]
+        assert scores["facesr-realism"]["consistency"] > scores["bicubic"]["consistency"]
+
+
+def test_a_split_without_originals_has_no_large_scale(tmp_path: Path) -> None:
+    config = build(tmp_path, {"test": 2}, originals=False)
+    measure(config, tmp_path / "parts")
+    assert list(aggregate(tmp_path / "parts")["test"]) == ["64to256"]
+
+
+def test_a_face_that_one_method_failed_on_is_left_out_for_all_and_counted(tmp_path: Path) -> None:
+    config = build(tmp_path, {"test": 4})
+    shard = tmp_path / "upscaled" / "facesr" / "256to1024" / "test-00000.parquet"
+    failed = {"status": "failed", "error": "out of memory", "image": image(None)}
+    # one row says that it failed, one is not there at all
+    change(shard, UPSCALED, lambda rows: [rows[0] | failed, *rows[2:]])
+    damaged = {"bytes": b"not a picture", "path": ""}
+    change(
+        tmp_path / "inputs" / "test" / "test-00000.parquet",
+        FACES,
+        lambda rows: [*rows[:3], rows[3] | {"image": damaged}],
+    )
+    found = measure(config, tmp_path / "parts")
+    assert sum(one["failed"] for one in found) == 4  # three faces at the large scale, the damaged one at the small too
+    scores = aggregate(tmp_path / "parts")["test"]["256to1024"]
+    assert {method: (score["count"], score["failed"]) for method, score in scores.items()} == {
+        "bicubic": (1, 1),
+        "lanczos": (1, 1),
+        "facesr": (1, 3),
+        "facesr-realism": (1, 1),
+    }
+    only = face(2)
+    assert scores["bicubic"]["psnr"] == pytest.approx(
+        psnr(only, resize(resize(only, SIDE, SIDE), *only.shape[:2])), abs=1e-5
+    )
+
+
+def test_a_method_without_any_result_is_null_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    config = build(tmp_path, {"test": 3})
+    (tmp_path / "upscaled" / "facesr-realism" / "256to1024" / "test-00000.parquet").unlink()
+    measure(config, tmp_path / "parts")
+    scores = aggregate(tmp_path / "parts")["test"]["256to1024"]
+    assert (scores["facesr-realism"]["psnr"], scores["facesr-realism"]["failed"]) == (None, 3)
+    assert scores["facesr"]["count"] == scores["bicubic"]["count"] == 3
+
+
+def test_reports_are_the_same_bytes_however_the_work_was_cut(tmp_path: Path) -> None:
+    config = build(tmp_path, {"train": 2, "test": 5})
+    outputs = []
+    for size in (1, 3):
+        parts, reports = tmp_path / f"parts{size}", tmp_path / f"reports{size}"
+        units = plan_units(config, parts, size)
+        worker = EvaluationWorker(config)
+        for unit in reversed(units):
+            worker(unit)
+        finish(parts, config, reports, {"versions": {"facesr": "0"}})
+        outputs.append({str(path.relative_to(reports)): path.read_bytes() for path in reports.rglob("*.*")})
+    assert outputs[0].keys() == outputs[1].keys()
+    assert [name for name in outputs[0] if outputs[0][name] != outputs[1][name]] == []
+    assert {"metrics.json", "per_image.parquet", "report.html", "plots/per_image.csv"} <= outputs[0].keys()
+    assert "sheets/test-256to1024.png" in outputs[0]
+    json.loads(outputs[0]["metrics.json"], parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_units_cover_every_face_once_with_a_part_of_their_own(tmp_path: Path) -> None:
+    config = build(tmp_path, {"train": 3, "test": 5})
+    units = plan_units(config, tmp_path / "parts", 2)
+    assert len({unit["part"] for unit in units}) == len(units)
+    assert sum(unit["stop"] - unit["start"] for unit in units) == 2 * (3 + 5)
+    assert max(unit["stop"] - unit["start"] for unit in units) <= 2
+
+
+def test_results_are_joined_by_id_not_by_place(tmp_path: Path) -> None:
+    config = build(tmp_path, {"test": 4})
+    measure(config, tmp_path / "straight")
+    for folder, schema in (("faces", FACES), ("upscaled/facesr/256to1024", UPSCALED)):
+        change(tmp_path / folder / "test-00000.parquet", schema, lambda rows: rows[::-1])
+    measure(config, tmp_path / "turned", size=3)
+    assert aggregate(tmp_path / "straight") == aggregate(tmp_path / "turned")
+    ids = [pixel_hash(face(number)) for number in (2, 0)]
+    assert [case.id for case in find_cases(config, "test", "256to1024", ids)] == ids
+
+
+def test_without_inception_weights_fid_is_null_with_the_way_to_get_it(tmp_path: Path) -> None:
+    config = build(tmp_path, {"test": 2})
+    measure(config, tmp_path / "parts")
+    score = aggregate(tmp_path / "parts")["test"]["64to256"]["facesr"]
+    assert score["fid"] is None
+    assert "facesr weights add inception FILE" in score["fid_reason"]
+
+
+class FakeInception:
+    """Features that are colour means: as good as any for what is done with them."""
+
+    def __init__(self, weights: Path, device: str) -> None:
+        self.weights = weights
+
+    def __call__(self, pixels: Pixels) -> np.ndarray:
+        return np.concatenate([pixels.mean(axis=(0, 1)), pixels.std(axis=(0, 1))]).astype(np.float32)
+
+
+def test_fid_is_taken_over_the_common_faces_and_warns_of_its_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "InceptionFeatures", FakeInception)
+    monkeypatch.setattr(evaluation, "_FEATURE_BLOCK", 2)
+    config = build(tmp_path, {"train": 1, "test": 5}) | {"inception": "inception.pth"}
+    for method in METHODS:
+        change(
+            tmp_path / "upscaled" / method / "64to256" / "test-00000.parquet",
+            UPSCALED,
+            lambda rows: [{**row, "image": image(resize(face(100 + i), SIDE, SIDE))} for i, row in enumerate(rows)],
+        )
+    shard = tmp_path / "upscaled" / "facesr" / "64to256" / "test-00000.parquet"
+    change(shard, UPSCALED, lambda rows: rows[1:])
+    summaries = []
+    for size in (2, 5):
+        measure(config, tmp_path / f"parts{size}", size)
+        summaries.append(aggregate(tmp_path / f"parts{size}", config["inception"]))
+    assert summaries[0] == summaries[1]
+    scores = summaries[0]["test"]["64to256"]
+    assert scores["facesr"]["fid"] == pytest.approx(0, abs=1e-3)
+    assert scores["bicubic"]["fid"] > 1
+    assert "only 4 pictures" in scores["bicubic"]["fid_warning"]
+    alone = summaries[0]["train"]["64to256"]["facesr"]
+    assert alone["fid"] is None
+    assert "at least 2 pictures" in alone["fid_reason"]
+
+
+def test_plot_tables_carry_the_gain_over_bicubic(tmp_path: Path) -> None:
+    config = build(tmp_path, {"test": 3})
+    measure(config, tmp_path / "parts")
+    finish(tmp_path / "parts", config, tmp_path / "reports", {})
+    lines = (tmp_path / "reports" / "plots" / "per_image.csv").read_text().splitlines()
+    assert lines[0] == "id,name,split,scale,method,psnr,ssim,consistency,gain_psnr"
+    assert len(lines) == 1 + 3 * 2 * 4
+    for line in lines[1:]:
+        cells = dict(zip(lines[0].split(","), line.split(","), strict=True))
+        assert (float(cells["gain_psnr"]) > 0) == (cells["method"] in ("facesr", "lanczos"))
+    curve = (tmp_path / "reports" / "plots" / "gain-test-256to1024.csv").read_text().splitlines()
+    assert curve[0] == "rank,lanczos,facesr,facesr-realism"
+    assert len(curve) == 4
+
+
+def test_histogram_edges_include_zero_and_every_value_is_counted() -> None:
+    bins = histogram([-0.31, -0.02, 0.4, 0.41, 1.73])
+    assert sum(bins.counts) == 5
+    assert bins.low <= -0.31
+    assert bins.high >= 1.73
+    assert (bins.low / bins.width) == pytest.approx(round(bins.low / bins.width))
+    assert sum(histogram([0.0, 0.0]).counts) == 2
+    with pytest.raises(ValueError, match="no values"):
+        histogram([])

@@ -1,0 +1,235 @@
+"""The report says what the numbers say, is one file that loads nothing, and works in a real browser."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import report, sheets
+from pipeline.cases import Case, EvaluationConfig
+from pipeline.findings import pick_extremes, signed, verdict, warnings
+from pipeline.images import Pixels, resize
+from pipeline.plots import with_gains
+
+CONFIG = EvaluationConfig(
+    faces="", inputs="", upscaled="", methods=["facesr", "facesr-realism"], synthetic=True, random_vgg=True
+)
+GROUP = ("test", "256to1024")
+PROVENANCE = {"Data": {"faces": "ab" * 32}, "Versions": {"torch": "2.15.0"}}
+
+
+def score(psnr: float, ssim: float, **more: Any) -> dict[str, Any]:
+    found = {"psnr": psnr, "ssim": ssim, "consistency": 0.5, "count": 9, "failed": 0, "fid": None, "fid_reason": "none"}
+    return found | more
+
+
+def summary_of(**methods: dict[str, Any]) -> dict[str, Any]:
+    named = {name.replace("_", "-"): value for name, value in methods.items()}
+    return {GROUP[0]: {GROUP[1]: named}}
+
+
+def rows_of(gains: list[float], method: str = "facesr") -> list[dict[str, Any]]:
+    rows = []
+    for number, gain in enumerate(gains):
+        row = {"id": f"{number:032x}", "name": f"face{number}.png", "split": GROUP[0], "scale": GROUP[1]}
+        row |= {"ssim": 0.9, "consistency": 0.4}
+        rows += [{**row, "method": "bicubic", "psnr": 30.0}, {**row, "method": method, "psnr": 30.0 + gain}]
+    return with_gains(rows)
+
+
+def case_of(number: int, side: int = 256, *, grain: int = 4, name: str | None = None) -> Case:
+    random = np.random.default_rng(number)
+    coarse: Pixels = resize(random.integers(0, 256, (12, 12, 3), dtype=np.uint8), side, side)
+    truth = np.clip(coarse.astype(int) + random.integers(-grain, grain + 1, coarse.shape), 0, 255).astype(np.uint8)
+    low = resize(truth, side // 4, side // 4)
+    results = {method: resize(low, side, side) for method in ("bicubic", "lanczos", "facesr", "facesr-realism")}
+    return Case(f"{number:032x}", name or f"face{number}.png", low, truth, results)
+
+
+def page_of(gains: list[float], **changes: Any) -> str:
+    mean = 30 + sum(gains) / len(gains)
+    cases = changes.get("cases", [case_of(number) for number in range(len(gains))])
+    summary = changes.get("summary", summary_of(bicubic=score(30, 0.8), facesr=score(mean, 0.8 + sum(gains) / 100)))
+    shown = {GROUP: cases[:3]}
+    return report.render(summary, rows_of(gains), shown, cases, CONFIG, PROVENANCE)
+
+
+GAINS = [0.5, 0.9, -0.2, 1.4, 0.1, 0.7, 0.8, 1.1, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("psnr", "ssim", "fids", "outcome"),
+    [
+        (31, 0.85, (None, None), "beats"),
+        (29, 0.75, (None, None), "does not beat"),
+        (30, 0.80, (None, None), "does not beat"),
+        (31, 0.75, (None, None), "only partly beats"),
+        (29, 0.75, (20.0, 4.0), "only partly beats"),
+        (31, 0.85, (20.0, 25.0), "only partly beats"),
+    ],
+)
+def test_the_verdict_follows_from_the_numbers(
+    psnr: float, ssim: float, fids: tuple[float | None, float | None], outcome: str
+) -> None:
+    summary = summary_of(bicubic=score(30, 0.80, fid=fids[0]), facesr=score(psnr, ssim, fid=fids[1]))
+    found = verdict(summary, rows_of([psnr - 30]), GROUP, "facesr")
+    assert found is not None
+    assert found["outcome"] == outcome
+    assert found["won"] == int(psnr > 30)
+
+
+def test_the_headline_tells_a_loss_as_plainly_as_a_win() -> None:
+    assert "facesr beats bicubic" in page_of(GAINS)
+    page = page_of([-gain for gain in GAINS])
+    assert "<h1>facesr does not beat bicubic on unseen test faces, 256 → 1024</h1>" in page
+    assert "<b>−0.62 dB</b>" in page
+    assert "facesr beats" not in page
+
+
+def test_a_report_without_the_subject_or_without_anything_still_renders() -> None:
+    page = report.render(summary_of(bicubic=score(30, 0.8)), rows_of([]), {}, [], CONFIG, {})
+    assert "facesr has no results" in page
+    assert "Nothing was measured" in report.render({}, [], {}, [], CONFIG, {})
+
+
+def test_warnings_name_what_weakens_the_numbers() -> None:
+    summary = summary_of(
+        bicubic=score(30, 0.8, fid_reason="no Inception weights: `facesr weights add inception FILE`"),
+        facesr=score(31, 0.9, failed=2, fid=3.0, fid_reason="", fid_warning="only 9 pictures"),
+    )
+    text = " ".join(warnings(summary, CONFIG))
+    for part in ("drawn by a program", "random weights", "Few faces: 9", "weights add inception", "only 9 pictures"):
+        assert part in text
+    assert "facesr 2 (test, 256 → 1024)" in text
+    many = summary_of(bicubic=score(30, 0.8, count=5000, fid=1.0, fid_reason=""))
+    assert warnings(many, EvaluationConfig(faces="", inputs="", upscaled="", methods=[])) == []
+
+
+def test_worst_median_and_best_cases_are_picked_and_none_twice() -> None:
+    picked = pick_extremes(rows_of(GAINS), GROUP, "facesr", each=1)
+    assert [(row["kind"], round(row["gain_psnr"], 2)) for row in picked] == [
+        ("worst", -0.2),
+        ("median", 0.7),
+        ("best", 1.4),
+    ]
+    few = pick_extremes(rows_of([0.1, 0.2]), GROUP, "facesr")
+    assert len({row["id"] for row in few}) == len(few) == 2
+
+
+def test_numbers_carry_a_true_minus_sign() -> None:
+    assert (signed(0.774), signed(-0.1), signed(0, 1)) == ("+0.77", "−0.10", "+0.0")
+
+
+def test_names_from_the_source_cannot_become_markup() -> None:
+    evil = '"><script>alert(1)</script>'
+    cases = [case_of(0, name=evil)]
+    rows = rows_of([0.5])
+    for row in rows:
+        row["name"] = evil
+    summary = summary_of(bicubic=score(30, 0.8), facesr=score(31, 0.9))
+    page = report.render(summary, rows, {GROUP: cases}, cases, CONFIG, {"Params": {"<i>x</i>": evil}})
+    assert "<script>alert" not in page
+    assert "<i>x</i>" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_the_page_is_one_file_with_the_papers_figures_apart() -> None:
+    page = page_of(GAINS)
+    assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?\s*(https?:|//)""", page)
+    assert "default-src 'none'" in page
+    assert all(source.startswith("data:image/jpeg;base64,") for source in re.findall(r'<img[^>]* src="([^"]*)', page))
+    assert all(re.search(r'alt="[^"]+"', tag) for tag in re.findall(r"<img[^>]*>", page))
+    aside = page[page.index("The paper's own figures") :]
+    assert "33.32" in aside
+    assert "augmented inputs" in aside
+    assert "33.32" not in page[: page.index("The paper's own figures")]
+
+
+def test_noisy_pictures_are_compressed_until_the_page_stays_small() -> None:
+    cases = [case_of(number, 1024, grain=120) for number in range(3)]
+    assert len(page_of(GAINS[:3], cases=cases).encode()) < 6_000_000
+
+
+def test_text_has_contrast_in_light_and_in_dark() -> None:
+    page = page_of(GAINS[:1])
+
+    def luminance(colour: str) -> float:
+        colour = colour if len(colour) == 6 else "".join(2 * digit for digit in colour)
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    themes = re.findall(r":root \{(.*?)\}", page, re.DOTALL)
+    assert len(themes) == 2
+    for theme in themes:
+        colours = {name: luminance(code) for name, code in re.findall(r"--([\w-]+): #([0-9a-f]{3,6});", theme)}
+        for text in ("ink", "soft", "accent", "loss"):
+            for ground in ("paper", "card", "tint" if text in ("ink", "soft") else "card"):
+                pair = sorted((colours[text], colours[ground]))
+                assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (text, ground)
+
+
+def test_a_sheet_has_a_column_per_method_and_marks_a_missing_result() -> None:
+    cases = [case_of(0), case_of(1)]
+    full = sheets.draw(cases, ["facesr", "facesr-realism"])
+    assert full.shape[1] == 64 + 5 * 264
+    assert sheets.draw(cases, ["facesr"]).shape[1] == 64 + 4 * 264
+    assert sheets.draw(cases[:1], ["facesr"]).shape[0] < sheets.draw(cases, ["facesr"]).shape[0]
+    del cases[0].results["facesr"]
+    changed = sheets.draw(cases, ["facesr", "facesr-realism"])
+    different = np.any(full != changed, axis=(0, 2)).nonzero()[0]
+    assert different.min() >= 64 + 2 * 264
+    assert different.max() < 64 + 3 * 264
+
+
+CHECK = """
+<script>
+addEventListener("error", (event) => { document.title = "CHECK " + event.message; });
+const out = {};
+const stage = document.querySelector(".stage"), range = stage.querySelector("input[type=range]");
+range.value = 20; range.dispatchEvent(new Event("input"));
+range.focus();
+out.cut = stage.style.getPropertyValue("--cut");
+out.clip = getComputedStyle(stage.querySelectorAll("img")[1]).clipPath;
+out.focused = document.activeElement === range;
+const table = document.querySelector("table.sortable");
+const gains = () => [...table.tBodies[0].rows].map((row) => Number(row.cells[1].dataset.value));
+const before = gains();
+table.tHead.rows[0].cells[1].querySelector("button").click();
+out.sorted = JSON.stringify(gains()) === JSON.stringify([...before].sort((a, b) => b - a));
+out.aria = table.tHead.rows[0].cells[1].getAttribute("aria-sort");
+out.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+addEventListener("load", () => {
+  out.images = [...document.images].every((image) => image.complete && image.naturalWidth > 0);
+  document.title = "CHECK " + JSON.stringify(out);
+});
+</script>
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_slider_sorting_and_layout_work_in_a_browser(tmp_path: Path, width: int) -> None:
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium on PATH")
+    page = tmp_path / "report.html"
+    page.write_text(page_of(GAINS) + CHECK, encoding="utf-8")
+    flags = "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
+    flags += f" --disable-sync --no-first-run --window-size={width},900 --virtual-time-budget=4000 --dump-dom"
+    done = subprocess.run(
+        [browser, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = re.search(r"<title>CHECK (.*?)</title>", done.stdout)
+    assert found, done.stdout[:300]
+    assert '"cut":"20%"' in found[1]
+    assert "inset(0px 0px 0px 20%)" in found[1]
+    for part in ('"focused":true', '"sorted":true', '"aria":"descending"', '"overflow":0', '"images":true'):
+        assert part in found[1]
