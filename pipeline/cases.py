@@ -80,7 +80,7 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
     """Stream the cases of rows `start` to `stop` of an inputs shard, in row order.
 
     At 64to256 the 256 input is the truth and its reduction the input. At 256to1024 the face itself is the truth where
-    it is four times its input; a face without such an original yields no case.
+    it is four times its input. A face without such an original yields no case, nor does one that no method has a row of.
 
     Args:
         config: where the shards are, and which methods to read.
@@ -100,6 +100,8 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
     }
     originals = _by_id(Path(config["faces"]) / f"{stem}.parquet", wanted) if scale == SCALES[1] else {}
     for row in inputs:
+        if not any(row["id"] in rows for rows in upscaled.values()):
+            continue  # not among the faces that were to be enlarged
         case = Case(row["id"], row["name"])
         if scale == SCALES[1]:
             original = originals.get(row["id"])

@@ -208,6 +208,13 @@ def _fids(parts: Path, split: str, scale: str, ids: set[str]) -> dict[str, float
     return {method: frechet_distance(truth, one) for method, one in statistics.items() if one.count >= 2}
 
 
+def count_failed(summary: Summary) -> int:
+    """Results that could not be judged, over all splits, scales and methods."""
+    return sum(
+        score["failed"] for scales in summary.values() for scores in scales.values() for score in scores.values()
+    )
+
+
 def _spread(ids: Sequence[str], count: int) -> list[str]:
     """`count` ids evenly spaced over the sorted ids, first and last included."""
     if len(ids) <= count:

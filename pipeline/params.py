@@ -195,6 +195,8 @@ class Train(Section):
 class Upscale(Section):
     """Ray-distributed enlargement of the train and test faces."""
 
+    faces: dict[str, Positive] = {}
+    """Only the first so many faces of a split are enlarged and measured; all where a split is not named."""
     tile: Annotated[int, Field(ge=64)] = 512
     """Side of the pieces that larger inputs are cut into, pixels."""
     back_projection: Count = 0
@@ -209,6 +211,13 @@ class Upscale(Section):
     address: str | None = None
     """Ray cluster; null: a local one."""
     max_failed: Count = 0
+
+    @model_validator(mode="after")
+    def _known_splits(self) -> Self:
+        unknown = set(self.faces) - {"train", "test"}
+        if unknown:
+            raise ValueError(f"faces: {', '.join(sorted(unknown))}: only train and test are enlarged")
+        return self
 
 
 class Evaluate(Section):

@@ -177,8 +177,8 @@ def read_range(path: Path, start: int, stop: int, columns: list[str] | None = No
             first += count
 
 
-def row_ranges(folder: Path, pattern: str, size: int) -> list[tuple[str, int, int]]:
-    """Cut the shards of a folder into work units `(file stem, start, stop)` of at most `size` rows, in order.
+def row_ranges(folder: Path, pattern: str, size: int, limit: int | None = None) -> list[tuple[str, int, int]]:
+    """Cut the first `limit` rows of a folder of shards into work units `(file stem, start, stop)` of `size` at most.
 
     A unit never straddles a row group, so that no worker reads a group for a few of its rows only.
     """
@@ -192,7 +192,14 @@ def row_ranges(folder: Path, pattern: str, size: int) -> list[tuple[str, int, in
                 edges = [first + count * piece // pieces for piece in range(pieces + 1)] if pieces else []
                 units += [(path.stem, low, high) for low, high in pairwise(edges)]
                 first += count
-    return units
+    if limit is None:
+        return units
+    kept, left = [], limit
+    for stem, start, stop in units:
+        if left > 0:
+            kept.append((stem, start, min(stop, start + left)))
+        left -= stop - start
+    return kept
 
 
 def join_parts(parts: Path, pattern: str, target: Path, schema: pa.Schema) -> int:

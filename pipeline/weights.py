@@ -66,6 +66,15 @@ def find(name: str, file: str | None = None) -> Path:
     return path
 
 
+def find_optional(name: str, file: str | None = None) -> Path | None:
+    """As `find`, with None where params name no file and the cache has none.
+
+    Raises:
+        WeightsError: params name a file that does not exist.
+    """
+    return find(name, file) if file is not None or (cache_folder() / NETWORKS[name].file).is_file() else None
+
+
 def find_or_fetch(name: str, file: str | None = None) -> Path:
     """As `find`, with a download where the file is in neither place.
 

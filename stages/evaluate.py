@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline import weights
 from pipeline.cases import EvaluationConfig
 from pipeline.checkpoint import load_generator
-from pipeline.evaluation import EvaluationWorker, finish, plan_units
+from pipeline.evaluation import EvaluationWorker, count_failed, finish, plan_units
 from pipeline.params import Params
 from pipeline.schema import METHODS
 from pipeline.shards import content_hash
@@ -18,56 +18,41 @@ from pipeline.stage import StageError, environment, run_stage, work_folder
 from pipeline.table import print_table
 from pipeline.units import do_units
 
-FOLDERS = {"faces": "data/faces", "inputs": "data/inputs", "upscaled": "data/upscaled"}
-REPORTS = Path("reports")
+FACES, INPUTS, UPSCALED = "data/faces", "data/inputs", "data/upscaled"
 
 
 def main(params: Params) -> None:
     """Measure every method on every face, then write the reports."""
     settings = params.evaluate
-    try:
-        inception = str(weights.find("inception", settings.inception))
-    except weights.WeightsError:
-        if settings.inception is not None:
-            raise
-        inception = None
+    inception = weights.find_optional("inception", settings.inception)
     models = {name: load_generator(Path("models") / f"{name}.safetensors")[1] for name in METHODS.values()}
     config: EvaluationConfig = {
-        "faces": FOLDERS["faces"],
-        "inputs": FOLDERS["inputs"],
-        "upscaled": FOLDERS["upscaled"],
+        "faces": FACES,
+        "inputs": INPUTS,
+        "upscaled": UPSCALED,
         "methods": list(METHODS),
-        "inception": inception,
-        "device": "cpu",
+        "inception": str(inception) if inception else None,
         "sheet_faces": settings.sheet_faces,
         "synthetic": json.loads(Path("data/ingest.json").read_text())["synthetic"],
         "random_vgg": any(facts["provenance"]["vgg19"] == "random" for facts in models.values()),
     }
-    work = work_folder("evaluate", *map(Path, FOLDERS.values()), inception, settings.unit)
+    data = {folder: content_hash(Path(folder)) for folder in (FACES, INPUTS, UPSCALED)}
+    work = work_folder("evaluate", data, config["inception"], settings.unit)
     do_units(
         "evaluate",
         EvaluationWorker,
         (config,),
         plan_units(config, work, settings.unit),
         images=lambda unit: unit["stop"] - unit["start"],
-        workers=settings.workers,
-        cpus_per_worker=settings.cpus_per_worker,
-        address=settings.address,
+        **settings.model_dump(include={"workers", "cpus_per_worker", "address"}),
     )
-    provenance = {
-        "data": {name: content_hash(Path(folder)) for name, folder in FOLDERS.items()},
-        "models": {name: facts["sha256"] for name, facts in models.items()},
-        "training": {
-            f"{name} {key}": value for name, facts in models.items() for key, value in facts["provenance"].items()
-        },
-        "environment": environment(),
-    }
-    summary = finish(work, config, REPORTS, provenance)
+    trained = {f"{name} {key}": value for name, facts in models.items() for key, value in facts["provenance"].items()}
+    hashes = {f"{name} sha256": facts["sha256"] for name, facts in models.items()}
+    provenance = {"data, sha256": data, "generators": hashes | trained, "environment": environment()}
+    summary = finish(work, config, Path("reports"), provenance)
     print_table(summary)
-    scores = [score for scales in summary.values() for methods in scales.values() for score in methods.values()]
-    failed = sum(score["failed"] for score in scores)
-    if failed > settings.max_failed:
-        raise StageError(f"{failed} pictures could not be judged, evaluate.max_failed allows {settings.max_failed}")
+    if count_failed(summary) > settings.max_failed:
+        raise StageError(f"{count_failed(summary)} results could not be judged, max_failed: {settings.max_failed}")
     shutil.rmtree(work)
 
 

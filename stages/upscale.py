@@ -23,11 +23,11 @@ def main(params: Params) -> None:
     models = {method: Path("models") / f"{name}.safetensors" for method, name in METHODS.items()}
     options = {name: getattr(settings, name) for name in ("tile", "precision", "back_projection")}
     folders = [INPUTS / split for split in ("train", "test") if any((INPUTS / split).glob("*.parquet"))]
-    work = work_folder("upscale", *models.values(), *folders, options)
+    work = work_folder("upscale", *models.values(), *folders, options, settings.unit, settings.faces)
     units = []
     for folder, method, scale in product(folders, METHODS, UPSCALED_SCALES):
         place = {"split": folder.name, "method": method, "scale": scale}
-        for stem, start, stop in row_ranges(folder, "*.parquet", settings.unit):
+        for stem, start, stop in row_ranges(folder, "*.parquet", settings.unit, settings.faces.get(folder.name)):
             part = work / "parts" / method / scale / f"{stem}-{start:07d}.parquet"
             units.append({**place, "stem": stem, "start": start, "stop": stop, "part": str(part)})
     do_units(
@@ -36,15 +36,12 @@ def main(params: Params) -> None:
         (str(INPUTS), {method: str(path) for method, path in models.items()}, options),
         units,
         images=lambda unit: unit["stop"] - unit["start"],
-        workers=settings.workers,
-        cpus_per_worker=settings.cpus_per_worker,
-        gpus_per_worker=settings.gpus_per_worker,
-        address=settings.address,
+        **settings.model_dump(include={"workers", "cpus_per_worker", "gpus_per_worker", "address"}),
     )
     for folder, method, scale in product(folders, METHODS, UPSCALED_SCALES):
-        for shard in sorted(folder.glob("*.parquet")):
-            target = work / "out" / method / scale / shard.name
-            join_parts(work / "parts" / method / scale, f"{shard.stem}-*.parquet", target, UPSCALED)
+        for stem in dict.fromkeys(str(unit["stem"]) for unit in units if unit["split"] == folder.name):
+            target = work / "out" / method / scale / f"{stem}.parquet"
+            join_parts(work / "parts" / method / scale, f"{stem}-*.parquet", target, UPSCALED)
     # counted in the finished shards, so that a resumed run judges the parts of earlier tries too
     rows = read_columns(work / "out", ["name", "status", "error"], "**/*.parquet")
     failed = [row for row in rows if row["status"] == "failed"]

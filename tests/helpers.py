@@ -1,0 +1,264 @@
+"""What several tests need: small pictures, archives that hold them, training data, and stages run in a folder of theirs.
+
+Everything here is made on the spot, a few milliseconds each; nothing is read from outside the checkout.
+"""
+
+import ctypes
+import io
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline.batches import BatchConfig
+from pipeline.images import Pixels, decode, encode_png, pixel_hash
+from pipeline.networks import DiscriminatorConfig, GeneratorConfig
+from pipeline.pairs import manifest_rows
+from pipeline.schema import FACES, PAIRS
+from pipeline.shards import write_rows
+from pipeline.training import TrainConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CHANCES = {"none": 1.0, "rot90": 1.0, "rot180": 1.0, "rot270": 1.0, "noise": 1.0, "blur": 1.0, "jpeg": 1.0}
+STRENGTHS = {"noise": (1.0, 6.0), "blur": (0.2, 0.6), "jpeg": (75, 95)}
+
+
+# pictures
+
+
+def face(seed: int, side: int = 64) -> Pixels:
+    """Discs with hard edges on a gradient, and a little noise: detail that bicubic loses and a network can learn."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] / side
+    slope = random.uniform(-60, 60, (2, 3))
+    image = random.uniform(80, 170, 3) + x[..., None] * slope[0] + y[..., None] * slope[1]
+    for _ in range(12):
+        cx, cy, radius = random.uniform(0, 1), random.uniform(0, 1), random.uniform(0.05, 0.2)
+        image[(x - cx) ** 2 + (y - cy) ** 2 < radius**2] = random.uniform(0, 255, 3)
+    return np.clip(np.rint(image + random.normal(0, 1.5, image.shape)), 0, 255).astype(np.uint8)
+
+
+def static(seed: int, side: int = 64) -> Pixels:
+    """Pure noise: nothing compresses it, so that its size in bytes is known."""
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+def jpeg(pixels: Pixels, quality: int = 95, **options: Any) -> bytes:
+    return saved(Image.fromarray(pixels), "JPEG", quality=quality, **options)
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def psnr(a: Pixels, b: Pixels) -> float:
+    error = np.square(a.astype(np.float64) - b).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+# archives: each writer takes {name: bytes} and returns the path as params would name it
+
+
+def as_folder(path: Path, files: Mapping[str, bytes]) -> str:
+    for name, data in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return str(path)
+
+
+def as_zip(path: Path, files: Mapping[str, bytes]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return str(path)
+
+
+def as_tar(path: Path, files: Mapping[str, bytes]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return str(path)
+
+
+def as_parquet(path: Path, files: Mapping[str, bytes]) -> str:
+    """The struct that the Hugging Face `datasets` library writes for an image column."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"image": {"bytes": data, "path": name}} for name, data in files.items()]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema([("image", kind)])), path, row_group_size=3)
+    return str(path)
+
+
+ARCHIVES = {
+    "folder": lambda root, files: as_folder(root / "faces", files),
+    "zip": lambda root, files: as_zip(root / "faces.zip", files),
+    "tar": lambda root, files: as_tar(root / "faces.tar", files),
+    "tar.gz": lambda root, files: as_tar(root / "faces.tar.gz", files),
+    "parquet": lambda root, files: as_parquet(root / "faces.parquet", files),
+}
+"""Kind of container -> what writes one: (folder, {name: bytes}) -> path."""
+
+
+# training data
+
+
+def write_inputs(folder: Path, pictures: Sequence[Pixels], split: str) -> list[tuple[str, str]]:
+    """One shard of inputs; returns (id, split) of each, as the manifest wants them."""
+    rows = [
+        {
+            "id": f"{pixel_hash(pixels)}-0",
+            "image": {"bytes": encode_png(pixels), "path": f"{index}.png"},
+            "name": f"{index}.png",
+            "source": "test",
+            "split": split,
+            "width": pixels.shape[1],
+            "height": pixels.shape[0],
+        }
+        for index, pixels in enumerate(pictures)
+    ]
+    write_rows(folder / f"{split}-00000.parquet", rows, FACES)
+    return [(row["id"], split) for row in rows]
+
+
+def write_manifest(
+    path: Path, images: Iterable[tuple[str, str]], chances: Mapping[str, float] | None = None, draws: int = 2
+) -> None:
+    rows = manifest_rows(images, seed=1, draws=draws, chances=chances or {"none": 1.0}, **STRENGTHS)
+    write_rows(path, rows, PAIRS)
+
+
+def tiny_config(**changes: Any) -> TrainConfig:
+    """A training that takes milliseconds a step: 64-pixel ground truths, a generator of some 2,000 parameters."""
+    batches = BatchConfig(seed=3, batch=2, crop=64, scale_chances={"16to64": 1.0})
+    values: dict[str, Any] = {
+        "generator": GeneratorConfig((8,), blocks=0, bottleneck=1),
+        "discriminator": DiscriminatorConfig((4, 8), scales=2),
+        "batches": batches,
+        "steps": 4,
+        "learning_rate": 2e-3,
+        "warmup": 1,
+        "precision": "fp32",
+        "checkpoint_seconds": 0.0,
+    }
+    return TrainConfig(**values | changes)
+
+
+# stages, each in a folder of its own
+
+
+def write_params(folder: Path, **sections: Mapping[str, Any]) -> None:
+    """params.yaml of the checkout with some keys of some sections changed."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for name, values in sections.items():
+        params[name] |= values
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def python(code: str, cwd: Path, *, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a new interpreter that finds the checkout's modules."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=cwd, env=_env(environment), capture_output=True, text=True, timeout=timeout)
+
+
+def run_stage(name: str, cwd: Path, before: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a stage as DVC does; `before` is code that runs first in its process."""
+    return python(f"{before}\nimport runpy; runpy.run_module('stages.{name}', run_name='__main__')", cwd, **environment)
+
+
+def start_stage(name: str, cwd: Path) -> subprocess.Popen[bytes]:
+    with (cwd / f"{name}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"stages.{name}"], cwd=cwd, env=_env({}), stdout=log, stderr=subprocess.STDOUT
+        )
+
+
+def _env(changes: Mapping[str, str]) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": path, "DVC_NO_ANALYTICS": "1", **changes}
+
+
+KILLED = -signal.SIGKILL
+
+KILL_AT_RENAME = """
+import os, signal
+def killer(source, target, rename=os.replace):
+    # between the complete temporary file and its final name: the worst moment
+    if str(target).endswith({suffix!r}):
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(source, target)
+os.replace = killer
+"""
+"""Code for `before`: kill -9 at the moment when a file whose path ends with `suffix` would get its name."""
+
+
+def files_of(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:
+    """All files below a folder: relative path -> bytes."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.glob(pattern)) if p.is_file()}
+
+
+def faces_of(folder: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def pixels_of(row: Mapping[str, Any]) -> Pixels:
+    return decode(row["image"]["bytes"])
+
+
+# which files a process touches, as the kernel sees it: Python's audit hooks are blind to Arrow and safetensors
+
+
+class Watch:
+    """Names of files opened in, and moved into, the watched folders by any process."""
+
+    def __init__(self) -> None:
+        self.opened: set[str] = set()
+        self.arrived: set[str] = set()
+
+
+@contextmanager
+def watch(*folders: Path) -> Iterator[Watch]:
+    """Watch folders (not their sub-folders) until the block ends; paths in the answer are absolute."""
+    if sys.platform != "linux":
+        pytest.skip("asks the Linux kernel which files are touched")
+    opened, moved_to = 0x20, 0x80
+    libc = ctypes.CDLL(None, use_errno=True)
+    handle = libc.inotify_init1(os.O_NONBLOCK)
+    assert handle >= 0, os.strerror(ctypes.get_errno())
+    seen = Watch()
+    names = {libc.inotify_add_watch(handle, os.fsencode(folder), opened | moved_to): folder for folder in folders}
+    try:
+        assert min(names) > 0, os.strerror(ctypes.get_errno())
+        yield seen
+        try:
+            while data := os.read(handle, 1 << 16):
+                while data:
+                    number, mask, _, length = struct.unpack_from("iIII", data)
+                    name = data[16 : 16 + length].rstrip(b"\0").decode()
+                    if name:
+                        (seen.arrived if mask & moved_to else seen.opened).add(str(names[number] / name))
+                    data = data[16 + length :]
+        except BlockingIOError:
+            pass
+    finally:
+        os.close(handle)
