@@ -80,7 +80,8 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
     """Stream the cases of rows `start` to `stop` of an inputs shard, in row order.
 
     At 64to256 the 256 input is the truth and its reduction the input. At 256to1024 the face itself is the truth where
-    it is four times its input. A face without such an original yields no case, nor does one that no method has a row of.
+    it is four times its input. A face without such an original yields no case, nor does one that no method has a row
+    of.
 
     Args:
         config: where the shards are, and which methods to read.

@@ -44,7 +44,8 @@ def session(address: str | None) -> Iterator[None]:
     """Connect to the cluster at `address`, or start a local Ray that listens on 127.0.0.1 alone; end it on leaving."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+    # Ray's C++ side warns of what Ray Data itself does with constructor arguments; errors reach us as exceptions
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address is None:
         # a token in memory: ray.init() would otherwise write one into the user's home
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -50,6 +50,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
             if width * height > max_pixels:
                 raise ImageError(f"{width}x{height} is more than the {max_pixels} pixels allowed")
             image.load()
+            return np.asarray(_to_rgb(_upright(image)))
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -60,7 +61,14 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         kind = "truncated" if "truncated" in reason.lower() else "damaged"
         raise ImageError(f"{kind} picture ({reason})") from error
-    return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; EXIF that cannot be read says nothing about a picture that can."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises SyntaxError, struct.error, KeyError …
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -47,7 +47,7 @@ def plan(sources: Sequence[Mapping[str, Any]], scratch: Path) -> list[Unit]:
     """
     units: list[Unit] = []
     for number, description in enumerate(sources):
-        entries = [[e.name, e.key, e.problem] for e in open_source(description, scratch).entries()]
+        entries = [[e.name, e.key, e.problem, e.stamp] for e in open_source(description, scratch).entries()]
         if not entries:
             raise IngestError(f"{_label(description)}: no pictures in it")
         units += [{"source": number, "entries": entries[i : i + UNIT]} for i in range(0, len(entries), UNIT)]
@@ -70,7 +70,7 @@ class IngestWorker:
         write_rows(Path(unit["part"]), rows, CANDIDATES)
         return {"images": len(rows), "failed": sum(bool(row["reason"]) for row in rows)}
 
-    def _row(self, number: int, name: str, key: Any, problem: str) -> dict[str, Any]:
+    def _row(self, number: int, name: str, key: Any, problem: str, stamp: Any) -> dict[str, Any]:
         row: dict[str, Any] = {"hash": None, "image": None, "name": name, "source": number, "width": 0, "height": 0}
         if problem:
             return row | {"reason": problem}
@@ -116,7 +116,10 @@ def _needs_conversion(data: bytes, pixels: Pixels) -> bool:
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:
-        return image.mode != "RGB" or image.size != (pixels.shape[1], pixels.shape[0]) or 274 in image.getexif()
+        try:
+            return image.mode != "RGB" or image.size != (pixels.shape[1], pixels.shape[0]) or 274 in image.getexif()
+        except Exception:  # unreadable EXIF (Pillow raises SyntaxError, struct.error …): better not passed on
+            return True
 
 
 def assemble(parts: Path, config: Mapping[str, Any], out: Path) -> dict[str, Any]:

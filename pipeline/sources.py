@@ -6,9 +6,10 @@ can be called from any process, so that workers read for themselves.
 
 import glob
 import gzip
-import shutil
+import hashlib
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.images import encode_png
-from pipeline.synthetic import portrait
+from pipeline.synthetic import VERSION, portrait
 
 SIDECARS = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".xml", ".yaml", ".yml", ".npy", ".ini"}
 """Files beside the pictures that are passed over; anything else is tried, and named if it is no picture."""
@@ -39,6 +40,8 @@ class Entry:
     """What `read` needs to find it; JSON-like."""
     problem: str = ""
     """Why it cannot be read, where listing shows that already."""
+    stamp: Any = None
+    """Changes when the file does, so that work done on an older one is not taken for this one's; JSON-like."""
 
 
 class Source(Protocol):
@@ -91,7 +94,7 @@ def open_archive(path: str, scratch: Path) -> Source:
 
 
 def _wanted(name: str) -> bool:
-    path = PurePosixPath(name)
+    path = PurePosixPath(name.replace("\\", "/"))
     hidden = any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts)
     return not hidden and path.suffix.lower() not in SIDECARS
 
@@ -110,7 +113,7 @@ class Synthetic:
     def entries(self) -> Iterator[Entry]:
         """portrait-000000.png and on."""
         for index in range(self.count):
-            yield Entry(self.name(index), index)
+            yield Entry(self.name(index), index, stamp=VERSION)
 
     @staticmethod
     def name(index: int) -> str:
@@ -130,7 +133,7 @@ class Single:
 
     def entries(self) -> Iterator[Entry]:
         """The file itself."""
-        yield Entry(self.path.name, self.path.name)
+        yield Entry(self.path.name, self.path.name, stamp=_stamp(self.path))
 
     def read(self, key: Any) -> bytes:
         """Its bytes."""
@@ -148,9 +151,14 @@ class Folder:
         root = self.path.resolve()
         for path in sorted(self.path.rglob("*")):
             name = path.relative_to(self.path).as_posix()
-            if path.is_file() and _wanted(name):
+            if not _wanted(name):
+                continue
+            if path.is_symlink() and not path.exists():
+                yield Entry(name, name, "a link that leads nowhere")
+            elif path.is_file():
                 outside = not path.resolve().is_relative_to(root)
-                yield Entry(name, name, "a link that points outside the folder" if outside else "")
+                problem = "a link that points outside the folder" if outside else ""
+                yield Entry(name, name, problem, _stamp(path))
 
     def read(self, key: Any) -> bytes:
         """Bytes of a file."""
@@ -169,10 +177,11 @@ class Zip:
 
     def entries(self) -> Iterator[Entry]:
         """Members in archive order; encrypted ones and paths that point outside are named as unusable."""
+        stamp = _stamp(self.path)
         for index, info in enumerate(self._archive.infolist()):
             if not info.is_dir() and _wanted(info.filename):
                 problem = _unsafe(info.filename) or ("encrypted" if info.flag_bits & 1 else "")
-                yield Entry(info.filename, index, problem)
+                yield Entry(info.filename, index, problem, stamp)
 
     def read(self, key: Any) -> bytes:
         """Bytes of a member, its checksum verified."""
@@ -187,12 +196,17 @@ class Tar:
 
     def __init__(self, path: Path, scratch: Path):
         self.path = path
-        self.plain = path if path.name.lower().endswith(".tar") else scratch / f"{path.name}.tar"
+        self.plain = path
+        if not path.name.lower().endswith(".tar"):
+            # another archive of the same name, or a new version of this one, is unpacked anew
+            key = hashlib.sha256(f"{path.resolve()}:{_stamp(path)}".encode()).hexdigest()[:16]
+            self.plain = scratch / f"{path.name}-{key}.tar"
         self.broken = ""
 
     def entries(self) -> Iterator[Entry]:
         """Members in archive order; where the archive breaks off, what came before is kept and the break is named."""
         self._unpack()
+        stamp = _stamp(self.path)
         try:
             with tarfile.open(self.plain, "r:") as archive:
                 size = self.plain.stat().st_size
@@ -201,7 +215,13 @@ class Tar:
                         self.broken = f"{member.name} is cut off"
                         break
                     if member.isfile() and _wanted(member.name):
-                        yield Entry(member.name, [member.offset_data, member.size], _unsafe(member.name))
+                        yield Entry(member.name, [member.offset_data, member.size], _unsafe(member.name), stamp)
+                else:
+                    # tarfile takes a damaged header, or a cut between two members, for the end
+                    with self.plain.open("rb") as handle:
+                        handle.seek(archive.offset)
+                        if handle.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                            self.broken = f"no end mark at byte {archive.offset}"
         except tarfile.TarError as error:
             self.broken = str(error)
         if self.broken:
@@ -215,15 +235,22 @@ class Tar:
             return handle.read(size)
 
     def _unpack(self) -> None:
-        if self.plain == self.path or self.plain.exists():
+        note = self.plain.with_suffix(".broken")
+        if self.plain == self.path:
+            return
+        if self.plain.exists():
+            self.broken = note.read_text() if note.exists() else ""
             return
         self.plain.parent.mkdir(parents=True, exist_ok=True)
         partial = self.plain.with_suffix(".part")
         with gzip.open(self.path) as packed, partial.open("wb") as handle:
             try:
-                shutil.copyfileobj(packed, handle, 1 << 20)
-            except (EOFError, OSError) as error:
+                # read1 hands over what lies before a break, where read would lose its whole chunk
+                while chunk := packed.read1(1 << 20):
+                    handle.write(chunk)
+            except (EOFError, OSError, zlib.error) as error:
                 self.broken = str(error)
+                note.write_text(self.broken)
         partial.rename(self.plain)
 
 
@@ -236,7 +263,7 @@ class ParquetFiles:
     def entries(self) -> Iterator[Entry]:
         """Rows in file order, named by the `path` or `name` beside the picture, else by file and row."""
         for index, path in enumerate(self.paths):
-            file = _open_parquet(path)
+            file, stamp = _open_parquet(path), _stamp(path)
             picture, columns = _picture_columns(path, file.schema_arrow)
             row = 0
             for batch in file.iter_batches(columns=columns):
@@ -244,7 +271,7 @@ class ParquetFiles:
                     inner = value.get(picture)
                     name = (inner or {}).get("path") if isinstance(inner, dict) else None
                     name = value.get("name") or name or value.get("path") or value.get("id") or f"{path.stem}-{row:06d}"
-                    yield Entry(str(name), [index, row], _unsafe(str(name)))
+                    yield Entry(str(name), [index, row], _unsafe(str(name)), stamp)
                     row += 1
 
     def read(self, key: Any) -> bytes:
@@ -262,6 +289,11 @@ class ParquetFiles:
         if not data:
             raise SourceError("no bytes in its row")
         return bytes(data)
+
+
+def _stamp(path: Path) -> list[int]:
+    facts = path.stat()
+    return [facts.st_size, facts.st_mtime_ns]
 
 
 def _read_file(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""What several tests need: small pictures, archives that hold them, training data, and stages run in a folder of theirs.
+"""What several tests need: small pictures, archives that hold them, training data, and stages run in their own folder.
 
 Everything here is made on the spot, a few milliseconds each; nothing is read from outside the checkout.
 """

@@ -1,0 +1,124 @@
+"""The whole pipeline through DVC, in a copy of the project: the smoke profile, small but real at every stage."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+COPIED = (".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "pipeline", "stages", "data/raw")
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess:
+    """Run in `folder` with this environment's Python, and fail with what was printed."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment |= {"DVC_NO_ANALYTICS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done
+
+
+def copy_project(folder: Path) -> Path:
+    """The project's files without its data, as a git repository of its own."""
+    for name in COPIED:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.parquet", "*.zip"))
+        else:
+            shutil.copyfile(source, target)
+    shutil.copyfile(ROOT / "profiles" / "smoke.yaml", folder / "params.yaml")
+    run(folder, "git", "init", "-q")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "start")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = copy_project(tmp_path_factory.mktemp("project"))
+    run(folder, "dvc", "repro")
+    return folder
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "reports/metrics.json").read_text())
+
+
+def test_the_metrics_have_the_promised_shape(project):
+    found = metrics(project)
+    assert set(found) == {"train", "test"}
+    for scales in found.values():
+        assert set(scales) == {"64to256", "256to1024"}
+        for methods in scales.values():
+            assert {"bicubic", "lanczos", "facesr", "facesr-realism"} <= set(methods)
+            for values in methods.values():
+                assert 15 < values["psnr"] < 60
+                assert 0.3 < values["ssim"] < 1
+                assert values["fid"] is None
+                assert values["fid_reason"]
+
+
+def test_no_picture_is_in_two_splits_and_no_test_face_is_in_the_manifest(project):
+    faces = pq.read_table(project / "data/faces", columns=["id", "split"]).to_pylist()
+    splits: dict[str, set[str]] = {}
+    for row in faces:
+        splits.setdefault(row["id"].split("-")[0], set()).add(row["split"])
+    assert len(faces) == 8
+    assert all(len(found) == 1 for found in splits.values())
+    tested = {row["id"] for row in faces if row["split"] == "test"}
+    manifest = pq.read_table(project / "data/pairs.parquet").to_pylist()
+    assert manifest
+    assert not tested & {row["image_id"] for row in manifest}
+
+
+def test_every_input_was_enlarged_four_times_by_both_generators(project):
+    for method in ("facesr", "facesr-realism"):
+        for scale, side in (("64to256", 256), ("256to1024", 1024)):
+            rows = pq.read_table(project / "data/upscaled" / method / scale).to_pylist()
+            assert len(rows) == 6
+            assert {(row["status"], row["width"], row["height"]) for row in rows} == {("ok", side, side)}
+
+
+def test_the_report_and_pictures_are_there(project):
+    page = (project / "reports/report.html").read_text()
+    assert "data:image" in page
+    for sheet in ("train-64to256", "train-256to1024", "test-64to256", "test-256to1024"):
+        assert (project / f"reports/sheets/{sheet}.png").stat().st_size > 10_000
+    assert list((project / "reports/train/fidelity/samples").glob("*.png"))
+
+
+def test_a_second_repro_does_nothing(project):
+    before = (project / "reports/report.html").stat().st_mtime_ns
+    assert "Data and pipelines are up to date" in run(project, "dvc", "repro").stdout
+    assert (project / "reports/report.html").stat().st_mtime_ns == before
+
+
+def test_dvc_shows_metrics_and_plots(project):
+    shown = run(project, "dvc", "metrics", "show", "--json").stdout
+    assert "reports/metrics.json" in shown
+    run(project, "dvc", "plots", "show")
+    assert (project / "dvc_plots/index.html").stat().st_size > 5_000
+
+
+def test_changing_an_evaluate_param_runs_evaluate_alone(project):
+    path = project / "params.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["evaluate"]["sheet_faces"] = 1
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    printed = run(project, "dvc", "repro").stdout
+    assert [line for line in printed.splitlines() if line.startswith("Running stage")] == ["Running stage 'evaluate':"]
+
+
+def test_two_runs_from_scratch_give_the_same_manifest_weights_and_metrics(project, tmp_path):
+    again = copy_project(tmp_path / "again")
+    run(again, "dvc", "repro")
+    assert metrics(again) == metrics(project)
+    for name in ("data/pairs.parquet", "models/fidelity.safetensors", "models/realism.safetensors"):
+        assert (again / name).read_bytes() == (project / name).read_bytes(), name
