@@ -94,7 +94,7 @@ def upscale(
     realism_model: Annotated[Path | None, typer.Option(help="The realism generator that goes with --model")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Ray workers; as many as fit by default")] = None,
     cpus_per_worker: Annotated[int, typer.Option(min=1)] = 1,
-    gpus_per_worker: Annotated[float, typer.Option(min=0)] = 0,
+    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="A whole one where there are any")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster; a local one by default")] = None,
     tile: Annotated[int, typer.Option(min=64, help="Side of the pieces large pictures are cut into")] = 512,
     back_projection: Annotated[int, typer.Option(min=0, help="Steps towards agreement with a clean input")] = 0,

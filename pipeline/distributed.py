@@ -9,7 +9,9 @@ import json
 import logging
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -65,7 +67,11 @@ def session(address: str | None) -> Iterator[None]:
         }
     else:
         options["address"] = address
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     ray.init(**options)
+    if threading.current_thread() is threading.main_thread():
+        # Ray puts its own handler there, which would exit with another code than the caller promises
+        signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield
     finally:
@@ -79,7 +85,7 @@ def run_units(
     *,
     workers: int | None = None,
     cpus_per_worker: int = 1,
-    gpus_per_worker: float = 0,
+    gpus_per_worker: float | None = 0,
     address: str | None = None,
 ) -> Iterator[Statistics]:
     """Run `build(*arguments)(unit)` for every unit on Ray actors and yield the statistics as units finish.
@@ -90,10 +96,11 @@ def run_units(
         workers: actors; None takes as many as the machine or cluster has room for, at most one per unit. 1 without
             an address runs in this process, without Ray.
         cpus_per_worker: cores of each actor, also its thread count.
-        gpus_per_worker: share of a GPU for each actor.
+        gpus_per_worker: share of a GPU for each actor; None takes a whole one where there are any.
         address: of a running cluster; None starts a local Ray.
 
     Raises:
+        ValueError: no node is large enough for one worker.
         RuntimeError: a worker raised; the message carries its error.
     """
     if not units:
@@ -111,6 +118,14 @@ def run_units(
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
+        gpus = 0.0 if gpus_per_worker == 0 else _largest_node("GPU")
+        gpus_per_worker = min(1.0, gpus) if gpus_per_worker is None else gpus_per_worker
+        if cpus_per_worker > _largest_node("CPU") or gpus_per_worker > gpus:
+            # Ray would wait for such a node for ever
+            raise ValueError(
+                f"no node has {cpus_per_worker} CPUs and {gpus_per_worker:g} GPUs for a worker: "
+                f"the largest has {_largest_node('CPU'):g} and {gpus:g}"
+            )
         room = int(ray.cluster_resources().get("CPU", 1)) // cpus_per_worker
         if gpus_per_worker:
             room = int(ray.cluster_resources().get("GPU", 0) / gpus_per_worker)
@@ -128,3 +143,10 @@ def run_units(
         )
         for row in results.iter_rows():
             yield json.loads(row["statistics"])
+
+
+def _largest_node(resource: str) -> float:
+    """Most of a resource that any one node has."""
+    import ray
+
+    return max(float(node["Resources"].get(resource, 0)) for node in ray.nodes() if node["Alive"])

@@ -7,6 +7,7 @@ streamed once, in source order, into the shards of their splits.
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -146,23 +147,24 @@ def assemble(parts: Path, config: Mapping[str, Any], out: Path) -> dict[str, Any
         for split in sorted({split for split in splits if split in SPLITS})
     }
     answers = iter(splits)
-    for part in shard_files(parts):
-        for row in read_rows(part):
-            facts = {"name": row["name"], "source": labels[row["source"]]}
-            if row["reason"]:
-                rejected.append({"id": row["hash"], "reason": row["reason"], **facts})
-                continue
-            ordinal = copies[row["hash"]]
-            copies[row["hash"]] += 1
-            identity = f"{row['hash']}-{ordinal}"
-            split = next(answers)
-            if split in writers:
-                size = {"width": row["width"], "height": row["height"]}
-                writers[split].add({"id": identity, "image": row["image"], "split": split, **size, **facts})
-            elif split:
-                rejected.append({"id": identity, "reason": split, **facts})
-    for writer in writers.values():
-        writer.__exit__(None)
+    with ExitStack() as stack:
+        for writer in writers.values():
+            stack.enter_context(writer)
+        for part in shard_files(parts):
+            for row in read_rows(part):
+                facts = {"name": row["name"], "source": labels[row["source"]]}
+                if row["reason"]:
+                    rejected.append({"id": row["hash"], "reason": row["reason"], **facts})
+                    continue
+                ordinal = copies[row["hash"]]
+                copies[row["hash"]] += 1
+                identity = f"{row['hash']}-{ordinal}"
+                split = next(answers)
+                if split in writers:
+                    size = {"width": row["width"], "height": row["height"]}
+                    writers[split].add({"id": identity, "image": row["image"], "split": split, **size, **facts})
+                elif split:
+                    rejected.append({"id": identity, "reason": split, **facts})
     write_rows(out / "rejected.parquet", rejected, REJECTED)
     counts = {
         "sources": labels,

@@ -13,7 +13,9 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
-Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+# YAML has lists only; everything else must have the very type that is asked for: "500" is no number
+Range = Annotated[tuple[Weight, Weight], Field(strict=False)]
+Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 class ParamsError(ValueError):
@@ -23,7 +25,7 @@ class ParamsError(ValueError):
 class Section(BaseModel):
     """Common rules: no unknown key, no value silently converted, nothing changed after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class SplitCounts(Section):
@@ -91,7 +93,7 @@ class Pairs(Section):
     """Range of sigma, grey levels of 255."""
     blur: Range
     """Range of sigma, pixels of the low-resolution side."""
-    jpeg: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]]
+    jpeg: Annotated[tuple[Quality, Quality], Field(strict=False)]
     """Range of quality."""
     workers: Positive | None = None
     """Ray workers; null: one per core. 1 runs without Ray."""
@@ -153,6 +155,9 @@ class Phase(Section):
     """Weight of the least-squares adversarial term."""
     perceptual: Weight = 0.0
     """Weight of the VGG-19 term."""
+    smoother: Share = 0.0
+    """Share of ground truths enlarged by bicubic first: as smooth as faces are at 1024. It helps fidelity there, and
+    would teach the discriminator to be content with less detail."""
 
 
 class Train(Section):
@@ -169,8 +174,6 @@ class Train(Section):
     """Side of ground-truth crops, pixels."""
     scales: dict[Literal[SCALES], Weight]  # type: ignore[valid-type]
     """Relative chance that a step trains on each scale."""
-    smoother: Share = 0.0
-    """Share of ground truths enlarged by bicubic first: as smooth as faces are at 1024."""
     warmup: Count = 50
     """Steps."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -207,7 +210,8 @@ class Upscale(Section):
     workers: Positive | None = None
     """Ray workers; null: as many as there is room for."""
     cpus_per_worker: Positive = 1
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    """Share of a GPU for each worker; null: a whole one where there are any."""
     address: str | None = None
     """Ray cluster; null: a local one."""
     max_failed: Count = 0
@@ -272,4 +276,7 @@ def _key(location: tuple[int | str, ...]) -> str:
 def _say(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return "unknown key"
-    return f"{problem['msg']} (got {problem['input']!r})" if problem["type"] != "missing" else "missing"
+    if problem["type"] == "missing":
+        return "missing"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return message if isinstance(problem["input"], dict) else f"{message} (got {problem['input']!r})"

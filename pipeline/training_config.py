@@ -24,7 +24,7 @@ def phase_config(params: Train, phase: Phase, provenance: dict[str, Any]) -> Tra
             batch=params.batch,
             crop=params.crop,
             scale_chances=dict(params.scales),
-            smoother=params.smoother,
+            smoother=phase.smoother,
         ),
         steps=phase.steps,
         learning_rate=phase.learning_rate,

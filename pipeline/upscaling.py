@@ -43,7 +43,8 @@ class Upscaler:
         # the weights themselves in low precision: autocast would convert them again for every picture
         self.generator = generator.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
         self.metadata = metadata
-        self.overlap = -(-generator.reach // generator.multiple) * generator.multiple
+        # at least 16: a narrower piece at the border would be padded where the whole picture is not
+        self.overlap = max(16, -(-generator.reach // generator.multiple) * generator.multiple)
         if generator.config.norm == "instance":
             # statistics of a tile are not those of the whole picture: no overlap makes that exact
             self.overlap = max(self.overlap, 32)

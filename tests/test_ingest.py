@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 import zlib
 from collections import Counter
@@ -205,8 +206,7 @@ def test_every_kind_of_bad_picture_is_reported_with_its_reason_and_the_rest_is_i
     refused = rejected(tmp_path)
     assert set(refused) == set(BAD)
     for name, (_, reason) in BAD.items():
-        assert refused[name] == pytest.approx(refused[name])
-        assert __import__("re").match(reason, refused[name]), f"{name}: {refused[name]}"
+        assert re.match(reason, refused[name]), f"{name}: {refused[name]}"
     assert set(accepted(tmp_path)) == set(GOOD)
     assert (counts["files"], counts["usable"], counts["rejected"]) == (len(files), len(GOOD), len(BAD))
     assert sum(counts["reasons"].values()) == len(BAD)
@@ -254,8 +254,7 @@ def test_accepted_bytes_are_kept_untouched(tmp_path: Path) -> None:
 
 def conversions() -> dict[str, tuple[bytes, np.ndarray]]:
     """Pictures that other decoders could read otherwise: bytes, and the RGB that the rules make of them."""
-    grey = face(1)[..., 0]
-    grey_rgb = np.repeat(grey[..., None], 3, axis=2)
+    grey, deep = face(1)[..., 0], face(6)[..., 0]
     palette = Image.fromarray(face(2)).quantize(32)
     cmyk = Image.fromarray(face(3)).convert("CMYK")
     alpha = np.dstack([face(4), np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))])
@@ -263,8 +262,8 @@ def conversions() -> dict[str, tuple[bytes, np.ndarray]]:
     turned = Image.Exif()
     turned[274] = 6  # to be shown after a quarter turn clockwise
     return {
-        "grey.png": (saved(Image.fromarray(grey), "PNG"), grey_rgb),
-        "grey16.png": (saved(Image.fromarray(grey.astype(np.uint16) * 257), "PNG"), grey_rgb),
+        "grey.png": (saved(Image.fromarray(grey), "PNG"), np.dstack([grey] * 3)),
+        "grey16.png": (saved(Image.fromarray(deep.astype(np.uint16) * 257), "PNG"), np.dstack([deep] * 3)),
         "palette.png": (saved(palette, "PNG"), np.asarray(palette.convert("RGB"))),
         "cmyk.tiff": (saved(cmyk, "TIFF"), np.asarray(cmyk.convert("RGB"))),
         "alpha.png": (saved(Image.fromarray(alpha), "PNG"), on_white),
