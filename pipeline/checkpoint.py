@@ -120,8 +120,14 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    data = save(tensors, metadata=metadata)
+    size = int.from_bytes(data[:8], "little")
+    # safetensors shuffles the metadata anew in every process; the same weights must give the same bytes
+    header = json.loads(data[8 : 8 + size]) | {"__metadata__": dict(sorted(metadata.items()))}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
     try:
-        write_bytes(path, save(tensors, metadata=metadata))
+        write_bytes(path, len(text).to_bytes(8, "little") + text + data[8 + size :])
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise OSError(errno.ENOSPC, f"the disk is full: {path} was not written, the last state is kept") from error

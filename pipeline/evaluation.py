@@ -28,7 +28,7 @@ from pipeline.metrics import (
     frechet_distance,
 )
 from pipeline.schema import METRICS
-from pipeline.shards import read_rows, row_ranges, shard_files, write_bytes, write_json, write_rows
+from pipeline.shards import count_rows, read_rows, row_ranges, shard_files, write_bytes, write_json, write_rows
 
 SPLITS: Final = ("train", "test")
 TRUTH: Final = "original"
@@ -60,11 +60,21 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[di
     units = []
     for split in SPLITS:
         for scale in SCALES:
-            for stem, start, stop in row_ranges(Path(config["inputs"]) / split, f"{split}-*.parquet", size):
+            # only as many faces as were to be enlarged: the upscale stage writes a row for each of them
+            enlarged = sum(count_rows(path) for path in _longest(config, scale, split))
+            inputs = Path(config["inputs"]) / split
+            for stem, start, stop in row_ranges(inputs, f"{split}-*.parquet", size, enlarged):
                 part = parts / f"{split}-{scale}-{stem}-{start:07d}-{stop:07d}.parquet"
                 place = {"split": split, "scale": scale, "stem": stem, "start": start, "stop": stop}
                 units.append({**place, "part": str(part)})
     return units
+
+
+def _longest(config: EvaluationConfig, scale: str, split: str) -> list[Path]:
+    """Shards of the method that has most rows."""
+    folders = [Path(config["upscaled"]) / method / scale for method in config["methods"]]
+    found = [shard_files(folder, f"{split}-*.parquet") for folder in folders]
+    return max(found, key=lambda paths: sum(map(count_rows, paths)), default=[])
 
 
 def _features_part(part: Path) -> Path:

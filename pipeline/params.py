@@ -257,7 +257,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         ParamsError: missing, not YAML, an unknown or mistyped key, a value out of range: names file and key.
     """
     try:
-        values: Any = yaml.safe_load(path.read_text())
+        values: Any = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise ParamsError(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:

@@ -163,6 +163,11 @@ def publish(work: Path, out: Path) -> None:
     shutil.move(work, out)
 
 
+def count_rows(path: Path) -> int:
+    """Rows of a Parquet file, from its footer."""
+    return int(pq.read_metadata(path).num_rows)
+
+
 def read_range(path: Path, start: int, stop: int, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """Stream rows `start` (included) to `stop` (excluded) of a Parquet file, reading only their row groups."""
     with pq.ParquetFile(path) as file:

@@ -186,15 +186,8 @@ def run_stage(name: str, cwd: Path, before: str = "", **environment: str) -> sub
     return python(f"{before}\nimport runpy; runpy.run_module('stages.{name}', run_name='__main__')", cwd, **environment)
 
 
-def start_stage(name: str, cwd: Path) -> subprocess.Popen[bytes]:
-    with (cwd / f"{name}.log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", f"stages.{name}"], cwd=cwd, env=_env({}), stdout=log, stderr=subprocess.STDOUT
-        )
-
-
 def _env(changes: Mapping[str, str]) -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path, "DVC_NO_ANALYTICS": "1", **changes}
 
 

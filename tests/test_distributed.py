@@ -1,0 +1,179 @@
+"""Work over Ray: every result arrives, a dead worker costs its unit only, and nothing is done twice after kill -9."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from helpers import KILLED, face, files_of, python, run_stage, watch, write_inputs, write_params
+from workers import Squares
+
+from pipeline.checkpoint import save_generator
+from pipeline.distributed import run_units
+from pipeline.images import decode
+from pipeline.networks import Generator, GeneratorConfig
+
+
+def runs(folder: Path, number: int) -> int:
+    return len((folder / f"runs-{number}").read_text().splitlines())
+
+
+# one Ray for all that this file asks of it, in an interpreter with a home of its own
+ON_RAY = """
+import json
+from pathlib import Path
+from workers import Squares
+from pipeline.distributed import run_units, session
+
+def answers(units, **options):
+    return sorted(run_units(Squares, (str(Path.cwd()),), units, **options), key=lambda answer: answer["number"])
+
+with session(None):
+    import ray
+    report = {"address": ray.get_runtime_context().gcs_address}
+    report["all"] = answers([{"number": number} for number in range(20)], workers=2)
+    report["dead"] = answers([{"number": 100 + number, "dies": number == 3} for number in range(8)], workers=2)
+    report["none"] = answers([])
+    try:
+        answers([{"number": 13, "raises": True}], workers=2)
+    except Exception as error:
+        report["error"] = str(error)
+    try:
+        answers([{"number": 14}], cpus_per_worker=100_000)
+    except Exception as error:
+        report["room"] = f"{type(error).__name__}: {error}"
+Path("report.json").write_text(json.dumps(report))
+"""
+
+
+@pytest.fixture(scope="module")
+def on_ray(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where that happened; the actors run elsewhere and are given its whole path."""
+    folder = tmp_path_factory.mktemp("ray")
+    (folder / "home").mkdir()
+    done = python(ON_RAY, folder, HOME=str(folder / "home"), timeout=200)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def report(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_every_unit_gives_its_result_once_and_two_workers_share_them(on_ray: Path) -> None:
+    answers = report(on_ray)["all"]
+    assert [(answer["number"], answer["square"]) for answer in answers] == [(n, n * n) for n in range(20)]
+    assert len({answer["process"] for answer in answers}) == 2
+    assert all(runs(on_ray, number) == 1 for number in range(20))
+
+
+def test_a_worker_that_dies_costs_its_unit_only_which_is_run_again(on_ray: Path) -> None:
+    assert (on_ray / "died-103").exists()
+    assert [answer["square"] for answer in report(on_ray)["dead"]] == [(100 + n) ** 2 for n in range(8)]
+    assert runs(on_ray, 103) == 1
+
+
+def test_an_error_in_a_worker_reaches_the_caller_with_its_message(on_ray: Path) -> None:
+    assert "unit 13 is bad luck" in report(on_ray)["error"]
+
+
+def test_a_worker_larger_than_the_machine_is_an_error_and_not_an_endless_wait(on_ray: Path) -> None:
+    assert report(on_ray)["room"].startswith("ValueError: no node has 100000 CPUs")
+
+
+def test_a_local_ray_listens_on_this_machine_alone_and_writes_no_token_into_the_home(on_ray: Path) -> None:
+    assert report(on_ray)["address"].startswith("127.0.0.1:")
+    assert not (on_ray / "home" / ".ray" / "auth_token").exists()
+    assert "auth_token" not in {path.name for path in (on_ray / "home").rglob("*")}
+
+
+def test_no_units_and_one_worker_need_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # importing it now fails
+    assert list(run_units(Squares, (str(tmp_path),), [])) == []
+    answers = list(run_units(Squares, (str(tmp_path),), [{"number": n} for n in range(3)], workers=1))
+    assert [answer["square"] for answer in answers] == [0, 1, 4]
+    assert {answer["process"] for answer in answers} == {os.getpid()}
+    with pytest.raises(ImportError):
+        list(run_units(Squares, (str(tmp_path),), [{"number": 5}], workers=2))
+
+
+# the upscale stage
+
+CONFIG = GeneratorConfig((8,), blocks=0, bottleneck=1)
+OPTIONS = {"unit": 1, "precision": "fp32"}
+KILL_AFTER_THREE = """
+import os, signal
+import pipeline.units as units
+def three(*arguments, run=units.run_units, **options):
+    for index, statistics in enumerate(run(*arguments, **options)):
+        if index == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield statistics
+units.run_units = three
+"""
+
+
+def project(folder: Path, workers: int) -> Path:
+    for split, seeds in (("train", range(3)), ("test", range(10, 14))):
+        write_inputs(folder / "data/inputs" / split, [face(seed, 64) for seed in seeds], split)
+    for seed, name in enumerate(("fidelity", "realism")):
+        torch.manual_seed(seed)
+        generator = Generator(CONFIG)
+        torch.nn.init.normal_(generator.to_rgb.weight, std=0.02)
+        save_generator(folder / "models" / f"{name}.safetensors", generator, CONFIG, {}, torch.float16)
+    write_params(folder, upscale=OPTIONS | {"workers": workers})
+    return folder
+
+
+def test_an_upscale_killed_midway_takes_up_where_it_was_and_gives_the_same_bytes(tmp_path: Path) -> None:
+    whole, broken = project(tmp_path / "whole", 1), project(tmp_path / "broken", 2)
+    undisturbed = run_stage("upscale", whole, OMP_NUM_THREADS="1")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    killed = run_stage("upscale", broken, KILL_AFTER_THREE, OMP_NUM_THREADS="1")
+    assert killed.returncode == KILLED, killed.stderr
+    (parts,) = (broken / "work" / "upscale").glob("*/parts")
+    finished = set(parts.glob("*/*/[!.]*.parquet"))
+    assert 3 <= len(finished) < 28
+    assert not (broken / "data" / "upscaled").exists()
+    for folder in ("facesr", "facesr-realism"):
+        for scale in ("64to256", "256to1024"):
+            (parts / folder / scale).mkdir(parents=True, exist_ok=True)
+    # as many workers as one likes: what is left is the same work
+    write_params(broken, upscale=OPTIONS | {"workers": 1})
+    with watch(*parts.glob("*/*")) as seen:
+        done = run_stage("upscale", broken, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    assert seen.arrived
+    assert not {Path(path) for path in seen.arrived} & finished
+    results = [files_of(folder / "data" / "upscaled") for folder in (whole, broken)]
+    assert results[0] == results[1]
+    assert set(results[0]) == {
+        f"{method}/{scale}/{split}-00000.parquet"
+        for method in ("facesr", "facesr-realism")
+        for scale in ("64to256", "256to1024")
+        for split in ("train", "test")
+    }
+
+
+def test_a_picture_that_cannot_be_enlarged_is_a_failed_row_and_the_others_are_done(tmp_path: Path) -> None:
+    folder = project(tmp_path / "project", 1)
+    path = folder / "data/inputs/test/test-00000.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[1]["image"]["bytes"] = rows[1]["image"]["bytes"][:500]
+    pq.write_table(table.from_pylist(rows, schema=table.schema), path)
+    failed = run_stage("upscale", folder)
+    assert failed.returncode == 1
+    assert "4 pictures failed" in " ".join(failed.stderr.split())
+    assert not (folder / "data" / "upscaled").exists()
+    write_params(folder, upscale=OPTIONS | {"workers": 1, "max_failed": 4})
+    allowed = run_stage("upscale", folder)
+    assert allowed.returncode == 0, allowed.stderr
+    rows = pq.read_table(folder / "data/upscaled/facesr/256to1024/test-00000.parquet").to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok", "ok"]
+    assert rows[1]["image"] is None or rows[1]["image"]["bytes"] is None
+    assert "truncated" in rows[1]["error"]
+    assert decode(rows[0]["image"]["bytes"]).shape == (256, 256, 3)
