@@ -68,7 +68,16 @@ def session(address: str | None) -> Iterator[None]:
     else:
         options["address"] = address
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    ray.init(**options)
+    from ray._private import services
+
+    outward = services.resolve_ip_for_localhost
+    if address is None:
+        # init would turn 127.0.0.1 into the address that other machines see, and listen on every interface
+        services.resolve_ip_for_localhost = lambda host: host
+    try:
+        ray.init(**options)
+    finally:
+        services.resolve_ip_for_localhost = outward
     if threading.current_thread() is threading.main_thread():
         # Ray puts its own handler there, which would exit with another code than the caller promises
         signal.signal(signal.SIGTERM, on_sigterm)

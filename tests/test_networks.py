@@ -16,6 +16,8 @@ from pipeline.networks import Discriminator, DiscriminatorConfig, Generator, Gen
 from pipeline.precision import choose_precision
 from pipeline.upscaling import Upscaler
 
+pytestmark = pytest.mark.usefixtures("fixed_threads")
+
 PLAIN = GeneratorConfig((8,), blocks=0, bottleneck=2)
 DEEP = GeneratorConfig((8, 12), blocks=1, bottleneck=1)
 THREE = GeneratorConfig((4, 6, 8), blocks=1, bottleneck=1)
@@ -113,7 +115,7 @@ def test_pictures_of_any_size_become_four_times_larger(config: GeneratorConfig, 
 
 
 @pytest.mark.parametrize("config", [PLAIN, DEEP, THREE], ids=["plain", "two levels", "three levels"])
-@pytest.mark.parametrize("size", [(65, 129), (100, 70), (17, 150)])
+@pytest.mark.parametrize("size", [(65, 129), (100, 70)])
 def test_tiles_give_what_the_whole_picture_gives(config: GeneratorConfig, size: tuple[int, int]) -> None:
     generator = lively(config)
     low = [face(5, 200)[: size[0], : size[1]]]
@@ -158,10 +160,10 @@ def test_a_far_pixel_cannot_change_the_result(config: GeneratorConfig) -> None:
 
 def test_with_instance_norm_tiles_differ_from_the_whole_by_less_than_the_network_adds() -> None:
     generator = lively(INSTANCE)
-    low = face(7, 150)
+    low = face(7, 100)
     (whole,) = upscaler(generator)([low])
     (tiled,) = upscaler(generator, tile=64)([low])
-    assert psnr(tiled, whole) > psnr(resize(low, 600, 600), whole) + 3
+    assert psnr(tiled, whole) > psnr(resize(low, 400, 400), whole) + 3
 
 
 def test_a_batch_gives_what_its_pictures_give_alone() -> None:
