@@ -235,5 +235,16 @@ def weights_add(file: Annotated[Path, typer.Argument(help="A file got elsewhere,
     console.print(f"{name}: {path}", markup=False)
 
 
+def main() -> None:
+    """Run the command; an error that a user can do something about is one line."""
+    from pipeline.stage import StageError
+
+    try:
+        app()
+    except (StageError, OSError) as error:
+        _fail(str(error))
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    sys.exit(app())
+    main()

@@ -20,6 +20,10 @@ Unit = dict[str, Any]
 Statistics = dict[str, Any]
 
 
+class WorkerError(RuntimeError):
+    """A worker raised, or kept dying; finished units are kept."""
+
+
 class Worker(Protocol):
     """What runs inside an actor."""
 
@@ -110,7 +114,7 @@ def run_units(
 
     Raises:
         ValueError: no node is large enough for one worker.
-        RuntimeError: a worker raised; the message carries its error.
+        WorkerError: a worker raised; the message carries its error.
     """
     if not units:
         return
@@ -150,8 +154,11 @@ def run_units(
             num_cpus=cpus_per_worker,
             num_gpus=gpus_per_worker or None,
         )
-        for row in results.iter_rows():
-            yield json.loads(row["statistics"])
+        try:
+            for row in results.iter_rows():
+                yield json.loads(row["statistics"])
+        except ray.exceptions.RayError as error:
+            raise WorkerError(str(error.__cause__ or error).strip()) from error
 
 
 def _largest_node(resource: str) -> float:

@@ -75,7 +75,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """Convert any Pillow mode to 8-bit RGB by the rules that `decode` states."""
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode == "F":
+        raise ImageError("floating-point pixels, whose range the file does not say")
+    if image.mode.startswith("I"):
         values = np.asarray(image, dtype=np.float64)
         # 16-bit files arrive as I;16 or I; anything that fits in 8 bits is taken as it is
         scale = 257.0 if values.max(initial=0) > 255 else 1.0

@@ -210,7 +210,9 @@ def assign_splits(faces: Sequence[tuple[str, int]], sources: Sequence[Mapping[st
         wanted = {split: count for split, count in description["splits"].items() if count}
         room = {split: count for split, count in wanted.items() if count != "rest"}
         rest = next((split for split, count in wanted.items() if count == "rest"), "")
-        for digest in sorted(groups, key=lambda value: hashlib.sha256(f"{seed}:{value}".encode()).digest()):
+        # larger groups first: single faces fit anywhere
+        drawn = sorted(groups, key=lambda value: hashlib.sha256(f"{seed}:{value}".encode()).digest())
+        for digest in sorted(drawn, key=lambda value: -len(groups[value])):
             indices = groups[digest]
             if digest in placed:
                 # already decided by an earlier source: the same split or none

@@ -69,7 +69,7 @@ class Ingest(Section):
     """Faces with a shorter side are rejected, pixels."""
     not_square: Literal["reject", "crop"] = "reject"
     """What happens to pictures that are not square; `crop` takes the centre."""
-    max_pixels: Positive = 8192 * 8192
+    max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 8192 * 8192
     """Pictures that claim more pixels are rejected before they are decoded."""
     seed: Count
     """Of the split."""

@@ -23,7 +23,7 @@ from pipeline.shards import content_hash
 WORK = Path("work")
 
 
-class StageError(RuntimeError):
+class StageError(Exception):
     """A stage cannot complete; the message says why and what to do."""
 
 
@@ -35,7 +35,7 @@ def run_stage(main: Callable[[Params], None]) -> NoReturn:
     except ParamsError as error:
         console.print(str(error), style="red", markup=False)
         sys.exit(2)
-    except (StageError, ValueError, OSError) as error:
+    except (StageError, ValueError, OSError, ArithmeticError) as error:
         console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         sys.exit(1)
     sys.exit(0)

@@ -48,7 +48,7 @@ class TrainConfig:
     ema: float = 0.999
     """Decay of the moving average of the weights, which is what is kept as the result."""
     clip: float = 1.0
-    """Largest norm of the generator's gradient."""
+    """Largest norm of each network's gradient."""
     precision: str = "auto"
     """`auto`, `bf16` or `fp32`."""
     log_every: int = 10
@@ -60,7 +60,7 @@ class TrainConfig:
     """Copied into the weights file."""
 
 
-class Diverged(RuntimeError):
+class Diverged(FloatingPointError):
     """A loss became NaN or infinite; the last good state is kept."""
 
 
@@ -202,8 +202,10 @@ class Training:
         loss = adversarial_loss(verdict_real, 1.0) + adversarial_loss(verdict_fake, 0.0)
         self.judge_optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(discriminator.parameters(), self.config.clip)
         self.judge_optimizer.step()
         return {
+            "discriminator_gradient_norm": norm,
             "discriminator": loss,
             "d_real": torch.stack([verdict.mean() for verdict in verdict_real]).mean(),
             "d_fake": torch.stack([verdict.mean() for verdict in verdict_fake]).mean(),

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.distributed import Unit, Worker, run_units
+from pipeline.distributed import Unit, Worker, WorkerError, run_units
 from pipeline.progress import progress
+from pipeline.stage import StageError
 
 
 def do_units(
@@ -26,11 +27,17 @@ def do_units(
         units: each with `part`, the file it leaves.
         images: pictures in a unit.
         options: of `run_units`.
+
+    Raises:
+        StageError: a worker raised; bad pictures are rows and raise nothing.
     """
     missing = [unit for unit in units if not Path(unit["part"]).exists()]
     total, left = (sum(images(unit) for unit in some) for some in (units, missing))
     failed = 0
     with progress(title, total, total - left) as advance:
-        for statistics in run_units(build, arguments, missing, **options):
-            failed += statistics["failed"]
-            advance(statistics["images"], f"{failed} failed" if failed else "")
+        try:
+            for statistics in run_units(build, arguments, missing, **options):
+                failed += statistics["failed"]
+                advance(statistics["images"], f"{failed} failed" if failed else "")
+        except WorkerError as error:
+            raise StageError(f"{title}: {error}; what was finished is kept, run again to go on") from error

@@ -4,6 +4,7 @@ Run from the project's root: python -m stages.train
 """
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.batches import PairData
@@ -41,10 +42,10 @@ def main(params: Params) -> None:
                 phase_config(settings, phase, {**depends_on, "phase": name}), data, valid, folder, start
             )
             with stop_requested() as asked, LiveLog(folder / "log", name, phase.steps) as log:
-                try:
+                with suppress(Stopped):
                     training.run(log.values, log.sample, asked)
-                except Stopped:
-                    raise SystemExit(143) from None
+                if asked():
+                    raise SystemExit(143)
         start, _ = load_generator(results[name])
     for name, result in results.items():
         publish(result.parent / "log", Path("reports/train") / name)

@@ -5,16 +5,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pipeline import sources
-
-
-@pytest.fixture(autouse=True)
-def _fresh_archives() -> Iterator[None]:
-    """Open archives are remembered by path, and tests may write another archive to the same path."""
-    yield
-    for cache in (sources._open_zip, sources._open_parquet, sources._row_group):
-        cache.cache_clear()
-
 
 @pytest.fixture
 def fixed_threads() -> Iterator[None]:

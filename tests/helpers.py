@@ -93,7 +93,8 @@ def as_zip(path: Path, files: Mapping[str, bytes]) -> str:
 
 def as_tar(path: Path, files: Mapping[str, bytes]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+    compression = {".gz": "w:gz", ".tgz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}.get(path.suffix, "w")
+    with tarfile.open(path, compression) as archive:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
@@ -115,6 +116,8 @@ ARCHIVES = {
     "zip": lambda root, files: as_zip(root / "faces.zip", files),
     "tar": lambda root, files: as_tar(root / "faces.tar", files),
     "tar.gz": lambda root, files: as_tar(root / "faces.tar.gz", files),
+    "tar.bz2": lambda root, files: as_tar(root / "faces.tar.bz2", files),
+    "tar.xz": lambda root, files: as_tar(root / "faces.tar.xz", files),
     "parquet": lambda root, files: as_parquet(root / "faces.parquet", files),
 }
 """Kind of container -> what writes one: (folder, {name: bytes}) -> path."""

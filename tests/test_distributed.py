@@ -163,6 +163,14 @@ def test_an_upscale_killed_midway_takes_up_where_it_was_and_gives_the_same_bytes
     }
 
 
+def test_sigterm_ends_a_stage_on_ray_with_143_and_keeps_what_is_finished(tmp_path: Path) -> None:
+    folder = project(tmp_path / "project", 2)
+    stopped = run_stage("upscale", folder, KILL_AFTER_THREE.replace("SIGKILL", "SIGTERM"), OMP_NUM_THREADS="1")
+    assert stopped.returncode == 143, stopped.stderr
+    assert len(list((folder / "work" / "upscale").rglob("[!.]*.parquet"))) >= 3
+    assert not (folder / "data" / "upscaled").exists()
+
+
 def test_a_picture_that_cannot_be_enlarged_is_a_failed_row_and_the_others_are_done(tmp_path: Path) -> None:
     folder = project(tmp_path / "project", 1)
     path = folder / "data/inputs/test/test-00000.parquet"

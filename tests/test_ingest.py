@@ -32,8 +32,8 @@ from helpers import (
 )
 from PIL import Image
 
-from pipeline.images import encode_png, pixel_hash, resize
-from pipeline.ingest import IngestError, IngestWorker, assemble, plan
+from pipeline.images import ImageError, decode, encode_png, pixel_hash, resize
+from pipeline.ingest import IngestError, IngestWorker, assemble, assign_splits, plan
 from pipeline.schema import FACES
 
 CONFIG = {
@@ -381,3 +381,17 @@ def test_a_folder_of_parquet_shards_is_a_source_of_the_stage(tmp_path: Path) -> 
     done = run_stage("ingest", folder)
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "data" / "ingest.json").read_text())["splits"] == {"train": 4, "valid": 4, "test": 4}
+
+
+def test_floating_point_pixels_are_refused_since_their_range_is_unknown() -> None:
+    values = Image.fromarray(np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64))
+    with pytest.raises(ImageError, match="floating-point"):
+        decode(saved(values, "TIFF"))
+
+
+def test_copies_are_placed_before_single_faces_so_that_they_fit() -> None:
+    faces = [("a", 0), ("b", 0), ("b", 0)]
+    sources = [{"kind": "archive", "path": "x", "splits": {"train": 1, "test": 2}}]
+    for seed in range(8):
+        splits = assign_splits(faces, sources, seed)
+        assert splits == ["train", "test", "test"]

@@ -159,6 +159,7 @@ def test_every_term_is_logged_and_the_discriminator_learns(data: PairData, tmp_p
         "d_real",
         "d_fake",
         "gradient_norm",
+        "discriminator_gradient_norm",
         "learning_rate",
     }
     assert all(set(values) == terms for values in log.values())
