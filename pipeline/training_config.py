@@ -7,6 +7,7 @@ from pipeline import weights
 from pipeline.batches import BatchConfig
 from pipeline.networks import DiscriminatorConfig, GeneratorConfig
 from pipeline.params import Phase, Train
+from pipeline.shards import file_hash
 from pipeline.training import TrainConfig
 
 
@@ -41,6 +42,14 @@ def phase_config(params: Train, phase: Phase, provenance: dict[str, Any]) -> Tra
         keep=params.keep,
         provenance=provenance,
     )
+
+
+def describe_vgg(params: Train) -> str:
+    """The VGG-19 of the perceptual term, for provenance: `unused`, `random`, or `imagenet` and its file's sha256."""
+    if not params.fidelity.perceptual and not params.realism.perceptual:
+        return "unused"
+    file = vgg_file(params)
+    return "random" if file is None else f"imagenet {file_hash(file)}"
 
 
 def vgg_file(params: Train) -> Path | None:

@@ -14,7 +14,7 @@ from pipeline.params import Params
 from pipeline.shards import content_hash, publish
 from pipeline.stage import run_stage, stop_requested, work_folder
 from pipeline.training import Stopped, Training
-from pipeline.training_config import phase_config, vgg_file
+from pipeline.training_config import describe_vgg, phase_config
 
 INPUTS, MANIFEST = Path("data/inputs"), Path("data/pairs.parquet")
 
@@ -25,10 +25,9 @@ def main(params: Params) -> None:
     depends_on = {
         "data_sha256": content_hash(INPUTS / "train", INPUTS / "valid", MANIFEST),
         "params_sha256": content_hash(settings.model_dump()),
-        "vgg19": settings.perceptual.network,
+        "vgg19": describe_vgg(settings),
     }
-    vgg = vgg_file(settings) if settings.fidelity.perceptual or settings.realism.perceptual else None
-    work = work_folder("train", depends_on, vgg and content_hash(vgg))
+    work = work_folder("train", depends_on)
     data = PairData(INPUTS / "train", MANIFEST, "train")
     has_valid = any((INPUTS / "valid").glob("*.parquet"))
     valid = PairData(INPUTS / "valid", MANIFEST, "valid").pairs("64to256", settings.valid_faces) if has_valid else []
