@@ -22,8 +22,9 @@ from pipeline.shards import atomic, read_rows, shard_files, write_bytes, write_r
 from pipeline.sources import Entry, Source, SourceError, open_archive
 from pipeline.upscaling import Upscaler
 
-UNIT = 32
-"""Pictures in a work unit: what a killed worker loses at most."""
+LARGEST_UNIT = 32
+"""Pictures in a work unit, at most: what a killed worker loses. Small archives are cut finer, so that all workers have
+work; the size follows from the count alone, so that a resumed job cuts as before."""
 
 PART = pa.schema([*UPSCALE_MANIFEST, ("target", pa.string()), ("image", IMAGE)])
 
@@ -45,8 +46,9 @@ def plan(entries: Sequence[Entry], parts: Path) -> list[Unit]:
             target = f"{base}-{ordinal}.png"
         used.add(target)
         items.append([entry.name, entry.key, entry.problem, target])
-    starts = range(0, len(items), UNIT)
-    return [{"items": items[i : i + UNIT], "part": str(parts / f"{i // UNIT:06d}.parquet")} for i in starts]
+    size = max(1, min(LARGEST_UNIT, len(items) // 16))
+    starts = range(0, len(items), size)
+    return [{"items": items[i : i + size], "part": str(parts / f"{i // size:06d}.parquet")} for i in starts]
 
 
 class BulkWorker:
