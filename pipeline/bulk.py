@@ -29,10 +29,11 @@ work; the size follows from the count alone, so that a resumed job cuts as befor
 PART = pa.schema([*UPSCALE_MANIFEST, ("target", pa.string()), ("image", IMAGE)])
 
 
-def plan(entries: Sequence[Entry], parts: Path) -> list[Unit]:
+def plan(entries: Sequence[Entry], parts: Path, only_name: str | None = None) -> list[Unit]:
     """Give every entry its output name and cut the list into units.
 
     `a.jpg` becomes `a.png`; where two would get one name, all of them keep their suffix: `a.jpg.png`, `a.webp.png`.
+    `only_name` is the name that the only picture gets instead.
     """
     stems = [PurePosixPath(entry.name).with_suffix("").as_posix() for entry in entries]
     shared = Counter(stems)
@@ -46,6 +47,8 @@ def plan(entries: Sequence[Entry], parts: Path) -> list[Unit]:
             target = f"{base}-{ordinal}.png"
         used.add(target)
         items.append([entry.name, entry.key, entry.problem, target])
+    if only_name is not None:
+        items[0][3] = only_name
     size = max(1, min(LARGEST_UNIT, len(items) // 16))
     starts = range(0, len(items), size)
     return [{"items": items[i : i + size], "part": str(parts / f"{i // size:06d}.parquet")} for i in starts]

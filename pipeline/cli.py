@@ -56,7 +56,7 @@ def _warn_of_unused_gpu() -> None:
 
 @app.command()
 def synth(
-    output: Annotated[Path, typer.Argument(help="A folder, or a file that ends in .zip")],
+    output: Annotated[Path, typer.Argument(help="A folder, or a file that ends in .zip or .parquet")],
     count: Annotated[int, typer.Option(min=1, help="How many portraits")] = 100,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side, pixels")] = 1024,
@@ -67,7 +67,7 @@ def synth(
     from pipeline import portraits
     from pipeline.units import do_units
 
-    kind = to or ("zip" if output.suffix.lower() == ".zip" else "folder")
+    kind = to or {".zip": "zip", ".parquet": "parquet"}.get(output.suffix.lower(), "folder")
     if kind not in ("folder", "zip", "parquet"):
         raise _fail(f"--to {kind}: folder, zip or parquet")
     parts = _beside(output, f"synth-{count}-{seed}-{size}-{kind}")
@@ -88,7 +88,9 @@ def _beside(output: Path, key: str) -> Path:
 @app.command()
 def upscale(
     input: Annotated[Path, typer.Argument(help="A picture, folder, .zip, .tar(.gz), Parquet file or folder of them")],  # noqa: A002
-    output: Annotated[Path, typer.Argument(help="A folder, or a file that ends in .zip, .tar or .parquet")],
+    output: Annotated[
+        Path, typer.Argument(help="A folder, a file that ends in .zip, .tar or .parquet, or .png for one picture")
+    ],
     model: Annotated[Path | None, typer.Option(help="Generator to use instead of the released one")] = None,
     realism: Annotated[float, typer.Option(min=0, max=1, help="0: faithful, 1: realistic, or between")] = 0.0,
     realism_model: Annotated[Path | None, typer.Option(help="The realism generator that goes with --model")] = None,
@@ -117,7 +119,9 @@ def upscale(
         raise _fail(str(error)) from error
     if not entries:
         raise _fail(f"{input}: no pictures in it")
-    archive = bulk.is_archive(output)
+    archive, picture = bulk.is_archive(output), output.suffix.lower() == ".png"
+    if picture and len(entries) != 1:
+        raise _fail(f"{output} is one picture, {input} holds {len(entries)}: name a folder or an archive")
     options = {"tile": tile, "precision": precision, "back_projection": back_projection}
     listed = [[entry.name, entry.key] for entry in entries]
     work = _beside(output, content_hash(__version__, hashes, realism, options, listed, str(input.absolute()))[:16])
@@ -130,7 +134,7 @@ def upscale(
         (
             str(input.absolute()),
             str(scratch),
-            None if archive else str(output.absolute()),
+            None if archive else str((output.parent if picture else output).absolute()),
             {
                 "fidelity": str(fidelity.absolute()),
                 "realism": str(other.absolute()) if other else None,
@@ -138,14 +142,16 @@ def upscale(
             },
             options,
         ),
-        bulk.plan(entries, work),
+        bulk.plan(entries, work, output.name if picture else None),
         images=lambda unit: len(unit["items"]),
         workers=workers,
         cpus_per_worker=cpus_per_worker,
         gpus_per_worker=gpus_per_worker,
         address=address,
     )
-    manifest = output.with_name(output.name + ".manifest.parquet") if archive else output / "manifest.parquet"
+    manifest = (
+        output.with_name(output.name + ".manifest.parquet") if archive or picture else output / "manifest.parquet"
+    )
     counts = bulk.finish(work, output, manifest)
     shutil.rmtree(work.parent)
     console.print(f"{counts['ok']} done, {counts['failed']} failed; every file's fate: {manifest}")

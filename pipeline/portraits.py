@@ -50,12 +50,15 @@ class PortraitWorker:
 
 
 def finish(parts: Path, output: Path) -> None:
-    """Assemble the parts into a zip or a folder of Parquet shards of 256 MB."""
+    """Assemble the parts into a zip, one Parquet file or a folder of Parquet shards of 256 MB."""
     rows = (row for part in shard_files(parts) for row in read_rows(part))
     if output.suffix.lower() == ".zip":
         with atomic(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for row in rows:
                 archive.writestr(zipfile.ZipInfo(row["name"]), row["image"]["bytes"])
+        return
+    if output.suffix.lower() == ".parquet":
+        write_rows(output, rows, PICTURES)
         return
     with ShardWriter(output, lambda number: f"portraits-{number:05d}.parquet", PICTURES, 256 << 20) as writer:
         for row in rows:

@@ -128,6 +128,29 @@ def test_zip_tar_and_parquet_hold_the_same_pictures_as_a_folder(archive, model, 
     assert found["out.zip"] == found["out.tar"] == found["out.parquet"] == found["folder"]
 
 
+def test_one_picture_in_and_one_picture_out(archive, model, tmp_path):
+    call("upscale", archive / "a.jpg", tmp_path / "big.png", "--model", model, "--workers", 1)
+    with Image.open(tmp_path / "big.png") as image:
+        assert image.size == (160, 128)
+    assert (tmp_path / "big.png.manifest.parquet").is_file()
+    done = runner.invoke(app, ["upscale", str(archive), str(tmp_path / "x.png"), "--model", str(model)])
+    assert done.exit_code == 2
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_the_released_generators_need_no_option_and_agree_with_their_input(tmp_path):
+    source = tmp_path / "face.png"
+    source.write_bytes(encoded(6, width=64, height=64))
+    for realism in (0, 1):
+        out = tmp_path / f"{realism}.png"
+        call("upscale", source, out, "--realism", realism, "--workers", 1)
+        low = np.asarray(Image.open(source)).astype(float)
+        result = Image.open(out)
+        assert result.size == (256, 256)
+        again = np.asarray(result.resize((64, 64), Image.Resampling.BICUBIC)).astype(float)
+        assert np.abs(again - low).mean() < 1.0, "the result must agree with what it was made from"
+
+
 def test_realism_moves_between_the_two_generators(model, tmp_path):
     source = tmp_path / "face.png"
     source.write_bytes(encoded(5))
@@ -183,12 +206,14 @@ def test_what_cannot_start_exits_2_and_says_why(archive, model, tmp_path, monkey
 
 
 def test_synth_writes_the_same_portraits_as_folder_zip_and_parquet(tmp_path):
-    for name, extra in (("folder", ()), ("faces.zip", ()), ("shards", ("--to", "parquet"))):
+    for name, extra in (("folder", ()), ("faces.zip", ()), ("shards", ("--to", "parquet")), ("one.parquet", ())):
         call("synth", tmp_path / name, "--count", 2, "--seed", 3, "--size", 128, "--workers", 1, *extra)
     files = {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()}
     assert sorted(files) == ["portrait-000000.png", "portrait-000001.png"]
     with zipfile.ZipFile(tmp_path / "faces.zip") as archive:
         assert {info.filename: archive.read(info) for info in archive.infolist()} == files
+    assert (tmp_path / "one.parquet").is_file()
+    assert pq.read_table(tmp_path / "one.parquet").equals(pq.read_table(tmp_path / "shards"))
     rows = pq.read_table(tmp_path / "shards").to_pylist()
     assert {row["name"]: row["image"]["bytes"] for row in rows} == files
     assert {(row["width"], row["height"]) for row in rows} == {(128, 128)}
