@@ -225,6 +225,18 @@ def count_failed(summary: Summary) -> int:
     )
 
 
+def headline(summary: Summary) -> str:
+    """One line: the PSNR gain over bicubic of every other method, on unseen faces at the largest scale measured."""
+    split = "test" if "test" in summary else next(iter(summary), "")
+    scales = summary.get(split, {})
+    scale = SCALES[1] if SCALES[1] in scales else next(iter(scales), "")
+    scores = {method: score["psnr"] for method, score in scales.get(scale, {}).items() if score["psnr"] is not None}
+    if "bicubic" not in scores:
+        return "nothing could be measured"
+    gains = [f"{name} {psnr - scores['bicubic']:+.2f} dB" for name, psnr in scores.items() if name != "bicubic"]
+    return f"{split}, {scale}, PSNR over bicubic: {', '.join(gains)}"
+
+
 def _spread(ids: Sequence[str], count: int) -> list[str]:
     """`count` ids evenly spaced over the sorted ids, first and last included."""
     if len(ids) <= count:

@@ -5,6 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_ORDER = ("train", "test", "64to256", "256to1024", "bicubic", "lanczos", "facesr", "facesr-realism")
+
 
 def print_table(metrics: dict[str, Any], console: Console | None = None) -> None:
     """Print reports/metrics.json: one row per split, scale and method, the gain over bicubic beside each PSNR."""
@@ -12,10 +14,12 @@ def print_table(metrics: dict[str, Any], console: Console | None = None) -> None
     for name in ("split", "scale", "method", "PSNR dB", "vs bicubic", "SSIM", "FID"):
         table.add_column(name, justify="left" if name in ("split", "scale", "method") else "right")
     reasons = set()
-    for split, scales in metrics.items():
-        for scale, methods in scales.items():
+    for split in sorted(metrics, key=_place):
+        for scale in sorted(metrics[split], key=_place):
+            methods = metrics[split][scale]
             reference = methods["bicubic"]["psnr"]
-            for method, values in methods.items():
+            for method in sorted(methods, key=_place):
+                values = methods[method]
                 if values["psnr"] is None:
                     table.add_row(split, scale, method, "-", "-", "-", "-")
                     continue
@@ -28,3 +32,8 @@ def print_table(metrics: dict[str, Any], console: Console | None = None) -> None
     console.print(table)
     for reason in sorted(reasons - {""}):
         console.print(f"FID -: {reason}", markup=False)
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Names in the order that people expect, unknown ones after them."""
+    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)

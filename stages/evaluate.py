@@ -10,12 +10,12 @@ from pathlib import Path
 from pipeline import weights
 from pipeline.cases import EvaluationConfig
 from pipeline.checkpoint import load_generator
-from pipeline.evaluation import EvaluationWorker, count_failed, finish, plan_units
+from pipeline.evaluation import EvaluationWorker, count_failed, finish, headline, plan_units
 from pipeline.params import Params
+from pipeline.progress import console
 from pipeline.schema import METHODS
 from pipeline.shards import content_hash
 from pipeline.stage import StageError, environment, run_stage, work_folder
-from pipeline.table import print_table
 from pipeline.units import do_units
 
 FACES, INPUTS, UPSCALED = "data/faces", "data/inputs", "data/upscaled"
@@ -50,7 +50,7 @@ def main(params: Params) -> None:
     hashes = {f"{name} sha256": facts["sha256"] for name, facts in models.items()}
     provenance = {"data, sha256": data, "generators": hashes | trained, "environment": environment()}
     summary = finish(work, config, Path("reports"), provenance)
-    print_table(summary)
+    console.print(f"evaluate: {headline(summary)}; see reports/report.html or `facesr table`", markup=False)
     if count_failed(summary) > settings.max_failed:
         raise StageError(f"{count_failed(summary)} results could not be judged, max_failed: {settings.max_failed}")
     shutil.rmtree(work)

@@ -259,7 +259,9 @@ def test_a_profile_takes_the_place_of_params_and_what_was_there_is_kept(tmp_path
 
 def test_the_table_shows_the_gain_over_bicubic(tmp_path):
     scores = {"psnr": 30.0, "ssim": 0.9, "fid": None, "fid_reason": "none"}
-    metrics = {"test": {"256to1024": {"bicubic": scores, "facesr": scores | {"psnr": 31.25}}}}
+    metrics = {"test": {"256to1024": {"facesr": scores | {"psnr": 31.25}, "bicubic": scores}}}
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(metrics))
-    assert "+1.25" in call("table", path)
+    printed = call("table", path)
+    assert "+1.25" in printed
+    assert printed.index("bicubic") < printed.index("facesr")

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import evaluation
 from pipeline.cases import EvaluationConfig, find_cases
-from pipeline.evaluation import EvaluationWorker, aggregate, finish, plan_units
+from pipeline.evaluation import EvaluationWorker, aggregate, finish, headline, plan_units
 from pipeline.images import Pixels, encode_png, pixel_hash, resize
 from pipeline.metrics import consistency, psnr, ssim
 from pipeline.plots import histogram
@@ -260,3 +260,15 @@ def test_histogram_edges_include_zero_and_every_value_is_counted() -> None:
     assert sum(histogram([0.0, 0.0]).counts) == 2
     with pytest.raises(ValueError, match="no values"):
         histogram([])
+
+
+def test_the_headline_is_the_gain_on_unseen_faces_at_the_largest_scale():
+    summary = {
+        "train": {"256to1024": {"bicubic": {"psnr": 30.0}, "facesr": {"psnr": 33.0}}},
+        "test": {
+            "64to256": {"bicubic": {"psnr": 30.0}, "facesr": {"psnr": 32.0}},
+            "256to1024": {"bicubic": {"psnr": 30.0}, "facesr": {"psnr": 31.25}, "other": {"psnr": None}},
+        },
+    }
+    assert headline(summary) == "test, 256to1024, PSNR over bicubic: facesr +1.25 dB"
+    assert headline({}) == "nothing could be measured"
