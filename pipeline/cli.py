@@ -206,7 +206,7 @@ def weights_list() -> None:
         shown.add_row(
             name, network.file, network.use, "yes" if (weights.cache_folder() / network.file).is_file() else "no"
         )
-    console.print(shown)
+    console.print(shown, soft_wrap=False)
     console.print(f"They lie in {weights.cache_folder()}", markup=False)
 
 

@@ -15,7 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False)
+# one message is one line, however narrow the terminal: logs are searched line by line
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 PLAIN_SECONDS = 10.0
 """Between two plain lines where there is no terminal."""
