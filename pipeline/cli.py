@@ -123,7 +123,7 @@ def upscale(
     if picture and len(entries) != 1:
         raise _fail(f"{output} is one picture, {input} holds {len(entries)}: name a folder or an archive")
     options = {"tile": tile, "precision": precision, "back_projection": back_projection}
-    listed = [[entry.name, entry.key] for entry in entries]
+    listed = [[entry.name, entry.key, entry.problem, entry.stamp] for entry in entries]
     work = _beside(output, content_hash(__version__, hashes, realism, options, listed, str(input.absolute()))[:16])
     for old in work.parent.glob("*"):
         if old not in (work, scratch):
@@ -247,7 +247,7 @@ def main() -> None:
 
     try:
         app()
-    except (StageError, OSError) as error:
+    except (StageError, ValueError, OSError) as error:
         _fail(str(error))
         sys.exit(1)
 

@@ -11,7 +11,7 @@ from pipeline.batches import PairData
 from pipeline.checkpoint import load_generator
 from pipeline.live import LiveLog
 from pipeline.params import Params
-from pipeline.shards import content_hash, publish
+from pipeline.shards import content_hash
 from pipeline.stage import run_stage, stop_requested, work_folder
 from pipeline.training import Stopped, Training
 from pipeline.training_config import describe_vgg, phase_config
@@ -47,7 +47,9 @@ def main(params: Params) -> None:
                     raise SystemExit(143)
         start, _ = load_generator(results[name])
     for name, result in results.items():
-        publish(result.parent / "log", Path("reports/train") / name)
+        # copied, not moved: a kill between here and the end must find everything again
+        shutil.rmtree(Path("reports/train") / name, ignore_errors=True)
+        shutil.copytree(result.parent / "log", Path("reports/train") / name)
         target = Path("models") / f"{name}.safetensors"
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(result, target)

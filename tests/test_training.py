@@ -1,6 +1,7 @@
 """Training learns, resumes after kill -9 with the same bits, stops when told, and touches nothing but its inputs."""
 
 import json
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -413,3 +414,19 @@ def test_training_opens_its_inputs_and_manifest_and_no_original(stage_run: Stage
 def test_what_stood_beside_the_stages_data_is_untouched(stage_run: StageRun) -> None:
     names = {name.split("/")[0] for name in files_of(stage_run.folder)}
     assert names == {"data", "models", "reports", "params.yaml"}
+
+
+def test_a_stage_killed_while_it_publishes_can_be_run_again(stage_run: StageRun, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(stage_run.folder, folder)
+    for name in ("models", "reports"):
+        shutil.rmtree(folder / name)
+    last_moment = "import os, shutil\nshutil.copyfile = lambda *a, **k: os.kill(os.getpid(), 9)\n"
+    killed = run_stage("train", folder, last_moment, OMP_NUM_THREADS="1")
+    assert killed.returncode == KILLED, killed.stderr
+    done = run_stage("train", folder, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    for name in ("fidelity", "realism"):
+        made, before = (root / f"models/{name}.safetensors" for root in (folder, stage_run.folder))
+        assert made.read_bytes() == before.read_bytes()
+        assert (folder / f"reports/train/{name}/metrics.json").is_file()
