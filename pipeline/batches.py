@@ -1,6 +1,7 @@
 """Training batches: which pairs a step takes, and which crops of them. All of it follows from (seed, step)."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,13 @@ class PairData:
         """The first `count` full pairs of a scale: (ground truth, low-resolution input)."""
         return [make_pair(self.images[row["image_id"]], row) for row in self.rows.get(scale, [])[:count]]
 
-    def batch(self, config: BatchConfig, step: int) -> tuple[Tensor, Tensor]:
+    def batch(self, config: BatchConfig, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """The batch of a step, whatever was drawn before.
+
+        Args:
+            config: how to draw.
+            step: of the training.
+            share: the part of the batch to make, where several processes share it.
 
         Returns:
             Low-resolution uint8 (N, c/4, c/4, 3) and ground truth uint8 (N, c, c, 3); c is the crop's side, or the
@@ -81,20 +87,24 @@ class PairData:
         scale = scales[int(random.choice(len(scales), p=chances / chances.sum()))]
         side = min(config.crop, GROUND_TRUTH_SIDE[scale])
         chosen = random.integers(len(self.rows[scale]), size=config.batch)
-        pairs = [self._crop(self.rows[scale][index], side, config, random) for index in chosen]
+        # all numbers of the batch are drawn, also those of other processes' shares: the batch is one and the same
+        draws = random.random((config.batch, 4))
+        pairs = [
+            self._crop(self.rows[scale][index], side, config, *numbers)
+            for index, numbers in zip(chosen[share], draws[share].tolist(), strict=True)
+        ]
         lows, truths = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         return torch.from_numpy(lows), torch.from_numpy(truths)
 
     def _crop(
-        self, row: dict[str, Any], side: int, config: BatchConfig, random: np.random.Generator
+        self, row: dict[str, Any], side: int, config: BatchConfig, chance: float, how: float, across: float, down: float
     ) -> tuple[Pixels, Pixels]:
+        """One pair; `chance`, `how` (much smoother), `across` and `down` are drawn from 0 to 1."""
         image = self.images[row["image_id"]]
-        smoother = random.random() < config.smoother
-        factor = random.uniform(*config.smoother_factor)
-        across, down = random.random(2)
-        if smoother:
+        if chance < config.smoother:
+            least, most = config.smoother_factor
+            part = max(FACTOR * 4, round(side / (least + how * (most - least))))
             truth = ground_truth(image, row["scale"], row["augmentation"])
-            part = max(FACTOR * 4, round(side / factor))
             top, left = round(down * (truth.shape[0] - part)), round(across * (truth.shape[1] - part))
             truth = resize(np.ascontiguousarray(truth[top : top + part, left : left + part]), side, side)
             return degrade(reduce(truth), row["augmentation"], row["strength"], row["seed"]), truth
@@ -106,12 +116,20 @@ class PairData:
         return low, truth[top * FACTOR : top * FACTOR + side, left * FACTOR : left * FACTOR + side]
 
 
-def prefetch(data: PairData, config: BatchConfig, first: int, last: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield (step, low, truth) for steps `first` (included) to `last` (excluded), made ahead by a thread."""
-    with ThreadPoolExecutor(1) as pool:
-        pending = [pool.submit(data.batch, config, step) for step in range(first, min(first + 2, last))]
+def prefetch(
+    data: PairData, config: BatchConfig, first: int, last: int, share: slice = slice(None)
+) -> Generator[tuple[int, Tensor, Tensor], None, None]:
+    """Yield (step, low, truth) for steps `first` (included) to `last` (excluded), made ahead by threads.
+
+    Resizing and JPEG leave Python's lock, so more threads make more pairs; a GPU wants several, a CPU that also
+    trains has none to spare.
+    """
+    threads = min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 1
+    ahead = 2 * threads
+    with ThreadPoolExecutor(threads) as pool:
+        pending = [pool.submit(data.batch, config, step, share) for step in range(first, min(first + ahead, last))]
         for step in range(first, last):
             low, truth = pending.pop(0).result()
-            if step + 2 < last:
-                pending.append(pool.submit(data.batch, config, step + 2))
+            if step + ahead < last:
+                pending.append(pool.submit(data.batch, config, step + ahead, share))
             yield step, low, truth

@@ -12,13 +12,17 @@ from pipeline.images import Pixels, encode_png
 from pipeline.progress import progress
 from pipeline.shards import write_bytes
 
-_SHOWN = ("pixel", "valid_psnr")
+_SHOWN = ("pixel", "valid_psnr", "images_per_second")
+
+SPEED = "images_per_second"
+"""Logged apart from the rest: it is never the same twice, and what DVC tracks must be."""
 
 
 class LiveLog:
     """Callbacks for `Training.run` that keep `folder` up to date: metrics.json, plots/, samples/.
 
-    The folder is begun anew each time, since a resumed training replays what it logged before.
+    The folder is begun anew each time, since a resumed training replays what it logged before. Speed, which differs
+    from run to run, goes into the folder `speed` beside it, so that the same training leaves the same bytes here.
 
     Args:
         folder: where everything goes.
@@ -33,8 +37,12 @@ class LiveLog:
         self._shown: dict[str, float] = {}
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._live = Live(str(self.folder), report=None, save_dvc_exp=False, dvcyaml=None)
+        folders = self.folder, self.folder.with_name("speed")
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._live, self._speed = (
+            Live(str(folder), report=None, save_dvc_exp=False, dvcyaml=None) for folder in folders
+        )
         self._advance = self._stack.enter_context(progress(self.title, self.steps))
         return self
 
@@ -42,14 +50,16 @@ class LiveLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.end()
+        self._speed.end()
         self._stack.__exit__(kind, error, trace)
 
     def values(self, step: int, values: dict[str, float]) -> None:
         """Log numbers of a step."""
-        self._live.step = step
-        for name, value in values.items():
-            self._live.log_metric(name, value)
-        self._live.make_summary()
+        for live, names in ((self._speed, values.keys() & {SPEED}), (self._live, values.keys() - {SPEED})):
+            live.step = step
+            for name in sorted(names):
+                live.log_metric(name, values[name])
+            live.make_summary()
         self._shown |= {name: value for name, value in values.items() if name in _SHOWN}
         note = " ".join(f"{name} {value:.4f}" for name, value in self._shown.items())
         self._advance(step - self._seen, note)

@@ -105,3 +105,17 @@ def _load(features: nn.Sequential, path: Path) -> None:
 def adversarial_loss(verdicts: Sequence[Tensor], target: float) -> Tensor:
     """Half the mean squared distance of patch verdicts to `target`, averaged over scales: a scalar."""
     return 0.5 * torch.stack([(verdict - target).square().mean() for verdict in verdicts]).mean()
+
+
+def gradient_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
+    """R1 (Mescheder et al., ICML 2018): the squared gradient of the summed patch verdicts at each pixel of real images,
+    averaged over pixels so that it does not depend on their number. float32, since it is differentiated twice.
+
+    Args:
+        discriminator: (n, 3, h, w) -> one map of verdicts per scale.
+        real: (n, 3, h, w) in [0, 1].
+    """
+    real = real.detach().requires_grad_(True)
+    verdicts = torch.stack([verdict.sum() for verdict in discriminator(real)]).sum()
+    (gradient,) = torch.autograd.grad(verdicts, real, create_graph=True)
+    return gradient.square().sum(1).mean()

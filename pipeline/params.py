@@ -117,6 +117,7 @@ class GeneratorParams(Section):
     blocks: Count
     bottleneck: Positive
     norm: Literal["none", "instance"] = "none"
+    tail: Literal["shuffle", "resize"] = "shuffle"
 
 
 class DiscriminatorParams(Section):
@@ -155,6 +156,12 @@ class Phase(Section):
     """Weight of the least-squares adversarial term."""
     perceptual: Weight = 0.0
     """Weight of the VGG-19 term."""
+    consistency: Weight = 0.0
+    """Weight of L1 after both sides were reduced 4x: keeps what is drawn from changing the average."""
+    r1: Weight = 0.0
+    """Weight gamma of the discriminator's R1 gradient penalty; it costs the discriminator a third pass."""
+    patience: Count = 0
+    """Validations without a better PSNR after which this phase ends with its best weights; 0: it never does."""
     smoother: Share = 0.0
     """Share of ground truths enlarged by bicubic first: as smooth as faces are at 1024. It helps fidelity there, and
     would teach the discriminator to be content with less detail."""
@@ -177,6 +184,15 @@ class Train(Section):
     warmup: Count = 50
     """Steps."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    accumulate: Positive = 1
+    """Parts that a batch is cut into to save memory. Like `workers`, it does not change what is learned."""
+    workers: Positive = 1
+    """Processes that share each batch, one per GPU or one per `cpus_per_worker`; more than 1 run under Ray Train."""
+    cpus_per_worker: Positive = 1
+    address: str | None = None
+    """Ray cluster of those processes; null: a local one."""
+    compile: bool = False
+    """`torch.compile`: slower to start, faster after it on a GPU; needs a C++ compiler."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validate_every: Positive = 100
     """Steps."""
@@ -190,6 +206,8 @@ class Train(Section):
     def _some_scale(self) -> Self:
         if not sum(self.scales.values()):
             raise ValueError("scales: at least one needs a chance above 0")
+        if self.batch % (self.workers * self.accumulate):
+            raise ValueError(f"batch: {self.batch} is no multiple of workers x accumulate")
         if self.fidelity.adversarial:
             raise ValueError("fidelity.adversarial: the fidelity generator is trained without an adversarial term")
         return self

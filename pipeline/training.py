@@ -1,4 +1,4 @@
-"""The training loop: generator and discriminator, EMA, validation, checkpoints, resume. Plain torch.
+"""The training loop: batches, validation, checkpoints, resume, early stop. Plain torch.
 
 It takes dataclasses, pairs and callbacks, and imports neither Ray, DVC nor pydantic, so it also runs on a bare GPU
 machine. All randomness follows from (seed, step): a run that was killed and resumed ends with the same bits on a CPU.
@@ -7,57 +7,21 @@ machine. All randomness follows from (seed, step): a run that was killed and res
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.batches import BatchConfig, PairData, prefetch
-from pipeline.checkpoint import flatten_optimizer, load_state, restore_optimizer, save_generator, save_state
-from pipeline.images import Pixels, resize
-from pipeline.losses import PerceptualLoss, adversarial_loss
-from pipeline.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
-from pipeline.precision import autocast, choose_device, choose_precision
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that a run depends on besides its data."""
-
-    generator: GeneratorConfig
-    discriminator: DiscriminatorConfig
-    batches: BatchConfig
-    steps: int
-    learning_rate: float = 5e-4
-    warmup: int = 50
-    """Steps over which the learning rate rises from 0; after that it falls by a half cosine to a hundredth."""
-    pixel: float = 1.0
-    """Weight of the L1 term."""
-    adversarial: float = 0.0
-    """Weight of the least-squares adversarial term; 0 trains without a discriminator."""
-    perceptual: float = 0.0
-    """Weight of the VGG-19 term; 0 does not build it."""
-    layers: tuple[str, ...] = ()
-    """VGG-19 layers of the perceptual term."""
-    vgg: Path | None = None
-    """File of VGG-19 weights; None: random ones of a fixed seed."""
-    ema: float = 0.999
-    """Decay of the moving average of the weights, which is what is kept as the result."""
-    clip: float = 1.0
-    """Largest norm of each network's gradient."""
-    precision: str = "auto"
-    """`auto`, `bf16` or `fp32`."""
-    log_every: int = 10
-    validate_every: int = 100
-    checkpoint_seconds: float = 120.0
-    keep: int = 2
-    """Training states kept."""
-    provenance: dict[str, Any] = field(default_factory=dict)
-    """Copied into the weights file."""
+from pipeline.batches import PairData, prefetch
+from pipeline.checkpoint import load_generator, load_state, save_generator, save_state
+from pipeline.images import Pixels
+from pipeline.memory import as_out_of_memory
+from pipeline.networks import Generator
+from pipeline.peers import Peers
+from pipeline.plan import TrainConfig, learning_rate
+from pipeline.updates import Updates
+from pipeline.validation import validate
 
 
 class Diverged(FloatingPointError):
@@ -68,7 +32,6 @@ class Stopped(Exception):  # not an error: the state is saved
     """Training was asked to stop and has saved its state."""
 
 
-Module = TypeVar("Module", bound=torch.nn.Module)
 Log = Callable[[int, dict[str, float]], None]
 Sample = Callable[[int, Pixels], None]
 
@@ -76,12 +39,19 @@ Sample = Callable[[int, Pixels], None]
 class Training:
     """One run in one work folder; `run` starts it or takes it up where it was.
 
+    With torch.distributed initialised, every process builds its own `Training` on the same folder and data: they share
+    each batch, and rank 0 alone validates, logs and writes. The result does not depend on the number of processes,
+    except for the rounding of sums.
+
     Args:
         config: of the run.
         data: pairs of the train split.
         valid: full pairs (ground truth, low) for validation and sample pictures; may be empty.
-        work: folder of states and of the result `generator.safetensors`.
+        work: folder of states, of `best.safetensors` and of the result `generator.safetensors`.
         start: weights to start from instead of random ones.
+
+    Raises:
+        ValueError: the batch cannot be shared out evenly over processes and `accumulate`.
     """
 
     def __init__(
@@ -93,26 +63,20 @@ class Training:
         start: Generator | None = None,
     ):
         self.config, self.data, self.valid, self.work = config, data, list(valid), work
-        self.device = choose_device()
-        self.dtype = choose_precision(config.precision, self.device)
-        torch.manual_seed(config.batches.seed)
-        self.generator = self._place(Generator(config.generator))
-        if start is not None:
-            self.generator.load_state_dict(start.state_dict())
-        self.ema = self._place(Generator(config.generator)).requires_grad_(False).eval()
-        self.ema.load_state_dict(self.generator.state_dict())
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
-        self.discriminator: Discriminator | None = None
-        if config.adversarial > 0:
-            self.discriminator = self._place(Discriminator(config.discriminator))
-            self.judge_optimizer = torch.optim.Adam(
-                self.discriminator.parameters(), lr=config.learning_rate, betas=(0.9, 0.99)
+        self.peers = Peers()
+        if config.batches.batch % (self.peers.count * config.accumulate):
+            raise ValueError(
+                f"a batch of {config.batches.batch} cannot be shared out over {self.peers.count} processes "
+                f"in {config.accumulate} parts each: make it a multiple of {self.peers.count * config.accumulate}"
             )
-        self.perceptual: PerceptualLoss | None = None
-        if config.perceptual > 0:
-            self.perceptual = self._place(PerceptualLoss(config.layers, config.vgg))
+        self.updates = Updates(config, self.peers, start)
         self.step = 0
         self.history: list[tuple[int, dict[str, float]]] = []
+        self.best: tuple[int, float] | None = None
+        """Step and PSNR of the best validation."""
+        self.stopped = False
+        """Whether `run` ended because it was asked to."""
+        self._unread: list[tuple[int, dict[str, Tensor]]] = []
 
     def run(
         self,
@@ -120,7 +84,7 @@ class Training:
         sample: Sample = lambda step, sheet: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Path:
-        """Train to the last step and return the path of the EMA weights.
+        """Train to the last step, or until validation stops to improve, and return the path of the weights.
 
         Args:
             log: called with (step, values) every `log_every` steps and at validations; a resumed run calls it for
@@ -130,126 +94,112 @@ class Training:
 
         Raises:
             Diverged: a loss is NaN or infinite.
+            OutOfMemory: says which setting to lower.
             Stopped: `should_stop` said so.
         """
         self._resume()
-        for entry in self.history:
-            log(*entry)
-        log = self._remember(log)
+        if self.peers.rank == 0:
+            for entry in self.history:
+                log(*entry)
         config = self.config
-        saved = time.monotonic()
-        for step, low, truth in prefetch(self.data, config.batches, self.step, config.steps):
-            values = self._train_step(step, self._to_device(low), self._to_device(truth))
+        last = config.steps
+        # a run that ended early was not finished: its states say so, and it ends again at once
+        early = self._patience_is_over()
+        saved = logged = time.monotonic()
+        logged_step = self.step
+        batches = prefetch(self.data, config.batches, self.step, self.step if early else last, self._share())
+        for step, low, truth in batches:
+            with as_out_of_memory():
+                values = self.updates(step, low, truth)
             self.step = step + 1
-            last = self.step == config.steps
-            if self.step % config.log_every == 0 or last:
-                log(self.step, self._checked(values))
-            if self.step % config.validate_every == 0 or last:
-                self._validate(log, sample)
-            stop = should_stop() and not last
-            if stop or last or time.monotonic() - saved > config.checkpoint_seconds:
-                self._checked(values)
+            self._unread.append((self.step, values))
+            at_end = self.step == last
+            if self.step % config.log_every == 0 or at_end:
+                now = time.monotonic()
+                speed = (self.step - logged_step) * config.batches.batch / max(now - logged, 1e-9)
+                logged, logged_step = now, self.step
+                self._log(log, self._checked() | {"images_per_second": speed})
+            elif self.updates.device.type == "cpu":
+                self._checked()  # on a GPU a look at the numbers waits for the device, so it is taken now and then
+            if self.step % config.validate_every == 0 or at_end:
+                better = self._validate(log, sample)
+                early = self._patience_is_over()
+            else:
+                better = False
+            wishes = [should_stop(), early, better or time.monotonic() - saved > config.checkpoint_seconds]
+            stop, early, save = self.peers.any(wishes, self.updates.device)
+            if stop or early or save or at_end:
+                self._checked()
                 self._save()
                 saved = time.monotonic()
+            if early or at_end:
+                break
             if stop:
+                self.stopped = True
                 raise Stopped(f"stopped after step {self.step}")
-        path = self.work / "generator.safetensors"
-        save_generator(path, self.ema, config.generator, config.provenance | {"step": self.step}, torch.float16)
-        return path
+        batches.close()
+        return self._finish(early)
 
-    def _remember(self, log: Log) -> Log:
-        def remember(step: int, values: dict[str, float]) -> None:
-            self.history.append((step, values))
-            log(step, values)
+    def _share(self) -> slice:
+        size = self.config.batches.batch // self.peers.count
+        return slice(self.peers.rank * size, (self.peers.rank + 1) * size)
 
-        return remember
+    def _log(self, log: Log, values: dict[str, float]) -> None:
+        self.history.append((self.step, values))
+        if self.peers.rank == 0:
+            log(self.step, values)
 
-    def _train_step(self, step: int, low: Tensor, truth: Tensor) -> dict[str, Tensor]:
-        """One update of generator and discriminator; the values stay on the device, to be read when needed."""
-        config = self.config
-        for optimizer in [self.optimizer] + ([self.judge_optimizer] if self.discriminator else []):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step)
-        with self._autocast():
-            result = self.generator(low)
-        values = {"pixel": (result - truth).abs().mean()}
-        loss = config.pixel * values["pixel"]
-        if self.perceptual is not None:
-            with self._autocast():
-                values["perceptual"] = self.perceptual(result, truth)
-            loss = loss + config.perceptual * values["perceptual"]
-        if self.discriminator is not None:
-            self.discriminator.requires_grad_(False)
-            with self._autocast():
-                values["adversarial"] = adversarial_loss(self.discriminator(result), 1.0)
-            loss = loss + config.adversarial * values["adversarial"]
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        values["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), config.clip)
-        self.optimizer.step()
-        if self.discriminator is not None:
-            values |= self._judge_step(self.discriminator, result.detach(), truth)
-        decay = min(config.ema, (1 + step) / (10 + step))  # a short memory while the weights still change fast
-        with torch.no_grad():
-            for mean, value in zip(self.ema.parameters(), self.generator.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
-        return {name: value.detach() for name, value in values.items()}
+    def _validate(self, log: Log, sample: Sample) -> bool:
+        """Score the averaged weights; true if they are the best so far."""
+        if not self.valid or self.peers.rank:
+            return False
 
-    def _judge_step(self, discriminator: Discriminator, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
-        discriminator.requires_grad_(True)
-        with self._autocast():
-            verdict_real, verdict_fake = discriminator(real), discriminator(fake)
-        loss = adversarial_loss(verdict_real, 1.0) + adversarial_loss(verdict_fake, 0.0)
-        self.judge_optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(discriminator.parameters(), self.config.clip)
-        self.judge_optimizer.step()
-        return {
-            "discriminator_gradient_norm": norm,
-            "discriminator": loss,
-            "d_real": torch.stack([verdict.mean() for verdict in verdict_real]).mean(),
-            "d_fake": torch.stack([verdict.mean() for verdict in verdict_fake]).mean(),
-        }
+        def enlarge(low: Pixels) -> Pixels:
+            return self.updates.enlarge(torch.from_numpy(low.copy())[None]).numpy()[0]
 
-    def _validate(self, log: Log, sample: Sample) -> None:
-        """PSNR of the EMA weights on the validation pairs, rounded to 8 bits, and a sheet of the first four."""
-        if not self.valid:
-            return
-        scores: list[float] = []
-        rows: list[Pixels] = []
-        for truth, low in self.valid:
-            with torch.inference_mode(), self._autocast():
-                output = self.ema(self._to_device(torch.from_numpy(low.copy())[None]))
-            result = (output.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()[0]
-            error = np.square(result.astype(np.float64) - truth).mean()
-            scores.append(10 * math.log10(255**2 / max(error, 1e-9)))
-            if len(rows) < 4:
-                rows.append(np.concatenate([resize(low, *truth.shape[:2]), result, truth], axis=1))
-        log(self.step, {"valid_psnr": float(np.mean(scores))})
-        sample(self.step, np.concatenate(rows))
+        scores, sheet = validate(enlarge, self.valid)
+        self._log(log, scores)
+        sample(self.step, sheet)
+        if self.best is not None and scores["valid_psnr"] <= self.best[1]:
+            return False
+        self.best = (self.step, scores["valid_psnr"])
+        return True
 
-    def _checked(self, values: dict[str, Tensor]) -> dict[str, float]:
-        numbers = {name: float(value) for name, value in values.items()}
-        for name, number in numbers.items():
-            if not math.isfinite(number):
-                raise Diverged(
-                    f"step {self.step}: the {name} term is {number}; the last good state is in {self.work}. "
-                    "Lower learning_rate or the weight of that term, then run again"
-                )
+    def _patience_is_over(self) -> bool:
+        if not self.config.patience or self.best is None:
+            return False
+        return self.step - self.best[0] >= self.config.patience * self.config.validate_every
+
+    def _checked(self) -> dict[str, float]:
+        """Numbers of the last step; every step since the last look is looked at."""
+        numbers: dict[str, float] = {}
+        for step, values in self._unread:
+            numbers = {name: float(value) for name, value in values.items()}
+            for name, number in numbers.items():
+                if not math.isfinite(number):
+                    raise Diverged(
+                        f"step {step}: the {name} term is {number}; the last good state is in {self.work}. "
+                        "Lower learning_rate or the weight of that term, then run again"
+                    )
+        self._unread = []
         return numbers | {"learning_rate": learning_rate(self.config, self.step - 1)}
 
     def _states(self) -> list[Path]:
         return sorted(self.work.glob("state-*.safetensors"))
 
     def _save(self) -> None:
-        tensors = {f"generator.{name}": value for name, value in self.generator.state_dict().items()}
-        tensors |= {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
-        tensors |= flatten_optimizer(self.optimizer, "optimizer")
-        if self.discriminator is not None:
-            tensors |= {f"discriminator.{name}": value for name, value in self.discriminator.state_dict().items()}
-            tensors |= flatten_optimizer(self.judge_optimizer, "judge_optimizer")
-        cpu = {name: value.cpu().contiguous() for name, value in tensors.items()}
-        save_state(self.work / f"state-{self.step:08d}.safetensors", cpu, {"step": self.step, "history": self.history})
+        if self.peers.rank:
+            return
+        if self.best is not None and self.best[0] == self.step:
+            self._write("best.safetensors", {"step": self.step})
+        values = {
+            "step": self.step,
+            "history": self.history,
+            "best": self.best,
+            "config": self.config.generator.to_dict(),
+            "provenance": self.config.provenance,
+        }
+        save_state(self.work / f"state-{self.step:08d}.safetensors", self.updates.state(), values)
         for old in self._states()[: -self.config.keep]:
             old.unlink()
 
@@ -258,33 +208,24 @@ class Training:
         if not states:
             return
         tensors, values = load_state(states[-1])
-        self.generator.load_state_dict(_part(tensors, "generator"))
-        self.ema.load_state_dict(_part(tensors, "ema"))
-        restore_optimizer(self.optimizer, tensors, "optimizer")
-        if self.discriminator is not None:
-            self.discriminator.load_state_dict(_part(tensors, "discriminator"))
-            restore_optimizer(self.judge_optimizer, tensors, "judge_optimizer")
+        self.updates.restore(tensors)
         self.step = int(values["step"])
         self.history = [(step, numbers) for step, numbers in values["history"]]
+        self.best = None if values["best"] is None else (int(values["best"][0]), float(values["best"][1]))
 
-    def _autocast(self) -> AbstractContextManager[None]:
-        return autocast(self.device, self.dtype)
+    def _finish(self, early: bool) -> Path:
+        """Write the result: the averaged weights of the last step, or after an early stop those of the best."""
+        path = self.work / "generator.safetensors"
+        if self.peers.rank:
+            return path
+        if early:
+            best, _ = load_generator(self.work / "best.safetensors")
+            self.updates.ema.load_state_dict(best.state_dict())
+            self._write(path.name, {"step": self.best[0] if self.best else self.step, "stopped_at": self.step})
+        else:
+            self._write(path.name, {"step": self.step})
+        return path
 
-    def _place(self, module: Module) -> Module:
-        return module.to(self.device).to(memory_format=torch.channels_last)
-
-    def _to_device(self, images: Tensor) -> Tensor:
-        """uint8 (N, h, w, 3) -> float32 (N, 3, h, w) in [0, 1]; the permuted view is already channels-last."""
-        return images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth of the peak at the last step."""
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix + "."): value for name, value in tensors.items() if name.startswith(prefix + ".")}
+    def _write(self, name: str, facts: dict[str, Any]) -> None:
+        config = self.config
+        save_generator(self.work / name, self.updates.ema, config.generator, config.provenance | facts, torch.float16)

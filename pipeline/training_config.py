@@ -7,8 +7,8 @@ from pipeline import weights
 from pipeline.batches import BatchConfig
 from pipeline.networks import DiscriminatorConfig, GeneratorConfig
 from pipeline.params import Phase, Train
+from pipeline.plan import TrainConfig
 from pipeline.shards import file_hash
-from pipeline.training import TrainConfig
 
 
 def phase_config(params: Train, phase: Phase, provenance: dict[str, Any]) -> TrainConfig:
@@ -33,10 +33,15 @@ def phase_config(params: Train, phase: Phase, provenance: dict[str, Any]) -> Tra
         pixel=phase.pixel,
         adversarial=phase.adversarial,
         perceptual=phase.perceptual,
+        consistency=phase.consistency,
+        r1=phase.r1,
         layers=tuple(params.perceptual.layers),
         vgg=vgg_file(params) if phase.perceptual else None,
         ema=params.ema,
+        accumulate=params.accumulate,
+        compile=params.compile,
         precision=params.precision,
+        patience=phase.patience,
         validate_every=params.validate_every,
         checkpoint_seconds=60 * params.checkpoint_minutes,
         keep=params.keep,

@@ -28,9 +28,9 @@ from pipeline.batches import BatchConfig
 from pipeline.images import Pixels, decode, encode_png, pixel_hash
 from pipeline.networks import DiscriminatorConfig, GeneratorConfig
 from pipeline.pairs import manifest_rows
+from pipeline.plan import TrainConfig
 from pipeline.schema import FACES, PAIRS
 from pipeline.shards import write_rows
-from pipeline.training import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 

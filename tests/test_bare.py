@@ -42,7 +42,8 @@ from pathlib import Path
 import numpy as np
 from pipeline.batches import BatchConfig, PairData
 from pipeline.networks import DiscriminatorConfig, GeneratorConfig
-from pipeline.training import TrainConfig, Training
+from pipeline.plan import TrainConfig
+from pipeline.training import Training
 from pipeline.upscaling import Upscaler
 
 data = PairData(Path("train"), Path("pairs.parquet"), "train")

@@ -32,7 +32,8 @@ from pipeline.checkpoint import ModelError, load_generator, load_state
 from pipeline.images import resize
 from pipeline.losses import PerceptualLoss
 from pipeline.networks import DiscriminatorConfig, Generator, GeneratorConfig
-from pipeline.training import Diverged, Stopped, Training, learning_rate
+from pipeline.plan import learning_rate
+from pipeline.training import Diverged, Stopped, Training
 from pipeline.upscaling import Upscaler
 
 pytestmark = pytest.mark.usefixtures("fixed_threads")
@@ -122,7 +123,7 @@ def test_the_learning_rate_rises_then_falls_to_a_hundredth() -> None:
 def test_the_result_is_the_moving_average_of_the_weights(data: PairData, tmp_path: Path) -> None:
     training = Training(tiny_config(ema=0.9), data, [], tmp_path)
     result = weights(training.run())
-    average, last = training.ema.state_dict(), training.generator.state_dict()
+    average, last = training.updates.ema.state_dict(), training.updates.generator.state_dict()
     assert all(torch.equal(result[name], value.half().float()) for name, value in average.items())
     assert not torch.allclose(average["to_rgb.weight"], last["to_rgb.weight"])
 
@@ -162,6 +163,7 @@ def test_every_term_is_logged_and_the_discriminator_learns(data: PairData, tmp_p
         "gradient_norm",
         "discriminator_gradient_norm",
         "learning_rate",
+        "images_per_second",
     }
     assert all(set(values) == terms for values in log.values())
     assert np.mean([log[step]["discriminator"] for step in range(21, 31)]) < 0.8 * log[1]["discriminator"]
@@ -178,9 +180,9 @@ def test_each_term_changes_what_is_learned(data: PairData, tmp_path: Path) -> No
 
 def test_a_term_of_weight_zero_is_not_built(data: PairData, tmp_path: Path) -> None:
     training = Training(tiny_config(), data, [], tmp_path)
-    assert training.discriminator is None
-    assert training.perceptual is None
-    assert isinstance(Training(tiny_config(**ADVERSARIAL), data, [], tmp_path).perceptual, PerceptualLoss)
+    assert training.updates.discriminator is None
+    assert training.updates.perceptual is None
+    assert isinstance(Training(tiny_config(**ADVERSARIAL), data, [], tmp_path).updates.perceptual, PerceptualLoss)
 
 
 @pytest.mark.parametrize("spectral_norm", [False, True])
@@ -196,9 +198,9 @@ def test_the_adversarial_phase_resumes_with_its_discriminator_bit_for_bit(
     torch.manual_seed(123)
     resumed = Training(config, data, [], tmp_path / "broken")
     assert resumed.run().read_bytes() == expected.read_bytes()
-    assert resumed.discriminator is not None
-    assert whole.discriminator is not None
-    assert same(resumed.discriminator.state_dict(), whole.discriminator.state_dict())
+    assert resumed.updates.discriminator is not None
+    assert whole.updates.discriminator is not None
+    assert same(resumed.updates.discriminator.state_dict(), whole.updates.discriminator.state_dict())
 
 
 # killed, stopped, resumed
@@ -286,8 +288,8 @@ class Poisoned(PairData):
         super().__init__(folder / "train", folder / "pairs.parquet", "train")
         self.step = step
 
-    def batch(self, config: Any, step: int) -> tuple[Tensor, Tensor]:
-        low, truth = super().batch(config, step)
+    def batch(self, config: Any, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        low, truth = super().batch(config, step, share)
         return low, truth.float() * (float("nan") if step >= self.step else 1)
 
 
