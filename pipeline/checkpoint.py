@@ -34,7 +34,7 @@ def save_generator(
 
 
 def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
-    """Rebuild a generator (float32, evaluation mode) from its file.
+    """Rebuild a generator (float32, evaluation mode) from its file, or the averaged weights from a training state.
 
     Returns:
         The generator and its metadata: `config`, `provenance`, `sha256`.
@@ -50,6 +50,8 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
         raise ModelError(f"{path}: no such weights file") from error
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+    if "state" in metadata:
+        metadata, tensors = _averaged(json.loads(metadata["state"]), tensors)
     if metadata.get("format") != FORMAT:
         raise ModelError(f"{path}: a safetensors file, but not a generator written by facesr")
     try:
@@ -64,6 +66,13 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
         "sha256": file_hash(path),
     }
     return generator.eval(), described
+
+
+def _averaged(values: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and weights, as a generator's file has them, from those of a training state."""
+    facts = values.get("provenance", {}) | {"step": values.get("step")}
+    metadata = {"format": FORMAT, "config": json.dumps(values.get("config")), "provenance": json.dumps(facts)}
+    return metadata, {name.removeprefix("ema."): value for name, value in tensors.items() if name.startswith("ema.")}
 
 
 def interpolate(low: Generator, high: Generator, share: float) -> Generator:

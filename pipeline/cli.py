@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pipeline import __version__
+from pipeline import __version__, cli_adapt, cli_training
 from pipeline.progress import console
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Networks that come from elsewhere: where they lie and how to get them.")
 app.add_typer(weights_app, name="weights")
+cli_training.register(app)
+app.command()(cli_adapt.adapt)
 
 
 def _fail(message: str, code: int = 2) -> typer.Exit:
@@ -99,7 +101,10 @@ def upscale(
     gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="A whole one where there are any")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster; a local one by default")] = None,
     tile: Annotated[int, typer.Option(min=64, help="Side of the pieces large pictures are cut into")] = 512,
-    back_projection: Annotated[int, typer.Option(min=0, help="Steps towards agreement with a clean input")] = 0,
+    back_projection: Annotated[
+        int | None,
+        typer.Option(min=0, help="Steps towards agreement with the input; by default 2 for PNG & Co., 0 for JPEG"),
+    ] = None,
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32")] = "auto",
 ) -> None:
     """Make every picture of an archive four times larger. Exit 0: all done, 1: some failed, 2: usage."""

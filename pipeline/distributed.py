@@ -56,6 +56,8 @@ def session(address: str | None) -> Iterator[None]:
         # a token in memory: ray.init() would otherwise write one into the user's home
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # workers are what the user started, as a stage without Ray is; by default they get what others leave over
+        os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     if ray.is_initialized():

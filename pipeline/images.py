@@ -63,6 +63,17 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise ImageError(f"{kind} picture ({reason})") from error
 
 
+def lossless(data: bytes) -> bool:
+    """Whether an encoded picture is of a format that keeps every pixel: PNG, BMP, PPM, QOI or lossless WebP.
+
+    A picture that was lossy before it was saved as PNG cannot be told from one that was not.
+    """
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        # lossless pixels lie in a VP8L chunk: the first one, or behind the header of an extended file
+        return b"VP8L" in data[12:64]
+    return data.startswith((b"\x89PNG", b"BM", b"P5", b"P6", b"qoif"))
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; EXIF that cannot be read says nothing about a picture that can."""
     try:

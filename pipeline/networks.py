@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORMS = ("none", "instance")
+TAILS = ("shuffle", "resize")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,6 @@ class GeneratorConfig:
     tail: str = "shuffle"
     """`shuffle`: one convolution and a pixel shuffle. `resize`: nearest up and a convolution, twice: it costs a fifth
     more and draws no grid on smooth skin, as a pixel shuffle trained with a discriminator does."""
-    conditioned: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(int(width) for width in self.widths))
@@ -42,6 +41,8 @@ class GeneratorConfig:
             raise ValueError(f"widths must be 1 to 4 positive channel counts, not {self.widths}")
         if self.norm not in NORMS:
             raise ValueError(f"norm must be one of {NORMS}, not {self.norm!r}")
+        if self.tail not in TAILS:
+            raise ValueError(f"tail must be one of {TAILS}, not {self.tail!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-like form, the inverse of `from_dict`."""
@@ -117,11 +118,8 @@ class Generator(nn.Module):
         self.bottleneck = _chain(widths[-1], config.bottleneck, norm)
         self.ups = nn.ModuleList(ResidualBlock(deep, wide, norm=norm, up=True) for wide, deep in reversed(pairs))
         self.decoder = nn.ModuleList(_chain(wide, config.blocks, norm) for wide, _ in reversed(pairs))
-        self.conditioned = config.conditioned
-        if config.conditioned:
-            self.film = nn.ParameterList([nn.Parameter(torch.zeros(2, widths[-1])) for _ in range(config.bottleneck)])
         if config.tail == "shuffle":
-            self.tail = nn.ModuleList()
+            self.tail = nn.ModuleList()  # nothing between the features and the convolution to 16 pixels at once
             self.to_rgb = nn.Conv2d(widths[0], 3 * 16, 3, padding=1)
         else:
             half, quarter = max(widths[0] // 2, 8), max(widths[0] // 4, 8)
@@ -151,7 +149,7 @@ class Generator(nn.Module):
             radius += 2**level * (2 * 2 * self.config.blocks) + 2**level * (1 + 2 + 2 + 2)
         return radius + 2**levels * 2 * self.config.bottleneck
 
-    def forward(self, x: Tensor, level_: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Bicubic enlargement plus what the network adds; not clamped. The sum is float32 whatever the precision."""
         features = self.from_rgb((x - 0.5).to(self.from_rgb.weight.dtype))
         skips: list[Tensor] = []
@@ -159,14 +157,7 @@ class Generator(nn.Module):
             features = level(features)
             skips.append(features)
             features = down(features)
-        if self.conditioned:
-            if level_ is None:
-                level_ = torch.full((x.shape[0],), 2.0)
-            v = level_.view(-1, 1, 1, 1).to(features.dtype)
-            for block, film in zip(self.bottleneck, self.film, strict=True):
-                features = block(features * (1 + v * film[0].view(1, -1, 1, 1)) + v * film[1].view(1, -1, 1, 1))
-        else:
-            features = self.bottleneck(features)
+        features = self.bottleneck(features)
         for level, up in zip(self.decoder, self.ups, strict=True):
             features = level((up(features) + skips.pop()) * 0.5**0.5)
         for convolution in self.tail:

@@ -1,5 +1,6 @@
 """Typed, validated view of params.yaml: one class per stage, units in the field docs, unknown keys refused."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -268,8 +269,12 @@ class Params(Section):
     evaluate: Evaluate
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
+def load_params(path: Path = Path("params.yaml"), changes: Sequence[str] = ()) -> Params:
     """Read and validate a params file.
+
+    Args:
+        path: of the file.
+        changes: `section.key=value` each, the value in YAML; they replace what the file says.
 
     Raises:
         ParamsError: missing, not YAML, an unknown or mistyped key, a value out of range: names file and key.
@@ -280,11 +285,27 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise ParamsError(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ParamsError(f"{path}: not valid YAML: {error}") from error
+    for change in changes:
+        _change(values, change)
     try:
         return Params.model_validate(values)
     except ValidationError as error:
         problems = [f"{path}: {_key(problem['loc'])}: {_say(problem)}" for problem in error.errors()]
         raise ParamsError("\n".join(problems)) from error
+
+
+def _change(values: Any, change: str) -> None:
+    """Apply one `section.key=value` to the values of a file, in place."""
+    name, sign, value = change.partition("=")
+    *parents, last = name.strip().split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {}) if isinstance(values, dict) else None
+    if not sign or not isinstance(values, dict):
+        raise ParamsError(f"{change!r}: expected section.key=value")
+    try:
+        values[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{change!r}: the value is not valid YAML") from error
 
 
 def _key(location: tuple[int | str, ...]) -> str:

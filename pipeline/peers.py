@@ -37,3 +37,14 @@ class Peers:
         flags = torch.tensor(wishes, dtype=torch.int32, device=device)
         dist.all_reduce(flags, op=dist.ReduceOp.MAX)
         return [bool(flag) for flag in flags.tolist()]
+
+    def agreed(self, number: int, device: torch.device) -> int:
+        """What rank 0 says the number is; no process has the answer before rank 0 has come here.
+
+        What processes find in a folder may differ for a moment, on a shared disk for longer: rank 0's view counts.
+        """
+        if self.count == 1:
+            return number
+        said = torch.tensor([number], dtype=torch.int64, device=device)
+        dist.broadcast(said, src=0)
+        return int(said)

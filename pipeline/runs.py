@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from pipeline.live import LiveLog
 from pipeline.memory import warning
 from pipeline.networks import Generator
 from pipeline.params import Train
+from pipeline.peers import Peers
+from pipeline.precision import choose_device
 from pipeline.progress import console
 from pipeline.shards import content_hash
 from pipeline.training import Stopped, Training
@@ -74,14 +77,16 @@ def train_phases(
         Path of each phase's weights; None if it was stopped before the end.
     """
     results: dict[str, Path] = {}
+    peers, device = Peers(), choose_device()
     for phase in phases:
         folder = work / phase
         results[phase] = folder / "generator.safetensors"
-        if not results[phase].exists():
+        # rank 0's view counts: processes that disagreed about what is left would wait for one another for ever
+        if not peers.agreed(results[phase].exists(), device):
             generator = None if start is None else load_generator(start)[0]
             training = build(settings, phase, inputs, manifest, folder, provenance, generator)
             _warn_of_memory(training)
-            if training.peers.rank == 0:
+            if peers.rank == 0:
                 with LiveLog(folder / "log", phase, training.config.steps) as log, suppress(Stopped):
                     training.run(log.values, log.sample, should_stop)
             else:
@@ -95,6 +100,8 @@ def train_phases(
 
 def _warn_of_memory(training: Training) -> None:
     updates = training.updates
-    said = warning(training.config, updates.device, half=updates.dtype.itemsize == 2)
+    # a process holds its share of the batch, as it would hold one of so many parts
+    share = replace(training.config, accumulate=training.config.accumulate * training.peers.count)
+    said = warning(share, updates.device, half=updates.dtype.itemsize == 2)
     if said and training.peers.rank == 0:
         console.print(f"[yellow]warning:[/] {said}")

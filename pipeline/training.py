@@ -123,7 +123,8 @@ class Training:
                 self._checked()  # on a GPU a look at the numbers waits for the device, so it is taken now and then
             if self.step % config.validate_every == 0 or at_end:
                 better = self._validate(log, sample)
-                early = self._patience_is_over()
+                # the others' best is as old as the state that they resumed from
+                early = self.peers.rank == 0 and self._patience_is_over()
             else:
                 better = False
             wishes = [should_stop(), early, better or time.monotonic() - saved > config.checkpoint_seconds]
@@ -184,6 +185,9 @@ class Training:
         self._unread = []
         return numbers | {"learning_rate": learning_rate(self.config, self.step - 1)}
 
+    def _state(self, step: int) -> Path:
+        return self.work / f"state-{step:08d}.safetensors"
+
     def _states(self) -> list[Path]:
         return sorted(self.work.glob("state-*.safetensors"))
 
@@ -199,15 +203,17 @@ class Training:
             "config": self.config.generator.to_dict(),
             "provenance": self.config.provenance,
         }
-        save_state(self.work / f"state-{self.step:08d}.safetensors", self.updates.state(), values)
+        save_state(self._state(self.step), self.updates.state(), values)
         for old in self._states()[: -self.config.keep]:
             old.unlink()
 
     def _resume(self) -> None:
         states = self._states()
-        if not states:
+        newest = int(states[-1].stem.removeprefix("state-")) if states else -1
+        step = self.peers.agreed(newest, self.updates.device)
+        if step < 0:
             return
-        tensors, values = load_state(states[-1])
+        tensors, values = load_state(self._state(step))
         self.updates.restore(tensors)
         self.step = int(values["step"])
         self.history = [(step, numbers) for step, numbers in values["history"]]
@@ -216,14 +222,14 @@ class Training:
     def _finish(self, early: bool) -> Path:
         """Write the result: the averaged weights of the last step, or after an early stop those of the best."""
         path = self.work / "generator.safetensors"
-        if self.peers.rank:
-            return path
-        if early:
+        if self.peers.rank == 0 and early:
             best, _ = load_generator(self.work / "best.safetensors")
             self.updates.ema.load_state_dict(best.state_dict())
             self._write(path.name, {"step": self.best[0] if self.best else self.step, "stopped_at": self.step})
-        else:
+        elif self.peers.rank == 0:
             self._write(path.name, {"step": self.step})
+        # every process may read the file once `run` has returned, so all wait for rank 0 to have written it
+        self.peers.agreed(self.step, self.updates.device)
         return path
 
     def _write(self, name: str, facts: dict[str, Any]) -> None:

@@ -73,11 +73,12 @@ class Upscaler:
         return cls(generator, metadata, **options)
 
     @torch.inference_mode()
-    def __call__(self, images: Sequence[Pixels]) -> list[Pixels]:
+    def __call__(self, images: Sequence[Pixels], back_projection: int | None = None) -> list[Pixels]:
         """Enlarge pictures of one size together.
 
         Args:
             images: uint8 arrays (h, w, 3), RGB, all of one shape, sides from 1 up.
+            back_projection: for these pictures, instead of what the constructor was told.
 
         Returns:
             uint8 arrays (4h, 4w, 3).
@@ -90,7 +91,7 @@ class Upscaler:
                 raise ValueError(f"expected uint8 (h, w, 3) pictures of one shape, got {image.dtype} {image.shape}")
         low = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
         result = self._tiled(low)
-        for _ in range(self.back_projection):
+        for _ in range(self.back_projection if back_projection is None else back_projection):
             reduced = F.interpolate(result, scale_factor=0.25, mode="bicubic", antialias=True, align_corners=False)
             result = result + enlarge(low - reduced)
         pixels = (result.clamp(0, 1) * 255).round_().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()

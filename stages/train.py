@@ -6,9 +6,11 @@ Run from the project's root: python -m stages.train
 import shutil
 from pathlib import Path
 
+from pipeline.distributed import WorkerError
+from pipeline.memory import OutOfMemory
 from pipeline.params import Params
 from pipeline.runs import dependencies, train_phases
-from pipeline.stage import run_stage, stop_requested, work_folder
+from pipeline.stage import StageError, run_stage, stop_requested, work_folder
 
 INPUTS, MANIFEST = Path("data/inputs"), Path("data/pairs.parquet")
 
@@ -18,8 +20,14 @@ def main(params: Params) -> None:
     settings = params.train
     provenance = dependencies(settings, INPUTS, MANIFEST)
     work = work_folder("train", provenance)
-    with stop_requested() as asked:
-        results = train_phases(settings, INPUTS, MANIFEST, work, provenance, asked)
+    train = train_phases
+    if settings.workers > 1 or settings.address is not None:
+        from pipeline.distributed_training import train_on_ray as train  # one process needs no Ray
+    try:
+        with stop_requested() as asked:
+            results = train(settings, INPUTS, MANIFEST, work, provenance, asked)
+    except (OutOfMemory, WorkerError) as error:
+        raise StageError(f"{error}; run again to go on from the last state") from error
     if results is None:
         raise SystemExit(143)
     for name, result in results.items():

@@ -19,10 +19,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline import __version__
+from pipeline import __version__, bulk
 from pipeline.checkpoint import save_generator
 from pipeline.cli import app
+from pipeline.images import decode, lossless
 from pipeline.networks import Generator, GeneratorConfig
+from pipeline.upscaling import Upscaler
 
 ROOT = Path(__file__).parent.parent
 runner = CliRunner()
@@ -265,3 +267,39 @@ def test_the_table_shows_the_gain_over_bicubic(tmp_path):
     printed = call("table", path)
     assert "+1.25" in printed
     assert printed.index("bicubic") < printed.index("facesr")
+
+
+def test_only_losslessly_stored_pictures_are_made_to_agree_with_their_input(model: Path, tmp_path: Path) -> None:
+    pixels = np.asarray(picture(5))
+    for name, data, steps in (("a.png", encoded(5), bulk.CLEAN_STEPS), ("b.jpg", encoded(5, "JPEG"), 0)):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(data)
+        low = decode(data)
+        call("upscale", tmp_path / "in" / name, tmp_path / f"{name}.png", "--model", model, "--workers", 1)
+        made = np.asarray(Image.open(tmp_path / f"{name}.png"))
+        (expected,) = Upscaler.load(model, back_projection=steps)([low])
+        (other,) = Upscaler.load(model, back_projection=bulk.CLEAN_STEPS - steps)([low])
+        assert (made == expected).all()
+        assert not (made == other).all()
+    assert pixels.shape == low.shape
+    call("upscale", tmp_path / "in/a.png", tmp_path / "c.png", "--model", model, "--workers", 1, "--back-projection", 0)
+    (plain,) = Upscaler.load(model)([pixels])
+    assert (np.asarray(Image.open(tmp_path / "c.png")) == plain).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [
+        ("PNG", {}, True),
+        ("BMP", {}, True),
+        ("WEBP", {"lossless": True}, True),
+        ("WEBP", {}, False),
+        ("JPEG", {}, False),
+    ],
+)
+def test_formats_that_keep_every_pixel_are_told_from_those_that_do_not(
+    kind: str, options: dict[str, bool], expected: bool
+) -> None:
+    buffer = io.BytesIO()
+    picture(6).save(buffer, kind, **options)
+    assert lossless(buffer.getvalue()) is expected

@@ -23,7 +23,8 @@ DEEP = GeneratorConfig((8, 12), blocks=1, bottleneck=1)
 THREE = GeneratorConfig((4, 6, 8), blocks=1, bottleneck=1)
 DEEPEST = GeneratorConfig((4, 6, 8, 8), blocks=1, bottleneck=1)
 INSTANCE = GeneratorConfig((8, 12), blocks=1, bottleneck=1, norm="instance")
-ALL = {"plain": PLAIN, "two levels": DEEP, "four levels": DEEPEST, "instance norm": INSTANCE}
+RESIZE = GeneratorConfig((12,), blocks=0, bottleneck=2, tail="resize")
+ALL = {"plain": PLAIN, "resizing tail": RESIZE, "two levels": DEEP, "four levels": DEEPEST, "instance norm": INSTANCE}
 
 
 def lively(config: GeneratorConfig, seed: int = 0) -> Generator:
@@ -92,12 +93,28 @@ def test_the_config_lies_in_the_files_metadata_as_json(tmp_path: Path) -> None:
         ({"widths": (8, 8, 8, 8, 8)}, "1 to 4 positive"),
         ({"widths": (8, 0)}, "1 to 4 positive"),
         ({"norm": "batch"}, "norm must be one of"),
+        ({"tail": "deconvolution"}, "tail must be one of"),
         ({"attention": True}, "unknown generator setting"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GeneratorConfig.from_dict(values)
+
+
+def test_the_resizing_tail_cannot_draw_a_grid_on_an_even_area() -> None:
+    even = np.full((48, 48, 3), 117, np.uint8)
+    inner = {
+        name: upscaler(lively(config))([even])[0][64:-64, 64:-64].reshape(-1, 3)
+        for name, config in (("shuffle", PLAIN), ("resize", RESIZE))
+    }
+    assert (inner["resize"] == inner["resize"][0]).all()
+    assert not (inner["shuffle"] == inner["shuffle"][0]).all()
+
+
+def test_weights_written_before_there_were_tails_still_load(tmp_path: Path) -> None:
+    config = {"widths": [8], "blocks": 0, "bottleneck": 2, "norm": "none"}
+    assert GeneratorConfig.from_dict(config) == PLAIN
 
 
 # any size
@@ -114,7 +131,7 @@ def test_pictures_of_any_size_become_four_times_larger(config: GeneratorConfig, 
     assert np.abs(resize(np.ascontiguousarray(result), *size).astype(float) - low).mean() < 15
 
 
-@pytest.mark.parametrize("config", [PLAIN, DEEP, THREE], ids=["plain", "two levels", "three levels"])
+@pytest.mark.parametrize("config", [PLAIN, RESIZE, DEEP, THREE], ids=["plain", "resizing tail", "two levels", "three"])
 @pytest.mark.parametrize("size", [(65, 129), (100, 70)])
 def test_tiles_give_what_the_whole_picture_gives(config: GeneratorConfig, size: tuple[int, int]) -> None:
     generator = lively(config)

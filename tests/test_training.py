@@ -27,13 +27,16 @@ from helpers import (
 )
 from torch import Tensor
 
+from pipeline import memory, metrics, validation
 from pipeline.batches import PairData
 from pipeline.checkpoint import ModelError, load_generator, load_state
 from pipeline.images import resize
 from pipeline.losses import PerceptualLoss
+from pipeline.memory import OutOfMemory, needed
 from pipeline.networks import DiscriminatorConfig, Generator, GeneratorConfig
 from pipeline.plan import learning_rate
 from pipeline.training import Diverged, Stopped, Training
+from pipeline.updates import Updates
 from pipeline.upscaling import Upscaler
 
 pytestmark = pytest.mark.usefixtures("fixed_threads")
@@ -210,6 +213,7 @@ SCRIPT = """
 import torch
 from pathlib import Path
 from helpers import tiny_config
+from pipeline import memory, metrics, validation
 from pipeline.batches import PairData
 from pipeline.training import Training
 torch.set_num_threads(1)
@@ -315,6 +319,146 @@ def test_the_term_that_diverged_is_the_one_named(data: PairData, tmp_path: Path)
     config = tiny_config(perceptual=1.0, layers=("relu1_1",), vgg=tmp_path / "vgg.pth")
     with pytest.raises(Diverged, match="step 1: the perceptual term is nan"):
         Training(config, data, [], tmp_path).run()
+
+
+# early stop, the best weights
+
+
+class Fading(PairData):
+    """Data whose ground truth is soon the opposite of what validation asks for."""
+
+    def batch(self, config: Any, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        low, truth = super().batch(config, step, share)
+        return low, truth if step < 40 else 255 - truth
+
+
+def test_training_ends_early_with_its_best_weights_when_validation_stops_to_improve(
+    folder: Path, data: PairData, tmp_path: Path
+) -> None:
+    config = tiny_config(steps=400, validate_every=10, patience=3, ema=0.5, learning_rate=5e-3, checkpoint_seconds=1e9)
+    fading = Fading(folder / "train", folder / "pairs.parquet", "train")
+    scores: dict[int, float] = {}
+
+    def log(step: int, values: dict[str, float]) -> None:
+        if "valid_psnr" in values:
+            scores[step] = values["valid_psnr"]
+
+    valid = data.pairs("16to64", 2)
+    result = Training(config, fading, valid, tmp_path).run(log)
+    best = max(scores, key=lambda step: scores[step])
+    assert max(scores) == best + 30 < 400
+    _, facts = load_generator(result)
+    assert facts["provenance"] == {"step": best, "stopped_at": best + 30}
+    assert same(weights(result), weights(tmp_path / "best.safetensors"))
+    upscaler = Upscaler.load(result, precision="fp32")
+    measured = np.mean([psnr(upscaler([low])[0], truth) for truth, low in valid])
+    assert scores[best] == pytest.approx(measured, abs=0.05)
+    # run again, it knows that it had ended
+    before = result.read_bytes()
+    result.unlink()
+    assert Training(config, fading, valid, tmp_path).run().read_bytes() == before
+
+
+def test_the_best_weights_are_kept_beside_the_last(folder: Path, data: PairData, tmp_path: Path) -> None:
+    config = tiny_config(steps=80, validate_every=10, ema=0.5, learning_rate=5e-3)
+    fading = Fading(folder / "train", folder / "pairs.parquet", "train")
+    result = Training(config, fading, data.pairs("16to64", 2), tmp_path).run()
+    truth, low = data.pairs("16to64", 1)[0]
+    last, best = (Upscaler.load(path, precision="fp32") for path in (result, tmp_path / "best.safetensors"))
+    assert psnr(best([low])[0], truth) > psnr(last([low])[0], truth) + 1
+
+
+# other terms and how a run is run
+
+
+def test_r1_and_consistency_are_logged_and_change_what_is_learned(data: PairData, tmp_path: Path) -> None:
+    results = {}
+    for name, changes in (("plain", {}), ("r1", {"r1": 10.0}), ("consistency", {"consistency": 5.0})):
+        log: dict[str, float] = {}
+        config = tiny_config(**ADVERSARIAL, **changes, steps=6, log_every=1)
+        results[name] = (
+            Training(config, data, [], tmp_path / name)
+            .run(lambda _, values, log=log: log.update(values))  # type: ignore[misc]
+            .read_bytes()
+        )
+        assert {"r1", "consistency"} & set(log) == set(changes)
+        assert all(log[term] > 0 for term in changes)
+    assert len(set(results.values())) == 3
+
+
+def test_r1_keeps_the_discriminators_slope_on_real_images_small(data: PairData, tmp_path: Path) -> None:
+    slopes = {}
+    for gamma in (1e-9, 10.0):
+        log: list[float] = []
+        config = tiny_config(**ADVERSARIAL, r1=gamma, steps=40, log_every=1, checkpoint_seconds=1e9)
+        Training(config, data, [], tmp_path / str(gamma)).run(lambda _, values, log=log: log.append(values["r1"]))
+        slopes[gamma] = np.mean(log[-10:])
+    assert slopes[10.0] < 0.5 * slopes[1e-9]
+
+
+def test_a_batch_that_cannot_be_cut_evenly_is_refused(data: PairData, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="batch of 2 cannot be shared out over 1 processes in 3 parts"):
+        Training(tiny_config(accumulate=3), data, [], tmp_path)
+
+
+def test_a_compiled_training_learns_the_same(data: PairData, tmp_path: Path) -> None:
+    plain, compiled = (
+        weights(Training(tiny_config(steps=3, compile=how), data, [], tmp_path / str(how)).run())
+        for how in (False, True)
+    )
+    for name, value in plain.items():
+        assert torch.allclose(value, compiled[name], atol=2e-3), name
+
+
+def test_out_of_memory_says_which_setting_to_lower(
+    data: PairData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(tiny_config(), data, [], tmp_path)
+    # a real refusal of the allocator
+    monkeypatch.setattr(Updates, "__call__", lambda *_: torch.empty(1 << 60))
+    with pytest.raises(OutOfMemory, match=r"lower train\.batch or train\.crop, or raise train\.accumulate"):
+        training.run()
+
+
+def test_the_memory_a_run_needs_is_estimated_near_what_it_takes(data: PairData, tmp_path: Path) -> None:
+    config = tiny_config(
+        **ADVERSARIAL,
+        generator=GeneratorConfig((32,), blocks=0, bottleneck=6, tail="resize"),
+        discriminator=DiscriminatorConfig((16, 32), 1),
+        batches=replace(tiny_config().batches, batch=32),
+        steps=2,
+    )
+    training = Training(config, data, [], tmp_path)
+    low, truth = data.batch(config.batches, 0)
+    training.updates(0, low, truth)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        training.updates(1, low, truth)
+    held = peak = 0
+    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    estimate = needed(config, half=False)
+    assert 0.6 * peak < estimate < 1.7 * peak
+    assert needed(replace(config, accumulate=4), half=False) < 0.5 * estimate
+    assert needed(config, half=True) < 0.8 * estimate
+
+
+def test_a_run_too_large_for_the_memory_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config()
+    need = needed(config, half=False)
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(memory, "available", lambda device: need - 1)
+    assert "lower train.batch" in (memory.warning(config, cpu, half=False) or "")
+    monkeypatch.setattr(memory, "available", lambda device: need + 1)
+    assert memory.warning(config, cpu, half=False) is None
+
+
+def test_validations_ssim_is_that_of_the_report() -> None:
+    truth, other = face(1), face(2)
+    for result in (truth, other, resize(resize(truth, 16, 16), 64, 64)):
+        assert validation.ssim(result, truth) == pytest.approx(metrics.ssim(truth, result), abs=1e-9)
+        assert validation.psnr(other, truth) == pytest.approx(metrics.psnr(truth, other), abs=1e-9)
 
 
 # the stage

@@ -9,11 +9,17 @@ class NoModelError(ValueError):
     """No weights to use; the message says what to do."""
 
 
+def partner(fidelity: Path) -> Path:
+    """Where the realism generator of an adapted fidelity generator lies, be it there or not."""
+    return fidelity.with_name(f"{fidelity.stem}-realism.safetensors")
+
+
 def choose(model: Path | None, realism_model: Path | None, realism: float) -> tuple[Path, Path | None]:
     """Weights files of the fidelity and (where `realism` is above 0) the realism generator.
 
     `model` stands in for the released fidelity generator; with `realism` above 0 it needs its own realism generator,
-    `realism_model` or a `realism.safetensors` beside it, since generators of two trainings do not mix.
+    `realism_model`, or beside it a `<name>-realism.safetensors` (as `facesr adapt` writes) or `realism.safetensors`,
+    since generators of two trainings do not mix.
 
     Raises:
         NoModelError: a file is missing.
@@ -21,7 +27,8 @@ def choose(model: Path | None, realism_model: Path | None, realism: float) -> tu
     fidelity = model or FOLDER / "fidelity.safetensors"
     other = None
     if realism:
-        other = realism_model or fidelity.with_name("realism.safetensors")
+        beside = partner(fidelity)
+        other = realism_model or (beside if beside.is_file() else fidelity.with_name("realism.safetensors"))
     for path in (fidelity, other):
         if path is not None and not path.is_file():
             hint = "" if model else "; train one with `make repro` and name it: --model models/fidelity.safetensors"

@@ -1,0 +1,170 @@
+"""What each part of the method is worth, on faces and a scale that no training saw: the tables of docs/training.md.
+
+python benchmarks/ablation.py                    # every row that is not in the results yet
+python benchmarks/ablation.py --row norm         # one row
+
+Each row trains with the train section of params.yaml except for what the row changes, from the pairs of
+`dvc repro pairs`, and is scored at 256 -> 1024 on the originals of the valid split. The generator is smaller than the
+released one, 12 blocks of 64 channels, so that a row takes minutes. Rows called `fidelity...` train for --steps steps,
+rows called `realism...` for --realism-steps steps from the row `fidelity`. What was trained is kept in --work, results
+in --out; a row that is there is not trained again.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline import weights
+from pipeline.pairs import manifest_rows
+from pipeline.params import Params, load_params
+from pipeline.progress import progress
+from pipeline.runs import train_phases
+from pipeline.schema import PAIRS
+from pipeline.scoring import TextureFeatures, originals, score
+from pipeline.shards import write_json, write_rows
+from pipeline.upscaling import Upscaler
+
+BASE = "fidelity"
+SMALL = ("generator.widths=[64]", "generator.bottleneck=12")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: what differs from the row that its name begins with."""
+
+    says: str
+    changes: tuple[str, ...] = ()
+    faces: int | None = None
+    """Only so many training faces, drawn at random."""
+    augmented: bool = True
+    back_projection: int = 0
+    trained_as: str | None = None
+    """The row whose weights are scored again."""
+
+
+ROWS = {
+    "fidelity": Row("the released recipe, short"),
+    "fidelity-norm": Row("instance norm in every block", ("generator.norm=instance",)),
+    "fidelity-shuffle": Row("one pixel shuffle as tail", ("generator.tail=shuffle",)),
+    "fidelity-encoder": Row(
+        "encoder and decoder, widths 64 and 96",
+        ("generator.widths=[64,96]", "generator.blocks=2", "generator.bottleneck=4"),
+    ),
+    "fidelity-wide": Row("10 blocks of 96 channels", ("generator.widths=[96]", "generator.bottleneck=10")),
+    "fidelity-one-scale": Row("64 to 256 alone", ("scales={64to256: 1}",)),
+    "fidelity-clean": Row("no augmentation", augmented=False),
+    "fidelity-sharp": Row("no smoother ground truths", ("fidelity.smoother=0.0",)),
+    "fidelity-crop-64": Row("crops of 64, batch x 4", ("crop=64", "batch=32")),
+    "fidelity-crop-256": Row("whole faces, batch / 4", ("crop=256", "batch=2")),
+    "fidelity-back-projection": Row("3 steps of back-projection", back_projection=3, trained_as="fidelity"),
+    "fidelity-250": Row("250 training faces", faces=250),
+    "fidelity-1000": Row("1,000 training faces", faces=1000),
+    "realism": Row("all terms, from the row fidelity"),
+    "realism-no-perceptual": Row("without VGG-19", ("realism.perceptual=0.0",)),
+    "realism-random-vgg": Row("VGG-19 of random weights", ("perceptual.network=random", "perceptual.file=null")),
+    "realism-no-adversarial": Row("without the discriminator", ("realism.adversarial=0.0",)),
+    "realism-no-consistency": Row("without the consistency term", ("realism.consistency=0.0",)),
+    "realism-one-size": Row("discriminator sees one size", ("discriminator.scales=1",)),
+    "realism-r1": Row("R1, gamma 1", ("realism.r1=1.0",)),
+    "realism-spectral": Row("spectral norm in the discriminator", ("discriminator.spectral_norm=true",)),
+    "realism-back-projection": Row("3 steps of back-projection", back_projection=3, trained_as="realism"),
+}
+
+
+def phase_of(name: str) -> str:
+    """The training that a row's name begins with."""
+    return name.split("-")[0]
+
+
+def settings_of(name: str, options: argparse.Namespace) -> Params:
+    """params.yaml with the row's changes."""
+    steps = options.steps if phase_of(name) == "fidelity" else options.realism_steps
+    changes = [*SMALL, *ROWS[name].changes, f"{phase_of(name)}.steps={steps}", f"validate_every={steps}"]
+    return load_params(options.params, [f"train.{change}" for change in changes])
+
+
+def manifest_of(row: Row, params: Params, options: argparse.Namespace, folder: Path) -> Path:
+    """The pipeline's manifest, or one of fewer faces or without augmentation."""
+    if row.faces is None and row.augmented:
+        return Path(options.pairs)
+    table = pq.read_table(options.pairs, columns=["image_id", "split"]).to_pylist()
+    images = list(dict.fromkeys((entry["image_id"], entry["split"]) for entry in table))
+    train = sorted(image for image in images if image[1] == "train")
+    chosen = train[: row.faces] + [image for image in images if image[1] == "valid"]  # ids are hashes: any are random
+    settings = params.pairs
+    chances = settings.augmentations if row.augmented else {"none": 1.0}
+    strengths: dict[str, Any] = {"noise": settings.noise, "blur": settings.blur, "jpeg": settings.jpeg}
+    path = folder / "pairs.parquet"
+    rows = manifest_rows(chosen, seed=settings.seed, draws=settings.draws, chances=chances, **strengths)
+    write_rows(path, rows, PAIRS)
+    return path
+
+
+def weights_of(name: str, options: argparse.Namespace) -> tuple[Path, float | None]:
+    """Train a row, or find it trained; its weights and seconds per step (None where they were there)."""
+    row = ROWS[name]
+    if row.trained_as:
+        return weights_of(row.trained_as, options)
+    folder = options.work / name
+    phase = phase_of(name)
+    path = folder / phase / "generator.safetensors"
+    if path.exists():
+        return path, None
+    params = settings_of(name, options)
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = manifest_of(row, params, options, folder)
+    start = None if phase == "fidelity" else weights_of(BASE, options)[0]
+    began = time.monotonic()
+    train_phases(params.train, options.inputs, manifest, folder, {"row": name}, lambda: False, (phase,), start)
+    return path, (time.monotonic() - began) / getattr(params.train, phase).steps
+
+
+def main() -> None:
+    """Train, score and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--row", action="append", choices=ROWS, help="repeatable; all by default")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--inputs", type=Path, default=Path("data/inputs"))
+    parser.add_argument("--pairs", type=Path, default=Path("data/pairs.parquet"))
+    parser.add_argument("--faces", type=Path, default=Path("data/faces"))
+    parser.add_argument("--work", type=Path, default=Path("work/ablation"))
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--realism-steps", type=int, default=150)
+    parser.add_argument("--out", type=Path, default=Path("work/ablation/results.json"))
+    options = parser.parse_args()
+    results: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        faces = list(originals(options.faces, "valid", Path(scratch)))
+    vgg = weights.find_optional("vgg19", load_params(options.params).train.perceptual.file)
+    textures = TextureFeatures(vgg) if vgg else None
+    waiting = [name for name in options.row or ROWS if name not in results]
+    trained = {name: weights_of(name, options) for name in waiting}
+    # scored together, so that the originals and the baselines are measured once
+    methods = {
+        name: Upscaler.load(path, back_projection=ROWS[name].back_projection) for name, (path, _) in trained.items()
+    }
+    calls = {name: lambda low, run=upscaler: run([low])[0] for name, upscaler in methods.items()}
+    with progress("score", len(faces)) as advance:
+        scores = score(calls, faces, textures, lambda: advance(1)) if waiting else {}
+    results |= scores | {name: scores[name] | {"seconds_per_step": trained[name][1]} for name in waiting}
+    write_json(options.out, results)
+    print("\n".join(["", *(line(name, row) for name, row in results.items())]))
+
+
+def line(name: str, row: dict[str, Any]) -> str:
+    """One row of a Markdown table."""
+    says = ROWS[name].says if name in ROWS else "no network"
+    fd = "-" if row["fd"] is None else f"{row['fd']:.3f}"
+    speed = row.get("seconds_per_step")
+    numbers = f"{row['gain']:+.3f} | {row['ssim']:.4f} | {row['consistency']:.3f} | {fd}"
+    return f"| `{name}` | {says} | {numbers} | {'-' if speed is None else f'{speed:.2f}'} |"
+
+
+if __name__ == "__main__":
+    main()
