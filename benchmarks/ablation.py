@@ -133,6 +133,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=Path, default=Path("data/inputs"))
     parser.add_argument("--pairs", type=Path, default=Path("data/pairs.parquet"))
     parser.add_argument("--faces", type=Path, default=Path("data/faces"))
+    parser.add_argument("--limit", type=int, default=10, help="faces to score on")
     parser.add_argument("--work", type=Path, default=Path("work/ablation"))
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--realism-steps", type=int, default=150)
@@ -140,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     results: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
     with tempfile.TemporaryDirectory() as scratch:
-        faces = list(originals(options.faces, "valid", Path(scratch)))
+        faces = list(originals(options.faces, "valid", Path(scratch), options.limit))
     vgg = weights.find_optional("vgg19", load_params(options.params).train.perceptual.file)
     textures = TextureFeatures(vgg) if vgg else None
     waiting = [name for name in options.row or ROWS if name not in results]

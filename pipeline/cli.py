@@ -103,7 +103,9 @@ def upscale(
     tile: Annotated[int, typer.Option(min=64, help="Side of the pieces large pictures are cut into")] = 512,
     back_projection: Annotated[
         int | None,
-        typer.Option(min=0, help="Steps towards agreement with the input; by default 2 for PNG & Co., 0 for JPEG"),
+        typer.Option(
+            min=0, help="Steps towards agreement with the input; by default 2 for PNG & Co., 0 for JPEG and realism"
+        ),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32")] = "auto",
 ) -> None:

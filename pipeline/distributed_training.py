@@ -54,6 +54,7 @@ def train_on_ray(
         WorkerError: workers kept dying; the last state is kept.
     """
     results = {phase: work / phase / "generator.safetensors" for phase in phases}
+    work.mkdir(parents=True, exist_ok=True)
     stop = work / _STOP
     stop.unlink(missing_ok=True)
     config = {
@@ -148,9 +149,11 @@ def _trainer(config: dict[str, Any], settings: Train, work: Path) -> tuple[Any, 
         from pipeline import loopback
 
         torch_config, variables = loopback.FileConfig(folder=str(scratch)), loopback.environment()
-        # no cloud takes this machine away; a second less until the end, or a death, is noticed
+        # no cloud takes this machine away; an end or a death is noticed a second sooner; and processes that start
+        # slowly, because others keep the machine busy, are not killed for it and started again
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
     trainer = TorchTrainer(
         _process,
         train_loop_config=config,

@@ -119,6 +119,8 @@ class GeneratorParams(Section):
     bottleneck: Positive
     norm: Literal["none", "instance"] = "none"
     tail: Literal["shuffle", "resize"] = "shuffle"
+    even: Count = 0
+    """Odd window over which a grid of period 4 is taken out of the result, input pixels; 0: off."""
 
 
 class DiscriminatorParams(Section):
@@ -222,7 +224,8 @@ class Upscale(Section):
     tile: Annotated[int, Field(ge=64)] = 512
     """Side of the pieces that larger inputs are cut into, pixels."""
     back_projection: Count = 0
-    """Iterations; more than 0 makes results agree with clean inputs."""
+    """Iterations; more than 0 makes the fidelity generator's results agree with their inputs, which are clean here. The
+    realism generator's are left as they are: agreement takes some of its texture away."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     unit: Annotated[int, Field(ge=1, le=64)] = 16
     """Faces in a work unit: what a killed worker loses at most."""

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.distributed import Statistics, Unit
 from pipeline.images import ImageError, decode, encode_png
 from pipeline.pairs import reduce
-from pipeline.schema import UPSCALED
+from pipeline.schema import METHODS, UPSCALED
 from pipeline.shards import read_range, write_rows
 from pipeline.upscaling import Upscaler
 
@@ -55,5 +55,8 @@ class UpscaleWorker:
 
     def _upscaler(self, method: str) -> Upscaler:
         if method not in self.upscalers:
-            self.upscalers[method] = Upscaler.load(Path(self.models[method]), **self.options)
+            options = dict(self.options)
+            if METHODS[method] == "realism":
+                options["back_projection"] = 0  # see params
+            self.upscalers[method] = Upscaler.load(Path(self.models[method]), **options)
         return self.upscalers[method]

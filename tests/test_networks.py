@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from pipeline.checkpoint import ModelError, interpolate, load_generator, save_generator
 from pipeline.images import resize
-from pipeline.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, enlarge
+from pipeline.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, enlarge, evened
 from pipeline.precision import choose_precision
 from pipeline.upscaling import Upscaler
 
@@ -24,7 +24,15 @@ THREE = GeneratorConfig((4, 6, 8), blocks=1, bottleneck=1)
 DEEPEST = GeneratorConfig((4, 6, 8, 8), blocks=1, bottleneck=1)
 INSTANCE = GeneratorConfig((8, 12), blocks=1, bottleneck=1, norm="instance")
 RESIZE = GeneratorConfig((12,), blocks=0, bottleneck=2, tail="resize")
-ALL = {"plain": PLAIN, "resizing tail": RESIZE, "two levels": DEEP, "four levels": DEEPEST, "instance norm": INSTANCE}
+EVEN = GeneratorConfig((8,), blocks=0, bottleneck=2, even=9)
+ALL = {
+    "plain": PLAIN,
+    "evened": EVEN,
+    "resizing tail": RESIZE,
+    "two levels": DEEP,
+    "four levels": DEEPEST,
+    "instance norm": INSTANCE,
+}
 
 
 def lively(config: GeneratorConfig, seed: int = 0) -> Generator:
@@ -94,6 +102,7 @@ def test_the_config_lies_in_the_files_metadata_as_json(tmp_path: Path) -> None:
         ({"widths": (8, 0)}, "1 to 4 positive"),
         ({"norm": "batch"}, "norm must be one of"),
         ({"tail": "deconvolution"}, "tail must be one of"),
+        ({"even": 4}, "even must be 0 or an odd number"),
         ({"attention": True}, "unknown generator setting"),
     ],
 )
@@ -110,6 +119,20 @@ def test_the_resizing_tail_cannot_draw_a_grid_on_an_even_area() -> None:
     }
     assert (inner["resize"] == inner["resize"][0]).all()
     assert not (inner["shuffle"] == inner["shuffle"][0]).all()
+
+
+def test_a_grid_of_period_four_is_taken_out_and_nothing_else() -> None:
+    detail = torch.from_numpy(face(3, 128)).permute(2, 0, 1)[None].float() / 255
+    smooth = torch.nn.functional.interpolate(detail, scale_factor=4, mode="bicubic")
+    grid = torch.zeros(1, 3, 512, 512)
+    grid[..., ::4, 1::4] = 0.3
+    inner = (..., slice(48, -48), slice(48, -48))
+    left = (evened(smooth + grid, 9) - evened(smooth, 9))[inner]
+    assert left.std() < 1e-3 * grid.std()
+    # what is not tied to the grid stays: a picture nearly, a slope exactly
+    assert (evened(smooth, 9) - smooth)[inner].abs().mean() < 0.02 * grid.std()
+    slope = torch.linspace(0, 1, 512).expand(1, 3, 512, 512)
+    assert torch.allclose(evened(slope, 9)[inner], slope[inner], atol=1e-6)
 
 
 def test_weights_written_before_there_were_tails_still_load(tmp_path: Path) -> None:
@@ -131,7 +154,9 @@ def test_pictures_of_any_size_become_four_times_larger(config: GeneratorConfig, 
     assert np.abs(resize(np.ascontiguousarray(result), *size).astype(float) - low).mean() < 15
 
 
-@pytest.mark.parametrize("config", [PLAIN, RESIZE, DEEP, THREE], ids=["plain", "resizing tail", "two levels", "three"])
+@pytest.mark.parametrize(
+    "config", [PLAIN, EVEN, RESIZE, DEEP, THREE], ids=["plain", "evened", "resizing", "two", "three"]
+)
 @pytest.mark.parametrize("size", [(65, 129), (100, 70)])
 def test_tiles_give_what_the_whole_picture_gives(config: GeneratorConfig, size: tuple[int, int]) -> None:
     generator = lively(config)
