@@ -21,7 +21,7 @@ SPEED = "images_per_second"
 class LiveLog:
     """Callbacks for `Training.run` that keep `folder` up to date: metrics.json, plots/, samples/.
 
-    The folder is begun anew each time, since a resumed training replays what it logged before. Speed, which differs
+    The log is begun anew each time, since a resumed training replays what it logged before. Speed, which differs
     from run to run, goes into the folder `speed` beside it, so that the same training leaves the same bytes here.
 
     Args:
@@ -39,7 +39,13 @@ class LiveLog:
     def __enter__(self) -> Self:
         folders = self.folder, self.folder.with_name("speed")
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            for old in folder.glob("*"):
+                if old.name == "samples":
+                    continue  # sheets are not replayed: those of before a stop stay
+                if old.is_dir():
+                    shutil.rmtree(old)
+                else:
+                    old.unlink()
         self._live, self._speed = (
             Live(str(folder), report=None, save_dvc_exp=False, dvcyaml=None) for folder in folders
         )
