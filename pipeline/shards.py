@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,7 +28,9 @@ def atomic(path: Path) -> Iterator[Path]:
     loss (the data are flushed to disk before the rename).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # shortened, so that a name as long as the file system allows can be written; the token keeps threads and the
+    # nodes of a shared disk apart
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.{secrets.token_hex(6)}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as handle:

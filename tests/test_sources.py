@@ -2,18 +2,33 @@
 
 import gzip
 import io
+import json
+import os
+import pickle
 import random
+import shutil
+import struct
 import tarfile
+import tracemalloc
 import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import ARCHIVES, as_folder, as_parquet, as_tar, as_zip
+from object_store import NO_SERVER, Store, s3_server
 
+from pipeline import storage, stores
 from pipeline.images import decode
+from pipeline.schema import UPSCALED
+from pipeline.shards import write_rows
 from pipeline.sources import SourceError, open_archive, open_source
+from pipeline.sources.base import ARCHIVES as SUFFIXES
+from pipeline.sources.base import SIDECARS
 from pipeline.synthetic import portrait
 
 # bytes are not decoded here, so any will do
@@ -38,9 +53,108 @@ def contents(path: str, scratch: Path) -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.parametrize("kind", ARCHIVES)
-def test_every_container_gives_the_same_names_and_bytes(kind: str, tmp_path: Path) -> None:
-    assert contents(ARCHIVES[kind](tmp_path, FILES), tmp_path / "scratch") == FILES
+def as_zstd(path: Path, files: Mapping[str, bytes]) -> str:
+    plain = Path(as_tar(path.with_suffix(""), files))
+    with pa.CompressedOutputStream(str(path), "zstd") as packed:
+        packed.write(plain.read_bytes())
+    plain.unlink()
+    return str(path)
+
+
+CONTAINERS = {**ARCHIVES, "tar.zst": lambda root, files: as_zstd(root / "faces.tar.zst", files)}
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    with s3_server() as running:
+        yield running
+
+
+@pytest.fixture(params=["local", "s3"])
+def placed(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Where a container lies: on the disk where it was written, or copied to an object store."""
+    if request.param == "local":
+        return lambda path: path
+    store = request.getfixturevalue("store")
+    return lambda path: store.put(path, tmp_path.name)
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_every_container_gives_the_same_names_and_bytes(
+    kind: str, placed: Callable[[str], str], tmp_path: Path
+) -> None:
+    path = placed(CONTAINERS[kind](tmp_path, FILES))
+    assert contents(path, tmp_path / "scratch") == FILES
+    sizes = {entry.name: entry.size for entry in open_archive(path, tmp_path / "scratch").entries()}
+    assert sizes == {name: 0 if kind == "parquet" else len(data) for name, data in FILES.items()}
+
+
+def test_one_picture_is_a_source_of_its_own(placed: Callable[[str], str], tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"x")
+    assert contents(placed(str(tmp_path / "x.png")), tmp_path) == {"x.png": b"x"}
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_source_reads_in_another_process_on_a_machine_where_nothing_is_unpacked(kind: str, tmp_path: Path) -> None:
+    source = open_archive(CONTAINERS[kind](tmp_path, FILES), tmp_path / "scratch")
+    listed = json.loads(json.dumps([[entry.name, entry.key] for entry in source.entries()]))
+    shutil.rmtree(tmp_path / "scratch", ignore_errors=True)
+    elsewhere = pickle.loads(pickle.dumps(source))
+    assert {name: elsewhere.read(key) for name, key in listed} == FILES
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_source_is_read_by_several_threads_at_once(kind: str, placed: Callable[[str], str], tmp_path: Path) -> None:
+    files = {f"{index}.png": random.Random(index).randbytes(20_000 + index) for index in range(30)}
+    source = open_archive(placed(CONTAINERS[kind](tmp_path, files)), tmp_path / "scratch")
+    entries = list(source.entries()) * 3
+    shutil.rmtree(tmp_path / "scratch", ignore_errors=True)
+    random.Random(0).shuffle(entries)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda entry: source.read(entry.key), entries))
+    assert [hash(data) for data in found] == [hash(files[entry.name]) for entry in entries]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "parquet"])
+def test_of_a_remote_archive_only_what_is_needed_is_fetched(
+    kind: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"{index}.png": random.Random(index).randbytes(1 << 20) for index in range(8)}
+    path = store.put(CONTAINERS[kind](tmp_path, files), tmp_path.name)
+    fetched = []
+    native = stores.open_native
+
+    class Counting(io.RawIOBase):
+        def __init__(self, uri: str):
+            self.file = native(uri)
+            self.seek, self.tell, self.size = self.file.seek, self.file.tell, self.file.size
+
+        def readable(self) -> bool:
+            return True
+
+        seekable = readable
+
+        def readinto(self, buffer: Any) -> int:
+            fetched.append(self.file.readinto(buffer))
+            return fetched[-1]
+
+        def read_at(self, size: int, offset: int) -> bytes:
+            fetched.append(size)
+            return self.file.read_at(size, offset)
+
+        def read(self, size: int = -1) -> bytes:
+            data = self.file.read(None if size < 0 else size)
+            fetched.append(len(data))
+            return data
+
+    for module in (stores, storage):
+        monkeypatch.setattr(module, "open_native", Counting)
+    source = open_archive(path, tmp_path / "scratch")
+    entries = list(source.entries())
+    assert sum(fetched) < 2 << 20
+    fetched.clear()
+    assert source.read(entries[4].key) == files["4.png"]
+    assert 1 << 20 <= sum(fetched) < (5 << 20 if kind == "parquet" else 2 << 20)  # row groups of 3
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tar.gz"])
@@ -233,11 +347,12 @@ def test_a_parquet_file_without_pictures_or_that_is_none_is_an_error_that_names_
         contents(str(tmp_path / "text.parquet"), tmp_path)
 
 
-def test_several_files_that_are_not_parquet_are_refused_together(tmp_path: Path) -> None:
-    for name in ("a.zip", "b.zip"):
-        as_zip(tmp_path / name, FILES)
-    with pytest.raises(SourceError, match="only where all are Parquet"):
-        contents(str(tmp_path / "*.zip"), tmp_path)
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+def test_several_archives_are_read_together_by_an_asterisk(suffix: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        as_zip(tmp_path / f"{name}.zip", FILES) if suffix == ".zip" else as_tar(tmp_path / f"{name}{suffix}", FILES)
+    both = {f"{stem}/{name}": data for stem in ("a", "b") for name, data in FILES.items()}
+    assert contents(str(tmp_path / f"*{suffix}"), tmp_path / "scratch") == both
 
 
 def test_a_zip_is_known_by_its_content_too(tmp_path: Path) -> None:
@@ -251,3 +366,303 @@ def test_the_synthetic_source_draws_the_portraits_it_lists(tmp_path: Path) -> No
     entries = list(source.entries())
     assert [entry.name for entry in entries] == [f"portrait-{index:06d}.png" for index in range(3)]
     assert (decode(source.read(entries[2].key)) == portrait(5, 2)).all()
+
+
+# WebDataset
+
+
+def shards(root: Path, count: int = 3) -> dict[str, bytes]:
+    """Tars of samples as the webdataset library writes them; returns what they give as one source."""
+    expected = {}
+    for shard in range(count):
+        pictures = {f"{shard}{index}.input.jpg": f"picture {shard} {index}".encode() for index in range(2)}
+        beside = {f"{shard}0{suffix}": b"\x80never unpickled" for suffix in (".cls", ".json", ".pyd", ".pkl", ".pth")}
+        as_tar(root / f"shard-{shard:06d}.tar", {**pictures, **beside})
+        expected |= {f"shard-{shard:06d}/{name}": data for name, data in pictures.items()}
+    return expected
+
+
+@pytest.mark.parametrize(
+    "named", ["", "/shard-*.tar", "/shard-{000000..000002}.tar", "/shard-{000000,000001,000002}.tar"]
+)
+def test_a_webdataset_is_one_source_by_its_folder_an_asterisk_or_a_brace_pattern(
+    named: str, placed: Callable[[str], str], tmp_path: Path
+) -> None:
+    expected = shards(tmp_path / "set")
+    (tmp_path / "set" / "README.md").write_text("labels")
+    folder, mark, query = placed(str(tmp_path / "set")).partition("?")
+    found = contents(f"{folder}{named}{mark}{query}", tmp_path / "scratch")
+    assert found == expected
+    assert list(found) == list(expected)
+
+
+def test_one_tar_alone_keeps_the_names_of_its_members(tmp_path: Path) -> None:
+    shards(tmp_path / "set", count=1)
+    for path in ("set", "set/*.tar", "set/shard-{000000..000000}.tar", "set/shard-000000.tar"):
+        assert list(contents(str(tmp_path / path), tmp_path)) == ["00.input.jpg", "01.input.jpg"]
+
+
+def test_tars_of_one_name_in_several_folders_do_not_collide(tmp_path: Path) -> None:
+    for folder, name in (("a", "0.tar"), ("b", "0.tar"), ("b", "1.tar"), ("b", "1.tar.gz")):
+        as_tar(tmp_path / "set" / folder / name, {"x.png": f"{folder}{name}".encode()})
+    expected = {
+        "a/0/x.png": b"a0.tar",
+        "b/0/x.png": b"b0.tar",
+        "b/1.tar/x.png": b"b1.tar",
+        "b/1.tar.gz/x.png": b"b1.tar.gz",
+    }
+    assert contents(str(tmp_path / "set"), tmp_path / "scratch") == expected
+
+
+def test_a_damaged_shard_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    for name in ("0.zip", "1.zip", "2.zip"):
+        as_zip(tmp_path / name, {"x.png": name.encode()})
+    (tmp_path / "1.zip").write_bytes(b"no zip")
+    found = contents(str(tmp_path / "{0..2}.zip"), tmp_path)
+    assert "1.zip: not a readable zip" in str(found.pop("1"))
+    assert found == {"0/x.png": b"0.zip", "2/x.png": b"2.zip"}
+
+
+def test_a_missing_shard_of_a_brace_pattern_is_an_error_that_names_it(tmp_path: Path) -> None:
+    shards(tmp_path)
+    with pytest.raises(SourceError, match=r"shard-000003\.tar: no such file"):
+        open_archive(str(tmp_path / "shard-{000000..000003}.tar"), tmp_path)
+
+
+def test_a_brace_pattern_for_too_many_files_is_refused(tmp_path: Path) -> None:
+    for pattern in ("{0..99999999999}.tar", "{0..9999}{0..9999}.tar"):
+        with pytest.raises(SourceError, match="more than 1,000,000 files"):
+            open_archive(str(tmp_path / pattern), tmp_path)
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path: Path) -> None:
+    (tmp_path / "{0..2}*.png").write_bytes(b"x")
+    assert contents(str(tmp_path / "{0..2}*.png"), tmp_path) == {"{0..2}*.png": b"x"}
+
+
+def test_pictures_are_read_by_an_asterisk_without_what_lies_beside_them(
+    placed: Callable[[str], str], tmp_path: Path
+) -> None:
+    files = {"1.png": b"one", "2.jpg": b"two", "labels.csv": b"?", ".hidden.png": b"?"}
+    folder, mark, query = placed(as_folder(tmp_path / "set", files)).partition("?")
+    assert contents(f"{folder}/*{mark}{query}", tmp_path) == {"1.png": b"one", "2.jpg": b"two"}
+
+
+# folders
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_archive_among_pictures_is_named_and_the_pictures_are_read(
+    suffix: str, placed: Callable[[str], str], tmp_path: Path
+) -> None:
+    path = placed(as_folder(tmp_path / "set", {**FILES, f"more{suffix.upper()}": b"?"}))
+    found = contents(path, tmp_path)
+    assert found.pop(f"more{suffix.upper()}") == "an archive inside the folder: name it as the input itself"
+    assert found == FILES
+
+
+def test_an_archive_of_a_kind_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+    as_folder(tmp_path / "set", {"a.png": b"a", "b.7z": b"?"})
+    assert "cannot be read: unpack it" in str(contents(str(tmp_path / "set"), tmp_path)["b.7z"])
+    with pytest.raises(SourceError, match=r"b\.7z: archives of this kind cannot be read"):
+        open_archive(str(tmp_path / "set" / "b.7z"), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_our_own_reports_are_passed_over(kind: str, tmp_path: Path) -> None:
+    names = ("manifest.parquet", "manifest.csv", "out.zip.manifest.parquet", "a/x.manifest.csv")
+    path = CONTAINERS[kind](tmp_path, {**FILES, **dict.fromkeys(names, b"?")})
+    assert contents(path, tmp_path) == FILES
+
+
+def test_parquet_shards_that_were_written_by_upscale_are_a_source(placed: Callable[[str], str], tmp_path: Path) -> None:
+    for shard in range(2):
+        image = {"bytes": f"data {shard}".encode(), "path": f"{shard}.png"}
+        rest = {"split": "", "scale": "", "method": "", "status": "ok", "error": "", "model": ""}
+        row = {"id": str(shard), "image": image, "name": f"a/{shard}.jpg", "width": 8, "height": 8, **rest}
+        write_rows(tmp_path / "out" / f"upscaled-{shard:05d}.parquet", [row], UPSCALED)
+    pq.write_table(pa.table({"id": ["0"], "status": ["ok"]}), tmp_path / "out" / "manifest.parquet")
+    path = placed(str(tmp_path / "out"))
+    assert contents(path, tmp_path) == {"a/0.jpg": b"data 0", "a/1.jpg": b"data 1"}
+
+
+def test_a_linked_folder_is_named_and_not_followed(tmp_path: Path) -> None:
+    as_folder(tmp_path / "elsewhere", FILES)
+    path = as_folder(tmp_path / "set", {"1.png": b"one"})
+    (tmp_path / "set" / "link").symlink_to(tmp_path / "elsewhere")
+    assert contents(path, tmp_path) == {"1.png": b"one", "link": "a linked folder, not followed"}
+
+
+def test_a_folder_that_is_itself_a_link_is_read(tmp_path: Path) -> None:
+    as_folder(tmp_path / "elsewhere", FILES)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert contents(str(tmp_path / "link"), tmp_path) == FILES
+
+
+def test_a_file_too_large_to_be_a_picture_is_named_and_never_read(tmp_path: Path) -> None:
+    path = as_folder(tmp_path / "set", {"1.png": b"one"})
+    with (tmp_path / "set" / "huge.bin").open("wb") as handle:
+        handle.truncate(2 << 30)
+    found = contents(path, tmp_path)
+    assert "too large (2,147,483,648 bytes" in str(found.pop("huge.bin"))
+    assert found == {"1.png": b"one"}
+    assert "too large" in str(contents(str(tmp_path / "set" / "huge.bin"), tmp_path)["huge.bin"])
+
+
+# names
+
+ODD = {os.fsdecode(b"caf\xe9.png"): b"first", os.fsdecode(b"caf\xe8.png"): b"second", "new\nline\x1b.png": b"third"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_names_that_are_no_text_are_shown_as_text_and_still_find_their_files(kind: str, tmp_path: Path) -> None:
+    source = open_archive(CONTAINERS[kind](tmp_path, ODD), tmp_path)
+    entries = list(source.entries())
+    names = sorted(entry.name for entry in entries)
+    assert names == ["caf\ufffd.png", "caf\ufffd.png", "new\ufffdline\ufffd.png"]
+    assert "".join(names).encode().decode().isprintable()
+    keys = [json.loads(json.dumps(entry.key)) for entry in entries]
+    assert sorted(source.read(key) for key in keys) == sorted(ODD.values())
+
+
+def test_a_picture_whose_name_is_no_text_is_read_alone(tmp_path: Path) -> None:
+    path = as_folder(tmp_path / "set", ODD)
+    for name, data in ODD.items():
+        [found] = contents(f"{path}/{name}", tmp_path).values()
+        assert found == data
+
+
+def test_a_zip_whose_names_are_no_text_is_read(tmp_path: Path) -> None:
+    path = Path(as_zip(tmp_path / "x.zip", {"caf\xe9.png": b"first", "caf\xe8.png": b"second", "plain.png": b"third"}))
+    # both say that their names are UTF-8
+    path.write_bytes(path.read_bytes().replace("\xe9".encode(), b"\xe9\xe9").replace("\xe8".encode(), b"\xe8\xe8"))
+    source = open_archive(str(path), tmp_path)
+    entries = list(source.entries())
+    assert [entry.name for entry in entries] == ["caf\ufffd\ufffd.png"] * 2 + ["plain.png"]
+    assert [source.read(entry.key) for entry in entries] == [b"first", b"second", b"third"]
+
+
+# archives that change, break or lie
+
+
+def test_a_zip_that_has_grown_keeps_the_stamps_of_its_old_members_and_is_read_anew(tmp_path: Path) -> None:
+    path = as_zip(tmp_path / "x.zip", {"1.png": b"one", "2.png": b"two"})
+    source = open_archive(path, tmp_path)
+    before = {entry.name: entry.stamp for entry in source.entries()}
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("3.png", b"three")
+    entries = list(source.entries())
+    assert [source.read(entry.key) for entry in entries] == [b"one", b"two", b"three"]
+    assert {entry.name: entry.stamp for entry in entries[:2]} == before
+
+
+def test_a_replaced_zip_is_read_anew_and_has_other_stamps(placed: Callable[[str], str], tmp_path: Path) -> None:
+    path = placed(as_zip(tmp_path / "x.zip", {"1.png": b"one"}))
+    source = open_archive(path, tmp_path)
+    [before] = source.entries()
+    assert source.read(before.key) == b"one"
+    as_zip(tmp_path / "other" / "x.zip", {"1.png": b"other"})
+    storage.Place.of(path).write_bytes((tmp_path / "other" / "x.zip").read_bytes())
+    assert source.read(before.key) == b"other"
+    assert next(iter(source.entries())).stamp != before.stamp
+
+
+def test_a_zip_member_that_states_a_huge_size_is_not_inflated(tmp_path: Path) -> None:
+    path = Path(as_zip(tmp_path / "x.zip", FILES))
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 3 << 30)
+    path.write_bytes(data)
+    source = open_archive(str(path), tmp_path)
+    first = next(iter(source.entries()))
+    assert first.problem.startswith("too large (3,221,225,472 bytes, at most 1,073,741,824")
+    with pytest.raises(SourceError, match="too large"):
+        source.read(first.key)
+
+
+def test_a_zip_member_that_states_too_small_a_size_is_not_inflated_beyond_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.png", bytes(64 << 20))
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 30_000)
+    path.write_bytes(data)
+    source = open_archive(str(path), tmp_path)
+    [entry] = source.entries()
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError, match="damaged in the archive"):
+            source.read(entry.key)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zst"])
+def test_a_compressed_tar_that_broke_off_gives_what_came_before(suffix: str, tmp_path: Path) -> None:
+    files = {f"{index}.png": random.Random(index).randbytes(150_000) for index in range(12)}
+    path = Path(CONTAINERS[f"tar.{suffix}"](tmp_path, files))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 9 // 10])
+    for _ in range(2):
+        found = contents(str(path), tmp_path / "scratch")
+        assert "truncated" in str(found.pop(path.name))
+        whole = {name: data for name, data in found.items() if isinstance(data, bytes)}
+        assert whole == {name: files[name] for name in whole}
+        assert 2 <= len(whole) < 12
+
+
+def test_a_compressed_tar_whose_store_fails_meanwhile_is_not_taken_for_a_broken_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store.put(as_tar(tmp_path / "x.tar.gz", FILES), tmp_path.name)
+
+    def fail(self: object, buffer: object) -> int:
+        raise storage.StorageError("the store cannot be reached")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stores.RemoteFile, "readinto", fail)
+        with pytest.raises(SourceError, match="cannot be reached"):
+            contents(path, tmp_path / "scratch")
+    assert contents(path, tmp_path / "scratch") == FILES
+
+
+def test_a_tar_that_was_cut_after_it_was_listed_gives_no_half_a_picture(tmp_path: Path) -> None:
+    path = Path(as_tar(tmp_path / "x.tar", FILES))
+    source = open_archive(str(path), tmp_path)
+    first = next(iter(source.entries()))
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(SourceError, match="cut off"):
+        source.read(first.key)
+
+
+def test_a_parquet_file_whose_pages_are_damaged_is_named(tmp_path: Path) -> None:
+    path = Path(as_parquet(tmp_path / "x.parquet", FILES))
+    source = open_archive(str(path), tmp_path)
+    entry = next(iter(source.entries()))
+    data = bytearray(path.read_bytes())
+    footer = len(data) - 8 - struct.unpack_from("<I", data, len(data) - 8)[0]
+    data[4:footer] = b"\xff" * (footer - 4)
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"cannot be read from .*x\.parquet"):
+        source.read(entry.key)
+    with pytest.raises(SourceError, match=r"x\.parquet: not a readable Parquet"):
+        list(source.entries())
+
+
+def test_a_store_that_cannot_be_reached_is_an_error_that_says_so(store: Store, tmp_path: Path) -> None:
+    for key in ("x", "x.zip", "x.tar", "x-*.parquet", "x-{0..3}.tar"):
+        with pytest.raises(SourceError, match="cannot be reached") as raised:
+            contents(f"s3://KEY:SECRET@bucket/{key}?endpoint_override={NO_SERVER}&scheme=http", tmp_path)
+        assert "SECRET" not in str(raised.value)
+
+
+def test_a_missing_remote_path_is_an_error_that_names_it(store: Store, tmp_path: Path) -> None:
+    for key in ("missing", "missing.zip", "missing-*.tar", "missing-{0..3}.tar"):
+        with pytest.raises(SourceError, match="no such file") as raised:
+            contents(store.uri(key), tmp_path)
+        assert "missing" in str(raised.value)
+
+
+def test_what_webdataset_writes_beside_pictures_is_no_picture() -> None:
+    assert {".cls", ".pyd", ".pkl", ".pth", ".npz", ".mp", ".ten", ".json", ".txt"} <= SIDECARS
+    assert not {".png", ".jpg", ".jpeg", ".webp"} & SIDECARS

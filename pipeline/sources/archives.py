@@ -3,122 +3,247 @@
 import bz2
 import gzip
 import hashlib
+import io
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import IO, Any
 
-from pipeline.sources.base import Entry, SourceError, file_stamp, unsafe, wanted
+import pyarrow as pa
 
-TAR_OPENERS = {
-    ".tar": None,
-    ".tar.gz": gzip.open,
-    ".tgz": gzip.open,
-    ".tar.bz2": bz2.open,
-    ".tbz2": bz2.open,
-    ".tar.xz": lzma.open,
-    ".txz": lzma.open,
+from pipeline.shards import atomic, write_bytes
+from pipeline.sources.base import Entry, SourceError, oversize, printable, readable, reason, unsafe, wanted
+from pipeline.storage import Place, StorageError
+
+
+def _open_zstd(handle: IO[bytes]) -> io.BufferedReader:
+    return io.BufferedReader(pa.CompressedInputStream(handle, "zstd"), 1 << 16)
+
+
+_OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
+    **dict.fromkeys((".tar.gz", ".tgz"), gzip.open),
+    **dict.fromkeys((".tar.bz2", ".tbz2"), bz2.open),
+    **dict.fromkeys((".tar.xz", ".txz"), lzma.open),
+    **dict.fromkeys((".tar.zst", ".tzst"), _open_zstd),
 }
-"""Suffix of a tar -> what opens its compression."""
+"""Suffix of a compressed tar -> what opens its compression."""
+
+_UNPACKING = Lock()
 
 
 class Zip:
     """A zip archive, read member by member."""
 
-    def __init__(self, path: Path):
-        self.path = path
-
-    @property
-    def _archive(self) -> zipfile.ZipFile:
-        return _open_zip(self.path, *file_stamp(self.path))
+    def __init__(self, place: Place):
+        self.place = place
 
     def entries(self) -> Iterator[Entry]:
-        """Members in archive order; encrypted ones and paths that point outside are named as unusable."""
-        stamp = file_stamp(self.path)
-        for index, info in enumerate(self._archive.infolist()):
-            if not info.is_dir() and wanted(info.filename):
-                problem = unsafe(info.filename) or ("encrypted" if info.flag_bits & 1 else "")
-                yield Entry(info.filename, index, problem, stamp)
+        """Members in archive order; encrypted ones and paths that point outside are named as unusable.
+
+        A member's stamp is its checksum and size, so that it stays the same in an archive that has grown.
+        """
+        with readable(self.place):
+            archive = self._archive
+        for index, info in enumerate(archive.members):
+            name = archive.name(info)
+            if not info.is_dir() and wanted(name):
+                problem = unsafe(name) or ("encrypted" if info.flag_bits & 1 else "") or oversize(info.file_size)
+                yield Entry(name, index, problem, [info.CRC, info.file_size], info.file_size)
 
     def read(self, key: Any) -> bytes:
         """Bytes of a member, its checksum verified."""
         try:
-            return self._archive.read(self._archive.infolist()[key])
-        except Exception as error:  # BadZipFile, zlib.error, NotImplementedError, EOFError, OSError …
+            return self._archive.read(key)
+        except SourceError:
+            raise
+        except OSError as error:
+            raise SourceError(f"cannot be read ({reason(error)})") from error
+        except Exception as error:  # BadZipFile, zlib.error, NotImplementedError, EOFError …
             raise SourceError(f"damaged in the archive ({error})") from error
+
+    @property
+    def _archive(self) -> "_OpenZip":
+        # a replaced archive has another stamp, and is opened anew
+        return _open_zip(self.place, *self.place.stamp())
+
+
+class _OpenZip:
+    """An open archive that several threads can read at once."""
+
+    def __init__(self, place: Place):
+        self.repaired = False
+        try:
+            # a path where there is one: zipfile closes what it opened
+            self.archive = zipfile.ZipFile(place.local or place.open())
+        except UnicodeDecodeError:
+            self.archive, self.repaired = zipfile.ZipFile(_Unmarked(place.open())), True
+        self.members = self.archive.infolist()
+        self.lock = Lock()
+
+    def name(self, info: zipfile.ZipInfo) -> str:
+        name = info.filename
+        if self.repaired and not info.flag_bits & _UTF8:
+            name = name.encode("cp437").decode("utf-8", "replace")
+        return printable(name)
+
+    def read(self, index: int) -> bytes:
+        info = self.members[index]
+        problem = oversize(info.file_size)
+        if problem:
+            raise SourceError(problem)
+        # Members are inflated in parallel: zipfile guards its reads of the file, but not its count of open members.
+        with self.lock:
+            member = self.archive.open(info)
+        try:
+            # Never without a limit, or zipfile inflates beyond the stated size before it cuts. It passes no limit on
+            # to other methods than deflate, so those are fed in small pieces.
+            plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            step = max(info.file_size, 1) if plain else 1 << 12
+            return b"".join(iter(lambda: member.read(step), b""))
+        finally:
+            with self.lock:
+                member.close()
+
+
+_UTF8 = 0x800
+"""Flag of a zip member: its name is UTF-8."""
+
+
+class _Unmarked(io.BufferedReader):
+    """A zip file that no longer claims of undecodable names that they are UTF-8, which zipfile would give up on."""
+
+    def __init__(self, raw: Any):
+        super().__init__(raw)
+        self.headers: set[int] = set()  # where members with such names begin
+
+    def read(self, size: int | None = -1) -> bytes:
+        start = self.tell()
+        data = bytearray(super().read(size))
+        if start in self.headers:
+            _unmark(data, 6)
+        at = 0
+        while data[at : at + 4] == b"PK\x01\x02":  # the directory, which is read as a whole
+            lengths = struct.unpack_from("<3H", data, at + 28)
+            try:
+                data[at + 46 : at + 46 + lengths[0]].decode()
+            except UnicodeDecodeError:
+                _unmark(data, at + 8)
+                self.headers.add(struct.unpack_from("<I", data, at + 42)[0])
+            at += 46 + sum(lengths)
+        return bytes(data)
+
+
+def _unmark(data: bytearray, at: int) -> None:
+    struct.pack_into("<H", data, at, struct.unpack_from("<H", data, at)[0] & ~_UTF8)
+
+
+@lru_cache(maxsize=8)
+def _open_zip(place: Place, *stamp: Any) -> _OpenZip:
+    try:
+        return _OpenZip(place)
+    except StorageError:
+        raise
+    except Exception as error:  # BadZipFile, OSError, struct.error, NotImplementedError …
+        raise SourceError(f"{place}: not a readable zip archive ({error}); a download that broke off?") from error
 
 
 class Tar:
-    """A tar archive. A compressed one is unpacked to a plain tar once, because it cannot be read from the middle."""
+    """A tar archive. A compressed one is unpacked to a plain tar once, because it cannot be read from the middle.
 
-    def __init__(self, path: Path, scratch: Path):
-        self.path = path
-        self.plain = path
-        self.opener: Any = next(opener for end, opener in TAR_OPENERS.items() if path.name.lower().endswith(end))
-        if self.opener is not None:
-            # another archive of the same name, or a new version of this one, is unpacked anew
-            key = hashlib.sha256(f"{path.resolve()}:{file_stamp(path)}".encode()).hexdigest()[:16]
-            self.plain = scratch / f"{path.name}-{key}.tar"
-        self.broken = ""
+    Args:
+        place: the archive.
+        scratch: folder for unpacking; what is missing there is unpacked by whoever reads.
+    """
+
+    def __init__(self, place: Place, scratch: Path):
+        self.place, self.scratch = place, scratch
+        self.opener = next((opener for end, opener in _OPENERS.items() if place.name.lower().endswith(end)), None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "plain"}
+
+    @cached_property
+    def plain(self) -> Place:
+        """The plain tar, not necessarily unpacked yet."""
+        if self.opener is None:
+            return self.place
+        # another archive of the same name, or a new version of this one, is unpacked anew
+        key = hashlib.sha256(repr((str(self.place), self.place.stamp())).encode("utf-8", "surrogateescape")).hexdigest()
+        return Place.of(self.scratch / f"{self.place.name[:40]}-{key[:16]}.tar")
 
     def entries(self) -> Iterator[Entry]:
         """Members in archive order; where the archive breaks off, what came before is kept and the break is named."""
-        self._unpack()
-        stamp = file_stamp(self.path)
-        try:
-            with tarfile.open(self.plain, "r:") as archive:
-                size = self.plain.stat().st_size
-                for member in archive:
-                    if member.offset_data + member.size > size:
-                        self.broken = f"{member.name} is cut off"
-                        break
-                    if member.isfile() and wanted(member.name):
-                        yield Entry(member.name, [member.offset_data, member.size], unsafe(member.name), stamp)
-                else:
-                    # tarfile takes a damaged header, or a cut between two members, for the end
-                    with self.plain.open("rb") as handle:
+        with readable(self.place):
+            broken, stamp, size = self._unpack(), self.place.stamp(), self.plain.size()
+        with readable(self.place), self.plain.open() as handle:
+            try:
+                with tarfile.open(fileobj=handle, mode="r:") as archive:
+                    for member in archive:
+                        if member.offset_data + member.size > size and not member.issparse():
+                            broken = f"{printable(member.name)} is cut off"
+                            break
+                        name = printable(member.name)
+                        if member.isfile() and wanted(name):
+                            problem = unsafe(name) or ("a sparse file" if member.issparse() else "")
+                            key = [member.offset_data, member.size]
+                            yield Entry(name, key, problem or oversize(member.size), stamp, member.size)
+                    else:
+                        # tarfile takes a damaged header, or a cut between two members, for the end
                         handle.seek(archive.offset)
                         if handle.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                            self.broken = f"no end mark at byte {archive.offset}"
-        except tarfile.TarError as error:
-            self.broken = str(error)
-        if self.broken:
-            yield Entry(self.path.name, None, f"truncated archive ({self.broken}); what came before it was read")
+                            broken = f"no end mark at byte {archive.offset}"
+            except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+                broken = str(error)
+        if broken:
+            text = f"truncated archive ({broken}); what came before it was read"
+            yield Entry(printable(self.place.name), None, text)
 
     def read(self, key: Any) -> bytes:
         """Bytes of a member."""
         offset, size = key
-        with self.plain.open("rb") as handle:
-            handle.seek(offset)
-            return handle.read(size)
+        if oversize(size):
+            raise SourceError(oversize(size))
+        try:
+            self._unpack()
+            data = self.plain.read_at(offset, size)
+        except OSError as error:
+            raise SourceError(f"cannot be read ({reason(error)})") from error
+        if len(data) != size:
+            raise SourceError("cut off in the archive")
+        return data
 
-    def _unpack(self) -> None:
-        note = self.plain.with_suffix(".broken")
-        if self.plain == self.path:
-            return
-        if self.plain.exists():
-            self.broken = note.read_text() if note.exists() else ""
-            return
-        self.plain.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.plain.with_suffix(".part")
-        with self.opener(self.path) as packed, partial.open("wb") as handle:
+    def _unpack(self) -> str:
+        """Unpack what is compressed, unless that is done; why its stream broke off, empty where it did not."""
+        plain = self.plain.local
+        if self.opener is None or plain is None:
+            return ""
+        note = plain.with_suffix(".broken")
+        with _UNPACKING:  # other processes may do it at the same time: the last rename wins, and all are the same
+            if not plain.exists():
+                with self.place.open() as handle, atomic(plain) as temporary:
+                    # the note first: whoever sees the tar must see what is wrong with it
+                    broken = _decompress(self.opener(handle), temporary)
+                    if broken:
+                        write_bytes(note, broken.encode())
+        return note.read_text() if note.exists() else ""
+
+
+def _decompress(packed: Any, target: Path) -> str:
+    with packed, target.open("wb") as handle:
+        while True:
             try:
                 # read1 hands over what lies before a break, where read would lose its whole chunk
-                while chunk := packed.read1(1 << 20):
-                    handle.write(chunk)
-            except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-                self.broken = str(error)
-                note.write_text(self.broken)
-        partial.rename(self.plain)
-
-
-@lru_cache(maxsize=4)
-def _open_zip(path: Path, size: int, time: int) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise SourceError(f"{path}: not a readable zip archive ({error}); a download that broke off?") from error
+                chunk = packed.read1(1 << 16)
+            except StorageError:
+                raise
+            except (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
+                return str(error)
+            if not chunk:
+                return ""
+            handle.write(chunk)

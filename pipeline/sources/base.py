@@ -1,12 +1,30 @@
 """What every source of pictures is: named entries, and their bytes."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Protocol
+from unicodedata import category
 
-SIDECARS = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".xml", ".yaml", ".yml", ".npy", ".ini"}
+from pipeline.storage import Place, StorageError
+
+SIDECARS = {
+    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".xml", ".yaml", ".yml", ".npy", ".ini"),
+    # of WebDataset; pickles among them are never opened
+    *(".cls", ".cls2", ".index", ".inx", ".id", ".ids", ".text", ".caption", ".transcript", ".jsn", ".count"),
+    *(".npz", ".pyd", ".pickle", ".pkl", ".mp", ".msg", ".ten", ".tb", ".pt", ".pth", ".safetensors", ".mat"),
+    *(".bbox", ".lbl", ".md5", ".sha1", ".sha256"),
+}
 """Files beside the pictures that are passed over; anything else is tried, and named if it is no picture."""
+REPORTS = ("manifest.parquet", "manifest.csv")
+"""What this project writes beside pictures: files of these names, or that end in a dot and one of these."""
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+ARCHIVES = (".zip", ".parquet", *TARS)
+FOREIGN = (".7z", ".rar")
+"""Archives that cannot be read."""
+MAX_BYTES = 1 << 30
+"""Largest entry that is read; the encoded pictures that are decoded at all are smaller."""
 
 
 class SourceError(ValueError):
@@ -18,17 +36,19 @@ class Entry:
     """One file of a source."""
 
     name: str
-    """Path inside the source."""
+    """Path inside the source, printable: undecodable bytes and control characters are replaced."""
     key: Any
     """What `read` needs to find it; JSON-like."""
     problem: str = ""
     """Why it cannot be read, where listing shows that already."""
     stamp: Any = None
     """Changes when the file does, so that work done on an older one is not taken for this one's; JSON-like."""
+    size: int = 0
+    """Encoded bytes; 0 where listing does not know."""
 
 
 class Source(Protocol):
-    """Something that holds pictures."""
+    """Something that holds pictures. It can be pickled, and `read` may be called from several threads at once."""
 
     def entries(self) -> Iterator[Entry]:
         """All entries in a fixed order."""
@@ -42,10 +62,11 @@ class Source(Protocol):
 
 
 def wanted(name: str) -> bool:
-    """Whether a file may be a picture: neither hidden nor one of the SIDECARS."""
+    """Whether a file may be a picture: neither hidden nor one of the SIDECARS or REPORTS."""
     path = PurePosixPath(name.replace("\\", "/"))
     hidden = any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts)
-    return not hidden and path.suffix.lower() not in SIDECARS
+    report = f".{path.name.lower()}".endswith(tuple(f".{name}" for name in REPORTS))
+    return not hidden and not report and path.suffix.lower() not in SIDECARS
 
 
 def unsafe(name: str) -> str:
@@ -54,15 +75,48 @@ def unsafe(name: str) -> str:
     return "its path points outside the archive" if path.is_absolute() or ".." in path.parts else ""
 
 
-def file_stamp(path: Path) -> list[int]:
-    """Size and time of a file: what changes when the file does."""
-    facts = path.stat()
-    return [facts.st_size, facts.st_mtime_ns]
+def oversize(size: int) -> str:
+    """Why an entry of `size` bytes is not read; empty where it is."""
+    return f"too large ({size:,} bytes, at most {MAX_BYTES:,} are read)" if size > MAX_BYTES else ""
 
 
-def read_file(path: Path) -> bytes:
+def printable(name: str) -> str:
+    """A name as text that can be shown and stored; what is no text in it becomes U+FFFD."""
+    if name.isprintable():
+        return name
+    text = name.encode("utf-8", "surrogateescape" if not _lone(name) else "replace").decode("utf-8", "replace")
+    return "".join("\ufffd" if category(character) == "Cc" else character for character in text)
+
+
+def reason(error: OSError) -> str:
+    """What an operating system's or store's error says, short."""
+    return error.strerror or str(error)
+
+
+@contextmanager
+def readable(place: Place) -> Iterator[None]:
+    """Turn what a disk or store raises into a SourceError that names the place."""
+    try:
+        yield
+    except StorageError as error:
+        raise SourceError(str(error)) from error
+    except OSError as error:
+        raise SourceError(f"{place}: cannot be read ({reason(error)})") from error
+
+
+def read_file(place: Place) -> bytes:
     """Bytes of a file, or a SourceError that says why not."""
     try:
-        return path.read_bytes()
+        with place.open() as handle:
+            problem = oversize(handle.seek(0, 2))
+            if problem:
+                raise SourceError(problem)
+            handle.seek(0)
+            return handle.read()
     except OSError as error:
-        raise SourceError(f"cannot be read ({error.strerror})") from error
+        raise SourceError(f"cannot be read ({reason(error)})") from error
+
+
+def _lone(name: str) -> bool:
+    """Whether a surrogate in it does not stand for an undecodable byte."""
+    return any(category(character) == "Cs" and not "\udc80" <= character <= "\udcff" for character in name)

@@ -1,11 +1,13 @@
 """Procedural portraits, one picture file, a folder of them."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.images import encode_png
-from pipeline.sources.base import Entry, file_stamp, read_file, wanted
+from pipeline.sources.base import ARCHIVES, FOREIGN, Entry, oversize, printable, read_file, readable, reason, wanted
+from pipeline.storage import Place, tree_order
 from pipeline.synthetic import VERSION, portrait
 
 
@@ -33,38 +35,86 @@ class Synthetic:
 class Single:
     """One picture file."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, place: Place):
+        self.place = place
 
     def entries(self) -> Iterator[Entry]:
         """The file itself."""
-        yield Entry(self.path.name, self.path.name, stamp=file_stamp(self.path))
+        with readable(self.place):
+            stamp = self.place.stamp()
+        yield Entry(printable(self.place.name), self.place.name, stamp=stamp, size=stamp[0])
 
     def read(self, key: Any) -> bytes:
         """Its bytes."""
-        return read_file(self.path)
+        return read_file(self.place)
 
 
 class Folder:
-    """A folder and its sub-folders."""
+    """A folder and its sub-folders.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Args:
+        place: the folder.
+        listing: its files, as `place.files` gives them, where they are known.
+    """
+
+    def __init__(self, place: Place, listing: list[tuple[str, int, Any]] | None = None):
+        self.place, self.listing = place, listing
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"place": self.place, "listing": None}  # readers do not need it
 
     def entries(self) -> Iterator[Entry]:
         """Files in name order; links that lead out of the folder are named, not followed."""
-        root = self.path.resolve()
-        for path in sorted(self.path.rglob("*")):
-            name = path.relative_to(self.path).as_posix()
-            if not wanted(name):
-                continue
-            if path.is_symlink() and not path.exists():
-                yield Entry(name, name, "a link that leads nowhere")
-            elif path.is_file():
-                outside = not path.resolve().is_relative_to(root)
-                problem = "a link that points outside the folder" if outside else ""
-                yield Entry(name, name, problem, file_stamp(path))
+        local = self.place.local
+        if local is not None:
+            yield from _local_entries(local)
+            return
+        with readable(self.place):
+            listing = list(self.place.files()) if self.listing is None else self.listing
+        for name, size, stamp in listing:
+            if wanted(name):
+                yield Entry(printable(name), name, _archive(name) or oversize(size), stamp, size)
 
     def read(self, key: Any) -> bytes:
         """Bytes of a file."""
-        return read_file(self.path / key)
+        return read_file(self.place / key)
+
+
+def walk(root: Path) -> Iterator[tuple[str, str]]:
+    """Files below a folder that may be pictures, in no certain order: relative posix name, what is wrong with it."""
+    failed: list[OSError] = []
+    for folder, folders, files in os.walk(root, onerror=failed.append):
+        inner = Path(folder).relative_to(root)
+        linked = [name for name in folders if Path(folder, name).is_symlink()]
+        found = [(name, "") for name in files] + [(name, "a linked folder, not followed") for name in linked]
+        # hidden folders can be large and are passed over anyway
+        folders[:] = sorted(name for name in folders if wanted(f"{name}/x"))
+        yield from (
+            ((inner / name).as_posix(), problem) for name, problem in found if wanted((inner / name).as_posix())
+        )
+    for error in failed:
+        yield Path(error.filename).relative_to(root).as_posix(), f"a folder that cannot be read ({reason(error)})"
+
+
+def _local_entries(folder: Path) -> Iterator[Entry]:
+    root = folder.resolve()
+    for name, problem in sorted(walk(folder), key=lambda item: tree_order(item[0])):
+        path = folder / name
+        try:
+            if problem:
+                yield Entry(printable(name), name, problem)
+            elif path.is_symlink() and not path.exists():
+                yield Entry(printable(name), name, "a link that leads nowhere")
+            elif path.is_file():
+                outside = path.is_symlink() and not path.resolve().is_relative_to(root)
+                stamp = Place(str(path)).stamp()
+                problem = "a link that points outside the folder" if outside else ""
+                yield Entry(printable(name), name, problem or _archive(name) or oversize(stamp[0]), stamp, stamp[0])
+        except OSError as error:
+            yield Entry(printable(name), name, f"cannot be read ({reason(error)})")
+
+
+def _archive(name: str) -> str:
+    if name.lower().endswith(FOREIGN):
+        return "an archive inside the folder, of a kind that cannot be read: unpack it"
+    return "an archive inside the folder: name it as the input itself" if name.lower().endswith(ARCHIVES) else ""

@@ -1,69 +1,101 @@
 """Parquet files that hold pictures."""
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
+from itertools import accumulate
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.sources.base import Entry, SourceError, file_stamp, unsafe
+from pipeline.sources.base import Entry, SourceError, printable, reason, unsafe
+from pipeline.storage import Place
+from pipeline.stores import explained
 
 
 class ParquetFiles:
     """Parquet files with a picture column: a struct with `bytes`, or plain binary."""
 
-    def __init__(self, paths: list[Path]):
-        self.paths = paths
+    def __init__(self, places: Sequence[Place]):
+        self.places = list(places)
 
     def entries(self) -> Iterator[Entry]:
         """Rows in file order, named by the `path` or `name` beside the picture, else by file and row."""
-        for index, path in enumerate(self.paths):
-            stamp = file_stamp(path)
-            file = _open_parquet(path, *stamp)
-            picture, columns = _picture_columns(path, file.schema_arrow)
-            row = 0
-            for batch in file.iter_batches(columns=columns):
-                for value in batch.to_pylist():
-                    inner = value.get(picture)
-                    name = (inner or {}).get("path") if isinstance(inner, dict) else None
-                    name = value.get("name") or name or value.get("path") or value.get("id") or f"{path.stem}-{row:06d}"
-                    yield Entry(str(name), [index, row], unsafe(str(name)), stamp)
-                    row += 1
+        for index, place in enumerate(self.places):
+            try:
+                yield from _rows(index, place)
+            except (pa.ArrowException, OSError) as error:
+                text = reason(error) if isinstance(error, OSError) else str(error)
+                raise SourceError(f"{place}: not a readable Parquet file ({text})") from error
 
     def read(self, key: Any) -> bytes:
         """Bytes of a row; the row group it lies in is kept, since neighbours are read next."""
         index, row = key
-        path = self.paths[index]
-        stamp = file_stamp(path)
-        file = _open_parquet(path, *stamp)
-        picture, _ = _picture_columns(path, file.schema_arrow)
-        group, first = 0, 0
-        while row >= first + file.metadata.row_group(group).num_rows:
-            first += file.metadata.row_group(group).num_rows
-            group += 1
-        value = _row_group(path, *stamp, group, picture)[row - first].as_py()
+        place = self.places[index]
+        try:
+            value = _open(place, *place.stamp()).value(row)
+        except (pa.ArrowException, OSError, IndexError) as error:
+            raise SourceError(f"cannot be read from {place} ({error})") from error
         data = value.get("bytes") if isinstance(value, dict) else value
         if not data:
             raise SourceError("no bytes in its row")
         return bytes(data)
 
 
+class _Table:
+    """An open file; its reader must not be used by two threads at once."""
+
+    def __init__(self, place: Place):
+        self.place = place
+        self.file = _reader(place)
+        self.column, _ = _picture_columns(place, self.file.schema_arrow)
+        groups = range(self.file.num_row_groups)
+        self.starts = [0, *accumulate(self.file.metadata.row_group(group).num_rows for group in groups)]
+        self.lock = Lock()
+
+    def value(self, row: int) -> Any:
+        with self.lock:
+            group = bisect_right(self.starts, row) - 1
+            return _row_group(self, group)[row - self.starts[group]].as_py()
+
+
 @lru_cache(maxsize=4)
-def _open_parquet(path: Path, size: int, time: int) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(f"{path}: not a readable Parquet file ({error})") from error
+def _open(place: Place, *stamp: Any) -> _Table:
+    return _Table(place)
 
 
 @lru_cache(maxsize=2)
-def _row_group(path: Path, size: int, time: int, group: int, column: str) -> pa.ChunkedArray:
-    return _open_parquet(path, size, time).read_row_group(group, columns=[column]).column(column)
+def _row_group(table: _Table, group: int) -> pa.ChunkedArray:
+    with explained(table.place.uri):
+        return table.file.read_row_group(group, columns=[table.column]).column(table.column)
 
 
-def _picture_columns(path: Path, schema: pa.Schema) -> tuple[str, list[str]]:
+def _reader(place: Place) -> pq.ParquetFile:
+    with explained(place.uri):
+        # only the columns and row groups that are asked for are fetched
+        return pq.ParquetFile(place.arrow_file(), pre_buffer=True)
+
+
+def _rows(index: int, place: Place) -> Iterator[Entry]:
+    stamp = place.stamp()
+    file = _reader(place)
+    picture, columns = _picture_columns(place, file.schema_arrow)
+    stem = place.path.stem
+    row = 0
+    with explained(place.uri):
+        for batch in file.iter_batches(columns=columns):
+            for value in batch.to_pylist():
+                inner = value.get(picture)
+                name = (inner or {}).get("path") if isinstance(inner, dict) else None
+                name = value.get("name") or name or value.get("path") or value.get("id") or f"{stem}-{row:06d}"
+                name = printable(str(name))
+                yield Entry(name, [index, row], unsafe(name), stamp)
+                row += 1
+
+
+def _picture_columns(place: Place, schema: pa.Schema) -> tuple[str, list[str]]:
     """The picture column, and the columns to list names from (never the pictures themselves)."""
     for name in ("image", "img", "jpg", "png", *schema.names):
         kind = schema.field(name).type if name in schema.names else None
@@ -72,4 +104,4 @@ def _picture_columns(path: Path, schema: pa.Schema) -> tuple[str, list[str]]:
             return name, inner + [column for column in ("name", "id") if column in schema.names]
         if kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
             return name, [column for column in ("name", "id", "path") if column in schema.names]
-    raise SourceError(f"{path}: no picture column (a struct with `bytes`, or binary)")
+    raise SourceError(f"{place}: no picture column (a struct with `bytes`, or binary)")

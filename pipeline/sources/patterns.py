@@ -1,0 +1,87 @@
+"""Names that stand for several files: `*`, and brace patterns as WebDataset writes them, on disks and object stores."""
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import product
+from math import prod
+
+from pipeline.sources.base import ARCHIVES, SourceError, printable, wanted
+from pipeline.storage import Place
+from pipeline.stores import join, scheme_of, split
+
+MAX_FILES = 1_000_000
+
+
+def expand(path: str) -> list[Place]:
+    """The files that a pattern stands for, in its order; empty where `path` is no pattern.
+
+    Raises:
+        SourceError: nothing matches, or the pattern stands for more than MAX_FILES.
+    """
+    remote = bool(scheme_of(path))
+    if not re.search(r"\*|\{[^{}]*(\.\.|,)[^{}]*\}", path) or (not remote and os.path.lexists(path)):
+        return []
+    found: list[Place] = []
+    for text in _braces(path):
+        matches = _matches(text) if "*" in text else [Place.of(text)]
+        if not matches:
+            raise SourceError(f"{_shown(text)}: no such file or folder")
+        found += matches
+    # on an object store a look at each would take minutes: what is missing there is named when it is listed
+    for place in found[:1] if remote else found:
+        if not place.exists():
+            raise SourceError(f"{place}: no such file or folder")
+    return found
+
+
+def labels(places: Sequence[Place]) -> list[str]:
+    """What tells files apart: their paths below what they have in common, without suffixes where that is enough."""
+    common = os.path.commonpath([place.path.parent for place in places])
+    names = [printable(place.path.relative_to(common).as_posix()) for place in places]
+    stems = [next((name[: -len(end)] for end in ARCHIVES if name.lower().endswith(end)), name) for name in names]
+    counts = Counter(stems)
+    return [stem if counts[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
+
+
+def _braces(text: str) -> Iterator[str]:
+    """`a{08..10}.tar` -> a08.tar, a09.tar, a10.tar; `{a,b}` -> a, b; several multiply, later ones fastest."""
+    parts = re.split(r"(\{\d{1,12}\.\.\d{1,12}\}|\{[^{}]*,[^{}]*\})", text)
+    choices: list[Sequence[str] | range] = [part[1:-1].split(",") if "," in part else [part] for part in parts[1::2]]
+    widths = [0] * len(choices)
+    for number, part in enumerate(parts[1::2]):
+        ends = re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part)
+        if ends is not None:
+            first, last = int(ends[1]), int(ends[2])
+            step = 1 if first <= last else -1
+            # a range, not a list: it may be absurdly long
+            choices[number] = range(first, last + step, step)
+            widths[number] = len(ends[1])
+    if prod(len(choice) for choice in choices) > MAX_FILES:
+        raise SourceError(f"{_shown(text)}: stands for more than {MAX_FILES:,} files")
+    for values in product(*choices):
+        filled = [str(value).zfill(width) for value, width in zip(values, widths, strict=True)]
+        yield "".join(fixed + value for fixed, value in zip(parts[::2], [*filled, ""], strict=True))
+
+
+def _matches(pattern: str) -> list[Place]:
+    if not scheme_of(pattern):
+        found = [Place.of(match) for match in sorted(glob.glob(pattern, recursive=True))]
+        return [place for place in found if wanted(place.name)]
+    root, key, query = split(pattern)
+    parts = key.split("/")
+    fixed = next(index for index, part in enumerate(parts) if "*" in part)
+    folder = Place.of(join(root, "/".join(parts[:fixed]), query))
+    inner = parts[fixed:]
+    # as the shell has it: `*` stays within a folder and passes hidden files over
+    expression = "/".join(
+        r"(?!\.)" + re.escape(part).replace(r"\*", "[^/]*") if part != "**" else "(?:.+)" for part in inner
+    ).replace("(?:.+)/", "(?:.+/)?")
+    names = [name for name, _, _ in folder.files(recursive=len(inner) > 1)]
+    return [folder / name for name in names if re.fullmatch(expression, name) and wanted(name)]
+
+
+def _shown(text: str) -> str:
+    return str(Place.of(text)) if scheme_of(text) else text
