@@ -7,6 +7,7 @@ Every reduction and the bicubic baseline go through `resize`, which is Pillow's 
 import hashlib
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 """uint8 array (height, width, 3), RGB, 0-255."""
+
+Planes = NDArray[np.uint8] | NDArray[np.uint16]
+"""Array (height, width, channels): 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; 0-255, or 0-65535 in 16 bit."""
+
+FACTOR = 4
+"""A result's side is this many times its input's."""
 
 MAX_PIXELS = 8192 * 8192
 """Most pixels that a picture may claim: beyond this it is refused before it is decoded."""
@@ -129,7 +136,14 @@ def resize(pixels: Pixels, height: int, width: int, lanczos: bool = False) -> Pi
     return np.asarray(Image.fromarray(pixels).resize((width, height), kernel))
 
 
-def pixel_hash(pixels: Pixels) -> str:
+def eight_bit_rgb(planes: Planes) -> Pixels:
+    """uint8 or uint16 (h, w, 1 to 4) -> uint8 (h, w, 3): grey repeated, alpha left out, 65535 as 255."""
+    colours: NDArray[Any] = planes[..., :3] if planes.shape[2] >= 3 else np.repeat(planes[..., :1], 3, axis=2)
+    scaled = colours if colours.dtype == np.uint8 else np.rint(colours / 257.0)
+    return np.ascontiguousarray(scaled, np.uint8)
+
+
+def pixel_hash(pixels: Planes) -> str:
     """First 32 hex digits of sha256 over size and pixels: the same from any container and lossless encoding."""
     digest = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]}:".encode())
     digest.update(np.ascontiguousarray(pixels).data)
