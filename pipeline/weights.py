@@ -20,9 +20,14 @@ class Network:
 
     file: str
     url: str
+    """"" where no address of exactly this file is known."""
     sha256_start: str
-    """First digits of the file's sha256, as published in its name."""
+    """First digits of the file's sha256, as published in its name or beside it."""
     use: str
+    option: str = ""
+    """Option of `facesr upscale` that names a file, "" where params.yaml does."""
+    instead: tuple[str, ...] = ()
+    """Networks, by name, that serve as well where this one is not at hand."""
 
 
 NETWORKS = {
@@ -38,6 +43,30 @@ NETWORKS = {
         "6726825d",
         "Fréchet Inception distance (torch-fidelity's copy of the 2015-12-05 network)",
     ),
+    # the copy in OpenCV's model zoo, whose checksum the zoo's Git LFS pointer states
+    "detector": Network(
+        "face_detection_yunet_2023mar.onnx",
+        "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx",
+        "8f2383e4",
+        "finding faces (YuNet): upscale --faces, --check",
+        option="--detector",
+        instead=("detector-320",),
+    ),
+    # its authors' copy, from onnx/ of ShiqiYu/libfacedetection.train; it changed there: no address is of this one alone
+    "detector-320": Network(
+        "yunet_n_320_320.onnx",
+        "",
+        "81dbde15",
+        "in place of detector: the file that YuNet's authors published",
+        option="--detector",
+    ),
+    "embedding": Network(
+        "mobilefacenet.onnx",
+        "",
+        "b7120c09",
+        "identity of enlarged faces (MobileFaceNet, 112x112 to 128 numbers): upscale --check",
+        option="--embedding",
+    ),
 }
 
 
@@ -46,33 +75,57 @@ def cache_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
+def _at_hand(name: str) -> Path | None:
+    """A network's file in the cache, or that of one that serves as well."""
+    for known in (name, *NETWORKS[name].instead):
+        path = cache_folder() / NETWORKS[known].file
+        if path.is_file():
+            return path
+    return None
+
+
+def _how_to_get(name: str, fetchable: bool) -> str:
+    """What a user can do to have a network, in words."""
+    network = NETWORKS[name]
+    steps = []
+    if network.url:
+        steps += [f"run `facesr weights fetch {name}`"] if fetchable else []
+        steps.append(f"get {network.url} elsewhere and run `facesr weights add {network.file}`")
+    else:
+        steps.append(
+            f"no download address is known; get a file called {network.file} and run "
+            f"`facesr weights add {network.file}`"
+        )
+    if network.option:
+        steps.append(f"name one with {network.option} FILE")
+    return f"{', or '.join(steps)} (it belongs in {cache_folder()})"
+
+
 def find(name: str, file: str | None = None) -> Path:
-    """Path of a network's weights: the file named in params, else torch's cache.
+    """Path of a network's weights: the file that params or an option name, else torch's cache.
 
     Raises:
         WeightsError: not there; one line says file, where to get it and where to put it.
     """
+    network = NETWORKS[name]
     if file is not None:
         if not Path(file).is_file():
-            raise WeightsError(f"{name}: params name {file}, which does not exist")
+            named = network.option or "params.yaml"
+            raise WeightsError(f"{name}: {named} names {file}, which does not exist")
         return Path(file)
-    network = NETWORKS[name]
-    path = cache_folder() / network.file
-    if not path.is_file():
-        raise WeightsError(
-            f"{name}: {network.file} is not on this machine; run `facesr weights fetch {name}`, or get {network.url} "
-            f"elsewhere and run `facesr weights add {network.file}` (it belongs in {cache_folder()})"
-        )
+    path = _at_hand(name)
+    if path is None:
+        raise WeightsError(f"{name}: {network.file} is not on this machine; {_how_to_get(name, True)}")
     return path
 
 
 def find_optional(name: str, file: str | None = None) -> Path | None:
-    """As `find`, with None where params name no file and the cache has none.
+    """As `find`, with None where no file is named and the cache has none.
 
     Raises:
-        WeightsError: params name a file that does not exist.
+        WeightsError: the file that is named does not exist.
     """
-    return find(name, file) if file is not None or (cache_folder() / NETWORKS[name].file).is_file() else None
+    return find(name, file) if file is not None or _at_hand(name) else None
 
 
 def find_or_fetch(name: str, file: str | None = None) -> Path:
@@ -93,19 +146,20 @@ def fetch(name: str) -> Path:
     """Download a network into the cache and verify its checksum.
 
     Raises:
-        WeightsError: offline, or the checksum differs.
+        WeightsError: offline, the checksum differs, or no address is known.
     """
     network = NETWORKS[name]
     path = cache_folder() / network.file
     if path.is_file():
         return path
+    if not network.url:
+        raise WeightsError(f"{name}: {_how_to_get(name, False)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(network.url, str(path), hash_prefix=network.sha256_start)
     except (URLError, OSError, RuntimeError) as error:
         raise WeightsError(
-            f"{name}: {network.url} could not be fetched ({error}); get it elsewhere and run "
-            f"`facesr weights add {network.file}` (it belongs in {cache_folder()})"
+            f"{name}: {network.url} could not be fetched ({error}); {_how_to_get(name, False)}"
         ) from error
     return path
 
@@ -127,5 +181,6 @@ def add(file: Path) -> tuple[str, Path]:
             return name, path
     known = ", ".join(f"{network.file} ({network.sha256_start}…)" for network in NETWORKS.values())
     raise WeightsError(
-        f"{file}: its sha256 {digest[:8]}… is none of {known}; name another file directly in params.yaml instead"
+        f"{file}: its sha256 {digest[:8]}… is none of {known}; name another file directly instead, in "
+        "params.yaml or with --detector or --embedding of `facesr upscale`"
     )
