@@ -1,27 +1,44 @@
-"""Everything Ray, and nothing else: run a worker over work units on one machine or a cluster.
+"""Run a worker over work units on one machine or a cluster, with Ray Data.
 
 A unit is a small JSON-like dict that names its inputs and its output part. A worker is a class: built once per Ray
 actor, called once per unit, it writes the part atomically and returns statistics. The driver gets statistics only;
-pictures never pass through it. A unit whose worker dies is run again by Ray elsewhere; nothing else is lost.
+pictures never pass through it. A unit whose worker dies, or whose node is lost, is run again elsewhere; nothing else
+is lost.
+
+All of Ray is in here, in pipeline/ray_session.py and pipeline/nodes.py, and in pipeline/distributed_training.py.
 """
 
 import json
 import logging
-import os
-import secrets
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from typing import Any, Protocol
+
+from pipeline.nodes import cpus_per_worker as default_cpus
+from pipeline.nodes import here, largest_node, node_alive, on_every_node, possible, room
+from pipeline.ray_session import WorkerError, import_early, one_line, prepare, session
+
+__all__ = [
+    "Statistics",
+    "Unit",
+    "Worker",
+    "WorkerError",
+    "here",
+    "node_alive",
+    "on_every_node",
+    "prepare",
+    "run_units",
+    "session",
+]
 
 Unit = dict[str, Any]
 Statistics = dict[str, Any]
 
-
-class WorkerError(RuntimeError):
-    """A worker raised, or kept dying; finished units are kept."""
+ALIVE_SECONDS = 2.0
+"""Time between two reports of how many workers there are."""
 
 
 class Worker(Protocol):
@@ -32,65 +49,31 @@ class Worker(Protocol):
 
 
 class _Actor:
-    """Columns in: `unit` (JSON). Columns out: `statistics` (JSON)."""
+    """Columns in: `index`, `unit` (JSON). Columns out: `index`, `statistics` (JSON), `error`, `traceback`.
+
+    An error is a result like others: Ray would wrap it into pages of its own, and log those.
+    """
 
     def __init__(self, build: Callable[..., Worker], arguments: tuple[Any, ...], threads: int) -> None:
-        self.worker = build(*arguments)
+        self.failure: tuple[str, str] | None = None
+        try:
+            self.worker = build(*arguments)
+        except Exception as error:
+            self.failure = one_line(error), traceback.format_exc()
         # thread pools as wide as the actor's share: actors that each take every core slow one another down
         for module, limit in (("torch", "set_num_threads"), ("cv2", "setNumThreads")):
             if module in sys.modules:
                 getattr(sys.modules[module], limit)(threads)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        return {"statistics": [json.dumps(self.worker(json.loads(unit))) for unit in batch["unit"]]}
-
-
-@contextmanager
-def session(address: str | None) -> Iterator[None]:
-    """Connect to the cluster at `address`, or start a local Ray that listens on 127.0.0.1 alone; end it on leaving."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    # Ray's C++ side warns of what Ray Data itself does with constructor arguments; errors reach us as exceptions
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    if address is None:
-        # a token in memory: ray.init() would otherwise write one into the user's home
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        # workers are what the user started, as a stage without Ray is; by default they get what others leave over
-        os.environ.setdefault("RAY_worker_niceness", "0")
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        # the object store carries unit descriptions only; Ray's default would reserve 30 % of the memory
-        options |= {
-            "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",
-            "object_store_memory": 128 * 1024 * 1024,
-        }
-    else:
-        options["address"] = address
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    from ray._private import services
-
-    outward = services.resolve_ip_for_localhost
-    if address is None:
-        # init would turn 127.0.0.1 into the address that other machines see, and listen on every interface
-        services.resolve_ip_for_localhost = lambda host: host
-    try:
-        ray.init(**options)
-    finally:
-        services.resolve_ip_for_localhost = outward
-    if threading.current_thread() is threading.main_thread():
-        # Ray puts its own handler there, which would exit with another code than the caller promises
-        signal.signal(signal.SIGTERM, on_sigterm)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        (index,), (unit,) = batch["index"], batch["unit"]
+        statistics, (error, trace) = "", self.failure or ("", "")
+        if not self.failure:
+            try:
+                statistics = json.dumps(self.worker(json.loads(unit)))
+            except Exception as raised:
+                error, trace = one_line(raised), traceback.format_exc()
+        return {"index": [int(index)], "statistics": [statistics], "error": [error], "traceback": [trace]}
 
 
 def run_units(
@@ -98,33 +81,41 @@ def run_units(
     arguments: tuple[Any, ...],
     units: Sequence[Unit],
     *,
-    workers: int | None = None,
-    cpus_per_worker: int = 1,
+    workers: int | tuple[int, int] | None = None,
+    cpus_per_worker: int | None = None,
     gpus_per_worker: float | None = 0,
     address: str | None = None,
+    alive: Callable[[int], None] | None = None,
 ) -> Iterator[Statistics]:
     """Run `build(*arguments)(unit)` for every unit on Ray actors and yield the statistics as units finish.
+
+    Closing the iterator ends the workers; units that are finished by then stay so.
 
     Args:
         build: the worker class; its arguments must be small (paths rather than weights).
         units: JSON-like descriptions; none means that Ray is not started at all.
-        workers: actors; None takes as many as the machine or cluster has room for, at most one per unit. 1 without
-            an address runs in this process, without Ray.
-        cpus_per_worker: cores of each actor, also its thread count.
+        workers: actors, at most one per unit. On this machine a number, or (smallest, largest), within the room there
+            is; None takes all of it. On a cluster the pool grows as nodes come: from what has room now to the number,
+            with None to one per unit; of (smallest, largest), the smallest is asked of the cluster even where there
+            is no room yet. 1 without an address runs in this process, without Ray.
+        cpus_per_worker: cores of each actor, also its thread count; None takes one, with GPUs the share of a node's
+            cores that goes with the GPU. In this process, all cores are used.
         gpus_per_worker: share of a GPU for each actor; None takes a whole one where there are any.
         address: of a running cluster; None starts a local Ray.
+        alive: gets the number of workers alive every `ALIVE_SECONDS`, in a thread of its own; not in this process.
 
     Raises:
         ValueError: no node is large enough for one worker.
-        WorkerError: a worker raised; the message carries its error.
+        WorkerError: a worker raised; the message starts with its error.
     """
     if not units:
         return
-    if workers == 1 and address is None:
+    if workers in (1, (1, 1)) and address is None:
         worker = build(*arguments)
         for unit in units:
             yield worker(unit)
         return
+    import_early()
     with session(address):
         import ray
         from ray.data import ActorPoolStrategy, DataContext
@@ -132,39 +123,94 @@ def run_units(
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        gpus = 0.0 if gpus_per_worker == 0 else _largest_node("GPU")
-        gpus_per_worker = min(1.0, gpus) if gpus_per_worker is None else gpus_per_worker
-        if cpus_per_worker > _largest_node("CPU") or gpus_per_worker > gpus:
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        gpus = min(1.0, largest_node("GPU")) if gpus_per_worker is None else gpus_per_worker
+        cpus = default_cpus(gpus) if cpus_per_worker is None else cpus_per_worker
+        if not possible(cpus, gpus):
             # Ray would wait for such a node for ever
             raise ValueError(
-                f"no node has {cpus_per_worker} CPUs and {gpus_per_worker:g} GPUs for a worker: "
-                f"the largest has {_largest_node('CPU'):g} and {gpus:g}"
+                f"no node has {cpus} CPUs and {gpus:g} GPUs for a worker: "
+                f"the largest has {largest_node('CPU'):g} and {largest_node('GPU'):g}"
             )
-        room = int(ray.cluster_resources().get("CPU", 1)) // cpus_per_worker
-        if gpus_per_worker:
-            room = int(ray.cluster_resources().get("GPU", 0) / gpus_per_worker)
-        count = max(1, min(workers or room, room, len(units)))
-        items = [{"unit": json.dumps(unit)} for unit in units]
+        least, most = _pool(workers, len(units), room(cpus, gpus), growing=address is not None)
+        items = [{"index": index, "unit": json.dumps(unit)} for index, unit in enumerate(units)]
         # one block per unit keeps the unit the grain of retries; reading from items (not from files) and actors that
-        # return statistics only cannot starve each other of CPUs, as read tasks and a full actor pool do
+        # return statistics only cannot starve each other of CPUs, as read tasks and a full actor pool do. The blocks
+        # live with the driver, so that no lost node takes any with it. Ray Data restarts dead actors, and runs their
+        # units again, as often as it takes.
         results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _Actor,
-            fn_constructor_args=(build, arguments, cpus_per_worker),
+            fn_constructor_args=(build, arguments, cpus),
             batch_size=1,
-            compute=ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=2),
-            num_cpus=cpus_per_worker,
-            num_gpus=gpus_per_worker or None,
+            compute=ActorPoolStrategy(min_size=least, max_size=most, max_tasks_in_flight_per_actor=2),
+            num_cpus=cpus,
+            num_gpus=gpus or None,
         )
         try:
-            for row in results.iter_rows():
-                yield json.loads(row["statistics"])
+            with _reports(alive), closing(_rows(results)) as rows:
+                # a result that was lost with its node is made again, also when it had arrived before
+                missing = set(range(len(units)))
+                for row in rows:
+                    if row["error"]:
+                        raised = WorkerError(row["error"])
+                        raised.add_note(row["traceback"])
+                        raise raised
+                    if row["index"] in missing:
+                        missing.remove(row["index"])
+                        yield json.loads(row["statistics"])
         except ray.exceptions.RayError as error:
-            raise WorkerError(str(error.__cause__ or error).strip()) from error
+            raise WorkerError(one_line(error)) from error
+        if missing:
+            raise WorkerError(f"{len(missing)} of {len(units)} units gave no result; run again to do them")
 
 
-def _largest_node(resource: str) -> float:
-    """Most of a resource that any one node has."""
+def _pool(workers: int | tuple[int, int] | None, units: int, room: int, growing: bool) -> tuple[int, int]:
+    """Smallest and largest number of actors."""
+    if isinstance(workers, tuple):
+        least, most = workers
+    elif growing:
+        least, most = min(workers or room, room), workers or units
+    else:
+        least = most = workers or room
+    if not growing:
+        least, most = min(least, room), min(most, room)
+    most = max(1, min(most, units))
+    return max(1, min(least, most)), most
+
+
+def _rows(results: Any) -> Generator[dict[str, Any]]:
+    """Rows of a dataset, in a generator that can be closed."""
+    yield from results.iter_rows()
+
+
+@contextmanager
+def _reports(alive: Callable[[int], None] | None) -> Iterator[None]:
+    """Tell `alive` now and then how many workers there are, as well as Ray knows."""
+    if alive is None:
+        yield
+        return
+    over = threading.Event()
+
+    def report() -> None:
+        while not over.wait(ALIVE_SECONDS):
+            # whatever goes wrong here, it is no reason to stop
+            with suppress(Exception):
+                alive(_actors())
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(ALIVE_SECONDS)
+
+
+def _actors() -> int:
     import ray
+    from ray._private import state
 
-    return max(float(node["Resources"].get(resource, 0)) for node in ray.nodes() if node["Alive"])
+    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    actors = state.actors(job_id=job, actor_state_name="ALIVE").values()
+    # Ray Data has actors of its own beside the pool
+    return sum("MapWorker" in actor["ActorClassName"] for actor in actors)

@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers import KILLED, face, files_of, python, run_stage, watch, write_inputs, write_params
+from helpers import KILLED, ROOT, face, files_of, python, run_stage, watch, write_inputs, write_params
 from workers import Squares
 
 from pipeline.checkpoint import save_generator
@@ -24,31 +27,48 @@ def runs(folder: Path, number: int) -> int:
 # one Ray for all that this file asks of it, in an interpreter with a home of its own
 ON_RAY = """
 import json
+import time
 from pathlib import Path
 import psutil
-from workers import Squares
-from pipeline.distributed import run_units, session
+from workers import NoModel, Squares, double
+from pipeline.distributed import node_alive, on_every_node, prepare, run_units, session
 
 def answers(units, **options):
     return sorted(run_units(Squares, (str(Path.cwd()),), units, **options), key=lambda answer: answer["number"])
 
-with session(None):
+def error(*arguments, **options):
+    try:
+        list(run_units(*arguments, **options))
+    except Exception as raised:
+        return f"{type(raised).__name__}: {raised}"
+
+def pool():
+    names = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    return [name for name in names if "MapWorker" in name]
+
+with prepare(None), session(None):
     import ray
     report = {"address": ray.get_runtime_context().gcs_address}
+    alive = []
+    report["all"] = answers([{"number": n, "seconds": 0.2} for n in range(20)], workers=(2, 9), alive=alive.append)
+    report["alive"] = alive
+    report["dead"] = answers([{"number": 100 + number, "dies": 3 * (number == 3)} for number in range(8)], workers=2)
+    report["none"] = answers([])
+    report["error"] = error(Squares, (str(Path.cwd()),), [{"number": 13, "raises": True}], workers=2)
+    report["built"] = error(NoModel, ("nowhere.safetensors",), [{}], workers=2)
+    report["room"] = error(Squares, ("",), [{"number": 14}], cpus_per_worker=100_000)
+    report["nodes"] = on_every_node(double, (21,), None)
+    report["gone"] = [node_alive(""), node_alive("0" * 56)]
+    for answer in run_units(Squares, (str(Path.cwd()),), [{"number": 200 + n, "seconds": 0.2} for n in range(50)]):
+        break
+    until = time.monotonic() + 20
+    while pool() and time.monotonic() < until:
+        time.sleep(0.2)
+    report["pool"] = pool()
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
     sockets = [socket for process in family for socket in process.net_connections("inet")]
     report["listening"] = sorted({socket.laddr.ip for socket in sockets if socket.status == "LISTEN"})
-    report["all"] = answers([{"number": number} for number in range(20)], workers=2)
-    report["dead"] = answers([{"number": 100 + number, "dies": number == 3} for number in range(8)], workers=2)
-    report["none"] = answers([])
-    try:
-        answers([{"number": 13, "raises": True}], workers=2)
-    except Exception as error:
-        report["error"] = str(error)
-    try:
-        answers([{"number": 14}], cpus_per_worker=100_000)
-    except Exception as error:
-        report["room"] = f"{type(error).__name__}: {error}"
+report["left"] = len(psutil.Process().children(recursive=True))
 Path("report.json").write_text(json.dumps(report))
 """
 
@@ -58,8 +78,10 @@ def on_ray(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder where that happened; the actors run elsewhere and are given its whole path."""
     folder = tmp_path_factory.mktemp("ray")
     (folder / "home").mkdir()
-    done = python(ON_RAY, folder, HOME=str(folder / "home"), timeout=200)
+    # an address in the environment is for those who ask for a cluster
+    done = python(ON_RAY, folder, HOME=str(folder / "home"), RAY_ADDRESS="192.0.2.1:6379", timeout=200)
     assert done.returncode == 0, done.stderr
+    (folder / "stdout").write_text(done.stdout)
     return folder
 
 
@@ -74,14 +96,33 @@ def test_every_unit_gives_its_result_once_and_two_workers_share_them(on_ray: Pat
     assert all(runs(on_ray, number) == 1 for number in range(20))
 
 
-def test_a_worker_that_dies_costs_its_unit_only_which_is_run_again(on_ray: Path) -> None:
-    assert (on_ray / "died-103").exists()
+def test_a_unit_whose_worker_dies_three_times_is_run_again_and_costs_no_other(on_ray: Path) -> None:
+    assert (on_ray / "died-103").read_text() == "xxx"
     assert [answer["square"] for answer in report(on_ray)["dead"]] == [(100 + n) ** 2 for n in range(8)]
     assert runs(on_ray, 103) == 1
 
 
-def test_an_error_in_a_worker_reaches_the_caller_with_its_message(on_ray: Path) -> None:
-    assert "unit 13 is bad luck" in report(on_ray)["error"]
+def test_an_error_in_a_worker_reaches_the_caller_as_its_message_alone(on_ray: Path) -> None:
+    assert report(on_ray)["error"] == "WorkerError: unit 13 is bad luck"
+    assert report(on_ray)["built"] == "WorkerError: no model at nowhere.safetensors"
+
+
+def test_ray_prints_nothing_of_its_own_where_results_are_printed(on_ray: Path) -> None:
+    assert (on_ray / "stdout").read_text() == ""
+
+
+def test_the_caller_hears_how_many_workers_are_alive(on_ray: Path) -> None:
+    assert max(report(on_ray)["alive"]) == 2
+
+
+def test_a_caller_that_stops_early_ends_the_workers_and_leaving_the_session_ends_ray(on_ray: Path) -> None:
+    assert report(on_ray)["pool"] == []
+    assert report(on_ray)["left"] == 0
+
+
+def test_a_function_runs_on_this_machine_as_on_every_node_and_unknown_nodes_count_as_dead(on_ray: Path) -> None:
+    assert report(on_ray)["nodes"] == {"127.0.0.1": 42}
+    assert report(on_ray)["gone"] == [True, False]
 
 
 def test_a_worker_larger_than_the_machine_is_an_error_and_not_an_endless_wait(on_ray: Path) -> None:
@@ -103,6 +144,32 @@ def test_no_units_and_one_worker_need_no_ray(tmp_path: Path, monkeypatch: pytest
     assert {answer["process"] for answer in answers} == {os.getpid()}
     with pytest.raises(ImportError):
         list(run_units(Squares, (str(tmp_path),), [{"number": 5}], workers=2))
+
+
+FOR_EVER = """
+from workers import Squares
+from pipeline.distributed import run_units
+for answer in run_units(Squares, ("",), [{"number": n, "seconds": 0.5} for n in range(1000)], workers=2):
+    print(answer["number"], flush=True)
+"""
+
+
+def test_ctrl_c_ends_the_caller_and_all_of_ray_without_a_word_from_the_workers(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    with subprocess.Popen(
+        [sys.executable, "-c", FOR_EVER], cwd=tmp_path, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        running.stdout.readline()
+        family = psutil.Process(running.pid).children(recursive=True)
+        # to all of them at once, as a terminal does
+        os.killpg(running.pid, signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+    assert len(family) > 4
+    assert psutil.wait_procs(family, timeout=20)[1] == []
+    assert errors.count("Traceback") == 1
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
 
 
 # the upscale stage
