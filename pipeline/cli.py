@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pipeline import __version__, cli_adapt, cli_training
+from pipeline import __version__, cli_adapt, cli_training, cli_upscale, cli_view
 from pipeline.progress import console
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app = typer.Typer(
 weights_app = typer.Typer(help="Networks that come from elsewhere: where they lie and how to get them.")
 app.add_typer(weights_app, name="weights")
 cli_training.register(app)
+app.command()(cli_upscale.upscale)
+app.command()(cli_view.view)
 app.command()(cli_adapt.adapt)
 
 
@@ -88,85 +90,6 @@ def _beside(output: Path, key: str) -> Path:
 
 
 @app.command()
-def upscale(
-    input: Annotated[Path, typer.Argument(help="A picture, folder, .zip, .tar(.gz), Parquet file or folder of them")],  # noqa: A002
-    output: Annotated[
-        Path, typer.Argument(help="A folder, a file that ends in .zip, .tar or .parquet, or .png for one picture")
-    ],
-    model: Annotated[Path | None, typer.Option(help="Generator to use instead of the released one")] = None,
-    realism: Annotated[float, typer.Option(min=0, max=1, help="0: faithful, 1: realistic, or between")] = 0.0,
-    realism_model: Annotated[Path | None, typer.Option(help="The realism generator that goes with --model")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Ray workers; as many as fit by default")] = None,
-    cpus_per_worker: Annotated[int, typer.Option(min=1)] = 1,
-    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="A whole one where there are any")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster; a local one by default")] = None,
-    tile: Annotated[int, typer.Option(min=64, help="Side of the pieces large pictures are cut into")] = 512,
-    back_projection: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Steps towards agreement with the input; by default 2 for PNG & Co., 0 for JPEG and realism"
-        ),
-    ] = None,
-    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32")] = "auto",
-) -> None:
-    """Make every picture of an archive four times larger. Exit 0: all done, 1: some failed, 2: usage."""
-    from pipeline import bulk, released
-    from pipeline.checkpoint import ModelError, load_generator
-    from pipeline.shards import content_hash
-    from pipeline.sources import SourceError, open_archive
-    from pipeline.units import do_units
-
-    _warn_of_unused_gpu()
-    try:
-        fidelity, other = released.choose(model, realism_model, realism)
-        hashes = [load_generator(path)[1]["sha256"] for path in (fidelity, other) if path]
-        scratch = _beside(output, "unpacked")
-        entries = list(open_archive(str(input), scratch).entries())
-    except (ModelError, SourceError, released.NoModelError) as error:
-        raise _fail(str(error)) from error
-    if not entries:
-        raise _fail(f"{input}: no pictures in it")
-    archive, picture = bulk.is_archive(output), output.suffix.lower() == ".png"
-    if picture and len(entries) != 1:
-        raise _fail(f"{output} is one picture, {input} holds {len(entries)}: name a folder or an archive")
-    options = {"tile": tile, "precision": precision, "back_projection": back_projection}
-    listed = [[entry.name, entry.key, entry.problem, entry.stamp] for entry in entries]
-    work = _beside(output, content_hash(__version__, hashes, realism, options, listed, str(input.absolute()))[:16])
-    for old in work.parent.glob("*"):
-        if old not in (work, scratch):
-            shutil.rmtree(old)  # another job's: other pictures, model or options
-    do_units(
-        "upscale",
-        bulk.BulkWorker,
-        (
-            str(input.absolute()),
-            str(scratch),
-            None if archive else str((output.parent if picture else output).absolute()),
-            {
-                "fidelity": str(fidelity.absolute()),
-                "realism": str(other.absolute()) if other else None,
-                "share": realism,
-            },
-            options,
-        ),
-        bulk.plan(entries, work, output.name if picture else None),
-        images=lambda unit: len(unit["items"]),
-        workers=workers,
-        cpus_per_worker=cpus_per_worker,
-        gpus_per_worker=gpus_per_worker,
-        address=address,
-    )
-    manifest = (
-        output.with_name(output.name + ".manifest.parquet") if archive or picture else output / "manifest.parquet"
-    )
-    counts = bulk.finish(work, output, manifest)
-    shutil.rmtree(work.parent)
-    console.print(f"{counts['ok']} done, {counts['failed']} failed; every file's fate: {manifest}")
-    if counts["failed"]:
-        raise typer.Exit(1)
-
-
-@app.command()
 def profile(
     use: Annotated[str, typer.Option(help="Make profiles/NAME.yaml the params.yaml of this run")] = "",
 ) -> None:
@@ -226,7 +149,8 @@ def weights_fetch(names: Annotated[list[str] | None, typer.Argument(help="All by
     if unknown:
         raise _fail(f"unknown network {', '.join(sorted(unknown))}; known are {', '.join(weights.NETWORKS)}")
     failed = False
-    for name in names or weights.NETWORKS:
+    # those without an address can only be got elsewhere: asking for everything does not fail for them
+    for name in names or [name for name, network in weights.NETWORKS.items() if network.url]:
         try:
             console.print(f"{name}: {weights.fetch(name)}", markup=False)
         except weights.WeightsError as error:

@@ -37,13 +37,19 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(title, total=total, completed=done, note="")
-            yield lambda count, note="": bar.update(task, advance=count, note=note)
+            task = bar.add_task(title, total=total, completed=done, note="", rate="")
+
+            def show(count: int, note: str = "") -> None:
+                speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
+                bar.update(task, advance=count, note=note, rate=f"{speed:.1f}/s" if speed else "")
+
+            yield show
         return
     start = shown = time.monotonic()
     here = done
@@ -56,6 +62,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
             shown = now
             rate = (here - done) / max(now - start, 1e-6)
             left = f", {(total - here) / rate:.0f} s left" if rate and here < total else ""
-            console.print(f"{title}: {here}/{total} in {now - start:.0f} s{left} {note}".rstrip())
+            speed = f", {rate:.1f}/s" if rate else ""
+            console.print(f"{title}: {here}/{total} in {now - start:.0f} s{speed}{left} {note}".rstrip())
 
     yield advance

@@ -87,12 +87,22 @@ UPSCALE_MANIFEST: Final = pa.schema(
     [
         ("id", pa.string()),
         ("name", pa.string()),
-        ("status", pa.string()),  # ok, failed or skipped
-        ("error", pa.string()),
+        ("status", pa.string()),  # ok, failed, or skipped: it killed its worker twice
+        ("error", pa.string()),  # empty where ok
         ("width", pa.int32()),  # of the result, pixels
         ("height", pa.int32()),
         ("seconds", pa.float64()),  # spent on this picture by its worker
         ("model", pa.string()),  # sha256 of the weights
+        ("file", pa.string()),  # path of the result inside OUTPUT; null where there is none
+        ("bytes", pa.int64()),  # size of that file
+        ("input_width", pa.int32()),  # pixels, as it is seen: after its EXIF orientation
+        ("input_height", pa.int32()),
+        ("note", pa.string()),  # what the result's format could not hold, smaller tiles …
+        ("faces", pa.int32()),  # found, where asked for
+        ("consistency", pa.float64()),  # mean |result reduced 4x - input|, grey levels, where asked for
+        ("identity", pa.float64()),  # cosine of face embeddings of input and result, where asked for
+        ("flags", pa.string()),  # why a person should look at it, comma separated
+        ("stamp", pa.string()),  # of the input: changes when it does
     ]
 )
 

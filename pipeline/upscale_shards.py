@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.allocator import keep_freed_memory
 from pipeline.distributed import Statistics, Unit
 from pipeline.images import ImageError, decode, encode_png
 from pipeline.pairs import reduce
@@ -19,6 +20,7 @@ class UpscaleWorker:
     """
 
     def __init__(self, inputs: str, models: Mapping[str, str], options: Mapping[str, Any]):
+        keep_freed_memory()
         self.inputs = Path(inputs)
         self.models, self.options = models, options
         self.upscalers: dict[str, Upscaler] = {}

@@ -1,0 +1,13 @@
+"""Enlarge any archive of pictures: `facesr upscale`, as a library.
+
+| module | holds |
+| --- | --- |
+| `plan` | the name of every result, and the work units |
+| `job` | what a run does, on record, so that the same command goes on where it was |
+| `worker` | one unit: reading, the network and writing at the same time |
+| `journal` | which picture was in work when a worker died |
+| `outputs` | folder, zip, tar or Parquet, assembled from what the workers left |
+| `estimate` | time and space, before the start |
+| `cluster` | what must be the same on every node |
+| `run` | all of it together |
+"""

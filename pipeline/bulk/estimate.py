@@ -1,0 +1,85 @@
+"""Time and space of a run, before it starts: measured on a few pictures of the archive itself."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.bulk.plan import Item
+from pipeline.bulk.task import Settings
+from pipeline.images import FACTOR, eight_bit_rgb, resize
+from pipeline.pictures import Picture, encode_picture, fits, format_of, read_picture
+from pipeline.sources import Source
+from pipeline.upscaling import Upscaler
+
+SAMPLES = 6
+LARGEST_SAMPLE = 1024 * 1024
+"""Pixels of a sample's input above which only a part of it is encoded."""
+SIDE = 96
+"""Of the picture that the network is timed on."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of a whole run."""
+
+    pictures: int
+    bytes: int
+    """Of all results together."""
+    seconds: float | None
+    """Of one worker for all of them; None where the network was not timed."""
+
+
+def estimate(source: Source, items: Sequence[Item], settings: Settings, upscaler: Upscaler | None) -> Estimate:
+    """Decode, enlarge by repetition and encode a few pictures; time the network, if given, on a small one.
+
+    Returns:
+        Sums for all `items`; pictures that cannot be read count for nothing.
+    """
+    readable = [item for item in items if not item.problem]
+    if not readable:
+        return Estimate(0, 0, 0.0)
+    places = sorted({round(i * (len(readable) - 1) / max(1, SAMPLES - 1)) for i in range(SAMPLES)})
+    size = pixels = seconds = 0.0
+    read = 0
+    for place in places:
+        start = time.perf_counter()
+        try:
+            picture = read_picture(source.read(readable[place].key))
+            part, encoded = _encoded(picture, settings, readable[place].target)
+        except (ValueError, OSError):
+            continue
+        count = picture.pixels.shape[0] * picture.pixels.shape[1]
+        read += 1
+        pixels += count
+        size += encoded * count / part
+        seconds += (time.perf_counter() - start) * count / part
+    if not read:
+        return Estimate(len(readable), 0, 0.0)
+    each = seconds / read + (pixels / read * _network(upscaler) if upscaler is not None else 0.0)
+    total = None if upscaler is None else each * len(readable)
+    return Estimate(len(readable), int(size / read * len(readable)), total)
+
+
+def _encoded(picture: Picture, settings: Settings, target: str) -> tuple[int, int]:
+    """Pixels of the input, or of the part of it that was tried, and the bytes of its result."""
+    low = picture.pixels
+    while low.shape[0] * low.shape[1] > LARGEST_SAMPLE:
+        low = low[: -(-low.shape[0] // 2), : -(-low.shape[1] // 2)]
+    kind = (format_of(target) or "png") if settings.format == "same" else settings.format
+    fits(kind, FACTOR * low.shape[1], FACTOR * low.shape[0], low.shape[2], 8 * low.itemsize)
+    # smooth as a result is: repeated pixels would compress far too well
+    high = resize(eight_bit_rgb(low), FACTOR * low.shape[0], FACTOR * low.shape[1])
+    data = encode_picture(high, picture.facts, kind, settings.quality, settings.mark)
+    more = low.itemsize * low.shape[2] / 3 if kind == "png" else 1
+    return low.shape[0] * low.shape[1], round(more * len(data))
+
+
+def _network(upscaler: Upscaler) -> float:
+    """Seconds for an input pixel."""
+    picture = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    upscaler.batch([picture])
+    start = time.perf_counter()
+    upscaler.batch([picture])
+    return (time.perf_counter() - start) / SIDE**2
