@@ -383,6 +383,15 @@ def test_a_finished_run_is_not_done_again(good: Path, model: Path, tmp_path: Pat
         assert {path: path.stat().st_mtime_ns for path in [out, *out.rglob("*.png")]} == before
 
 
+def test_a_result_that_was_deleted_is_made_again(good: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    upscale(good, out, "--model", model, "--workers", 1)
+    before = pictures(out)
+    (out / "a.png").unlink()
+    upscale(good, out, "--model", model, "--workers", 1)
+    assert pictures(out) == before
+
+
 def test_an_archive_that_has_grown_costs_only_what_is_new_and_what_failed_is_tried_again(
     archive: Path, model: Path, tmp_path: Path
 ) -> None:

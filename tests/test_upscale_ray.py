@@ -174,11 +174,12 @@ def test_a_journal_cut_off_in_a_line_is_read_up_to_there(tmp_path: Path) -> None
         ({"files": {"w": "b"}}, "other weights"),
         ({"marker": None}, "does not see OUTPUT"),
         ({"input": None}, "does not see INPUT"),
+        ({"input": ["file", 8]}, "does not see INPUT"),
         ({}, None),
     ],
 )
 def test_what_differs_on_a_node_is_said(change: dict[str, object], words: str | None) -> None:
-    here = {"version": "1", "code": "c", "files": {"w": "a"}}
-    node = here | {"marker": "secret", "input": "first.png"} | change
-    problems = _problems(node, here, "secret", "first.png")
+    here = {"version": "1", "code": "c", "files": {"w": "a"}, "input": ["file", 7]}
+    node = here | {"marker": "secret"} | change
+    problems = _problems(node, here, "secret")
     assert (not problems) if words is None else words in problems[0]

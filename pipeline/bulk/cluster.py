@@ -4,6 +4,7 @@ import hashlib
 import os
 import secrets
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from pipeline.bulk.outputs import Output
 from pipeline.bulk.task import Settings
 from pipeline.nodes import on_every_node
 from pipeline.precision import choose_device, choose_precision
+from pipeline.ray_session import WorkerError
 from pipeline.shards import file_hash
 from pipeline.sources import SourceError, open_archive
 from pipeline.storage import Place
@@ -31,7 +33,7 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
-def look(source: str, marker: str, files: list[str], scratch: str) -> dict[str, Any]:
+def look(source: str, marker: str, files: list[str]) -> dict[str, Any]:
     """What this machine is and sees; runs on every node."""
     device = choose_device()
     facts: dict[str, Any] = {
@@ -47,21 +49,29 @@ def look(source: str, marker: str, files: list[str], scratch: str) -> dict[str, 
         facts["marker"] = Place.of(marker).read_bytes().decode()
     except OSError:
         facts["marker"] = None
-    try:
-        first = next(iter(open_archive(source, Path(scratch)).entries()), None)
-        facts["input"] = None if first is None else first.name
-    except (SourceError, OSError):
-        facts["input"] = None
+    facts["input"] = seen(source)
     return facts
 
 
-def check_nodes(address: str, source: str, first: str, output: Output, settings: Settings) -> list[dict[str, Any]]:
+def seen(source: str) -> list[Any] | None:
+    """What this machine sees of INPUT, without reading it; None where it sees nothing."""
+    try:
+        place = Place.of(source)
+        if place.exists():
+            return ["folder"] if place.is_dir() else ["file", place.size()]
+        with TemporaryDirectory() as scratch:  # a pattern
+            first = next(iter(open_archive(source, Path(scratch)).entries()), None)
+        return None if first is None else ["several", first.name]
+    except (SourceError, OSError):
+        return None
+
+
+def check_nodes(address: str, source: str, output: Output, settings: Settings) -> list[dict[str, Any]]:
     """Ask every node, and compare with this machine.
 
     Args:
         address: of the cluster.
         source: INPUT.
-        first: name of its first entry.
         output: OUTPUT.
         settings: of the run.
 
@@ -69,7 +79,7 @@ def check_nodes(address: str, source: str, first: str, output: Output, settings:
         What each node is: `precision`, `cpus`, `gpus`.
 
     Raises:
-        ClusterError: code, weights, INPUT or OUTPUT differ on a node.
+        ClusterError: code, weights, INPUT or OUTPUT differ on a node, or it cannot run this at all.
     """
     files = [
         file for file in (settings.fidelity, settings.realism_model, settings.detector, settings.embedding) if file
@@ -77,21 +87,23 @@ def check_nodes(address: str, source: str, first: str, output: Output, settings:
     secret = secrets.token_hex(16)
     marker = output.work / "marker"
     marker.write_bytes(secret.encode())
-    scratch = str(output.work.local / "unpacked") if output.work.local else ""
     try:
-        nodes = on_every_node(look, (source, marker.uri, files, scratch), address)
+        nodes = on_every_node(look, (source, marker.uri, files), address)
+    except WorkerError as error:
+        raise ClusterError(f"{error}: install the same facesr on every node") from error
     finally:
         marker.remove()
-    here = {"version": __version__, "code": code_hash(), "files": {file: file_hash(Path(file)) for file in files}}
+    here: dict[str, Any] = {"version": __version__, "code": code_hash(), "input": seen(source)}
+    here["files"] = {file: file_hash(Path(file)) for file in files}
     problems = [
-        f"node {node}: {problem}" for node, facts in nodes.items() for problem in _problems(facts, here, secret, first)
+        f"node {node}: {problem}" for node, facts in nodes.items() for problem in _problems(facts, here, secret)
     ]
     if problems:
         raise ClusterError("\n".join(problems))
     return list(nodes.values())
 
 
-def _problems(facts: dict[str, Any], here: dict[str, Any], secret: str, first: str) -> list[str]:
+def _problems(facts: dict[str, Any], here: dict[str, Any], secret: str) -> list[str]:
     if facts["version"] != here["version"] or facts["code"] != here["code"]:
         return [f"runs another facesr ({facts['version']}, here {here['version']}): install the same on every node"]
     problems = []
@@ -102,6 +114,6 @@ def _problems(facts: dict[str, Any], here: dict[str, Any], secret: str, first: s
             problems.append(f"has other weights at {file}: put them on storage that all nodes share")
     if facts["marker"] != secret:
         problems.append("does not see OUTPUT: it must lie on storage that all nodes share (NFS, s3://…)")
-    if facts["input"] != first:
+    if facts["input"] != here["input"]:
         problems.append("does not see INPUT: it must lie on storage that all nodes share (NFS, s3://…)")
     return problems

@@ -176,9 +176,8 @@ def _again(job: Job, same_listing: bool) -> Job:
             return replace(job, finished=True)
         raise JobError(f"{job.output.place} was made of an archive that has changed since: `--overwrite` makes it anew")
     kept = [row for row in rows if row["status"] == "ok"]
-    if same_listing and len(kept) == len(job.items):
-        return replace(job, finished=True)
-    return _planned(replace(job, note="" if same_listing else _changed(job.items, rows)), kept)
+    planned = _planned(replace(job, note="" if same_listing else _changed(job.items, rows)), kept)
+    return replace(job, finished=True) if same_listing and not planned.units else planned
 
 
 def _planned(job: Job, done: Sequence[Row]) -> Job:

@@ -248,7 +248,7 @@ def _engine(request: Request, settings: Settings, pictures: int) -> Engine:
 def _checked_on_nodes(request: Request, job: Job) -> Job:
     if request.address is None:
         return job
-    nodes = check_nodes(request.address, _absolute(request.input), job.items[0].name, job.output, job.settings)
+    nodes = check_nodes(request.address, _absolute(request.input), job.output, job.settings)
     if not job.fresh:
         return job  # it keeps its engine; a new one takes what every node can do
     precision = job.settings.precision

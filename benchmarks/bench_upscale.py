@@ -1,0 +1,310 @@
+"""What `facesr upscale` takes: memory, work beside the network, and both as archives grow.
+
+python benchmarks/bench_upscale.py                                          # all three, small
+python benchmarks/bench_upscale.py memory --counts 500 2000 --model released
+python benchmarks/bench_upscale.py overhead --count 40
+python benchmarks/bench_upscale.py flat --counts 500 5000
+
+| command | promise |
+| --- | --- |
+| memory | less than 4 GB, and the same to 10 % whatever the count; damaged files are named, with the reason; exit 1 |
+| overhead | at most 10 % of core-seconds beside decoding, the network and encoding |
+| flat | core-seconds and time per picture grow by at most 10 % |
+
+Exit 1 where a promise is broken. Memory is PSS (shared pages counted once) of the command, its workers and Ray
+together, sampled twice a second; core-seconds are theirs, too. All runs have 2 workers. Where torch sees a GPU it is
+used, but how busy it is is not measured here.
+"""
+
+import argparse
+import io
+import multiprocessing
+import shutil
+import struct
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from upscale_common import Faces, Promises, Run, folder, make_generator, rows_of, run
+
+from pipeline import released
+from pipeline.bulk.task import Settings
+from pipeline.checkpoint import load_generator
+from pipeline.pictures import encode_picture, read_picture
+from pipeline.sources import open_archive
+from pipeline.upscaling import Upscaler, clean_steps
+
+WORKERS = 2
+MOST_MEMORY = 4e9
+MOST_GROWTH = 1.1
+MOST_OVERHEAD = 1.1
+START_SECONDS = 10
+
+
+# archives with damaged files
+
+
+def _cut_jpeg(png: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()[: buffer.tell() // 2]
+
+
+def _huge(png: bytes) -> bytes:
+    header = b"IHDR" + struct.pack(">II", 100_000, 100_000) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
+
+
+def _spoiled(png: bytes) -> bytes:
+    at = png.index(b"IDAT") + 2000
+    return png[:at] + bytes(value ^ 0x5A for value in png[at : at + 64]) + png[at + 64 :]
+
+
+def _floats(png: bytes) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"), np.float32) / 255
+    Image.fromarray(pixels).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+def _same(png: bytes) -> bytes:
+    return png
+
+
+def _encrypted(member: zipfile.ZipInfo) -> None:
+    member.flag_bits |= 1
+
+
+def _other_sum(member: zipfile.ZipInfo) -> None:
+    member.CRC ^= 1
+
+
+Change = Callable[[zipfile.ZipInfo], None]
+
+DAMAGES: tuple[tuple[str, Callable[[bytes], bytes], Change | None, str], ...] = (
+    ("cut-{}.jpg", _cut_jpeg, None, "truncated picture"),
+    ("cut-{}.png", lambda png: png[: len(png) // 2], None, "truncated picture"),
+    ("empty-{}.png", lambda png: b"", None, "empty file"),
+    ("words-{}.png", lambda png: b"no picture at all\n" * 40, None, "not a picture of a known format"),
+    ("huge-{}.png", _huge, None, "more pixels than allowed"),
+    ("spoiled-{}.png", _spoiled, None, "damaged picture"),
+    ("floats-{}.tif", _floats, None, "floating-point pixels"),
+    ("encrypted-{}.png", _same, _encrypted, "encrypted"),
+    ("../outside-{}.png", _same, None, "its path points outside the archive"),
+    ("other-sum-{}.png", _same, _other_sum, "damaged in the archive (Bad CRC-32"),
+)
+"""Name, what is done to the file, what is done to its entry in the archive's directory, how the reason begins."""
+
+
+def write_damaged(path: Path, faces: Faces, count: int) -> dict[str, str]:
+    """Write a zip of `count` files, of which 2 % (one of each kind at least) are damaged, spread over all of it.
+
+    Returns:
+        Name of each damaged file -> how the reason begins.
+    """
+    number = max(len(DAMAGES), round(0.02 * count))
+    places = {round((i + 0.5) * count / number): i for i in range(number)}
+    expected, changes = {}, []
+    with zipfile.ZipFile(path, "w") as archive:
+        for index in range(count):
+            png = faces.png(index)
+            if index not in places:
+                archive.writestr(f"face-{index:05d}.png", png)
+                continue
+            pattern, damage, change, reason = DAMAGES[places[index] % len(DAMAGES)]
+            name = pattern.format(f"{index:05d}")
+            archive.writestr(name, damage(png))
+            expected[name] = reason
+            if change:
+                changes.append((change, archive.getinfo(name)))
+        # the directory is written last: what is read goes by it
+        for change, member in changes:
+            change(member)
+    return expected
+
+
+def _differing(rows: Sequence[dict[str, Any]], expected: dict[str, str]) -> list[str]:
+    """What the manifest says otherwise than expected, in words."""
+    wrong = []
+    for row in rows:
+        reason = expected.get(row["name"])
+        if reason is None and row["status"] != "ok":
+            wrong.append(f"{row['name']}: {row['status']}, {row['error']}")
+        if reason is not None and not (row["status"] == "failed" and row["error"].startswith(reason)):
+            wrong.append(f"{row['name']}: {row['status']}, {row['error']!r} instead of {reason!r}")
+    return wrong
+
+
+# memory
+
+
+def memory(options: argparse.Namespace, faces: Faces, promises: Promises) -> None:
+    """Peaks of two archives with damaged files."""
+    peaks = []
+    with folder(options.folder) as place:
+        for count in options.counts:
+            expected = write_damaged(place / "faces.zip", faces, count)
+            done = run(place / "faces.zip", place / "out", *_model(options, place), memory=True)
+            promises.keep(done.code == 1, f"memory, {count} files: exit {done.code}, expected 1 {_tail(done, 1)}")
+            if not (place / "out/manifest.parquet").exists():
+                return
+            rows = rows_of(place / "out")
+            wrong = _differing(rows, expected)
+            words = f"{len(rows)} of {count} in the manifest, {len(expected)} damaged, {len(wrong)} told wrongly"
+            promises.keep(len(rows) == count and not wrong, f"memory, {count} files: {'; '.join([words, *wrong[:5]])}")
+            quarter = -(-len(done.memory) // 4)
+            early, late = max(done.memory[:quarter], default=0), max(done.memory[-quarter:], default=0)
+            promises.keep(
+                done.peak < MOST_MEMORY,
+                f"memory, {count} files: peak {done.peak / 1e9:.3f} GB, first quarter {early / 1e9:.3f}, "
+                f"last quarter {late / 1e9:.3f} (x{late / max(early, 1):.3f}), {done.done - done.begun:.0f} s",
+            )
+            peaks.append(done.peak)
+            shutil.rmtree(place / "out")
+    growth = peaks[-1] / peaks[0]
+    counts = f"{options.counts[-1]} / {options.counts[0]}"
+    promises.keep(growth < MOST_GROWTH, f"memory, growth {counts}: x{growth:.3f} (less than {MOST_GROWTH})")
+
+
+# work beside the network
+
+
+def _alone(
+    data: list[bytes], model: Path | None, times: int, barrier: Barrier, answers: "multiprocessing.Queue[float]"
+) -> None:
+    """Decode, enlarge and encode in this process, on one thread; tell the core-seconds of all."""
+    torch.set_num_threads(1)
+    upscaler = Upscaler.load(model)
+    fidelity, _ = released.choose(model, None, 0.0)
+    settings = Settings(str(fidelity), None, 0.0, load_generator(fidelity)[1]["sha256"], "facesr")
+    start = 0.0
+    for index, encoded in enumerate([data[0], *data * times]):
+        if index == 1:  # the first one warms up
+            barrier.wait()
+            start = time.process_time()
+        picture = read_picture(encoded)
+        (result,) = upscaler.at_once([picture.pixels], clean_steps(settings.realism) * picture.lossless)
+        encode_picture(result, picture.facts, settings.format, settings.quality, settings.mark)
+    answers.put(time.process_time() - start)
+
+
+def alone(source: Path, model: Path | None, count: int) -> float:
+    """Core-seconds per picture of decoding, the network and encoding, in as many processes as there are workers."""
+    archive = open_archive(str(source), source.parent)
+    data = [archive.read(entry.key) for entry in archive.entries()][: max(3, count // WORKERS)]
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(WORKERS), context.Queue()
+    times = -(-6 // len(data))
+    processes = [context.Process(target=_alone, args=(data, model, times, barrier, answers)) for _ in range(WORKERS)]
+    for process in processes:
+        process.start()
+    seconds = sum(answers.get(timeout=3600) for _ in processes)
+    for process in processes:
+        process.join()
+    return seconds / (WORKERS * times * len(data))
+
+
+def overhead(options: argparse.Namespace, faces: Faces, promises: Promises) -> None:
+    """Core-seconds of the command per picture, start-up left out, against what a picture takes alone."""
+    counts = (options.count, 2 * options.count)
+    with folder(options.folder) as place:
+        model = make_generator(place / "tiny.safetensors") if options.model == "tiny" else None
+        archives = [faces.zip(place / f"faces-{count}.zip", count) for count in counts]
+        least = [alone(archives[0], model, options.count)]
+        runs = []
+        for archive in archives:
+            runs.append(run(archive, place / "out", *_model(options, place)))
+            if runs[-1].code:
+                promises.keep(False, f"overhead: exit {runs[-1].code} {_tail(runs[-1])}")
+                return
+            shutil.rmtree(place / "out")
+        # before and after: others on the machine slow all alike
+        least.append(alone(archives[0], model, options.count))
+    each = (runs[1].cpu - runs[0].cpu) / options.count
+    base = sum(least) / len(least)
+    promises.keep(
+        each / base <= MOST_OVERHEAD,
+        f"overhead: {each:.3f} core-seconds per picture, alone {base:.3f} ({least[0]:.3f} before, {least[1]:.3f} "
+        f"after): x{each / base:.3f} (at most {MOST_OVERHEAD})",
+    )
+    work = (runs[1].cpu_of_work - runs[0].cpu_of_work) / options.count
+    print(f"overhead, from the first picture to the manifest: {work:.3f} core-seconds per picture: x{work / base:.3f}")
+    start = min(one.begun - one.started for one in runs)
+    print(f"start: first picture after {start:.1f} s (less than {START_SECONDS} s on an idle machine)")
+
+
+# archives of any size
+
+
+def flat(options: argparse.Namespace, faces: Faces, promises: Promises) -> None:
+    """What a picture takes in a small archive and in a large one, from the first picture to the manifest."""
+    taken = []
+    with folder(options.folder) as place:
+        for count in options.counts:
+            archive = faces.zip(place / "faces.zip", count)
+            done = run(archive, place / "out", *_model(options, place))
+            if done.code:
+                promises.keep(False, f"flat: exit {done.code} {_tail(done)}")
+                return
+            shutil.rmtree(place / "out")
+            taken.append((done.cpu_of_work / count, (done.done - done.begun) / count))
+            print(
+                f"flat, {count} pictures: {taken[-1][0]:.4f} core-seconds and {taken[-1][1]:.4f} s each, "
+                f"with start and end {done.cpu / count:.4f} and {(done.samples[-1].at - done.started) / count:.4f}",
+                flush=True,
+            )
+    for word, small, large in zip(("core-seconds", "time"), taken[0], taken[-1], strict=True):
+        promises.keep(
+            large / small <= MOST_GROWTH,
+            f"flat, {word} per picture {options.counts[-1]} / {options.counts[0]}: x{large / small:.3f} "
+            f"(at most {MOST_GROWTH})",
+        )
+
+
+# the command line
+
+
+def _model(options: argparse.Namespace, place: Path) -> list[Any]:
+    """Options of the command."""
+    model = ["--model", make_generator(place / "tiny.safetensors")] if options.model == "tiny" else []
+    return ["--workers", WORKERS, *model]
+
+
+def _tail(done: Run, expected: int = 0) -> str:
+    return "" if done.code == expected else done.said[-1500:]
+
+
+def main() -> None:
+    """One benchmark, or all of them in small."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command")
+    for name, counts, model in (("memory", (500, 2000), "released"), ("flat", (500, 5000), "tiny")):
+        one = commands.add_parser(name)
+        one.add_argument("--counts", type=int, nargs=2, default=counts, metavar="COUNT", help="pictures, few and many")
+        one.add_argument("--model", choices=("tiny", "released"), default=model)
+        one.add_argument("--folder", type=Path, help="where archives and results are written for a while")
+    one = commands.add_parser("overhead")
+    one.add_argument("--count", type=int, default=20, help="pictures; runs have so many and twice as many")
+    one.add_argument("--model", choices=("tiny", "released"), default="released")
+    one.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    promises, faces = Promises(), Faces()
+    small = [
+        ["memory", "--counts", "60", "180", "--model", "tiny"],
+        ["overhead", "--count", "6"],
+        ["flat", "--counts", "100", "300", "--model", "tiny"],
+    ]
+    for each in [options] if options.command else map(parser.parse_args, small):
+        {"memory": memory, "overhead": overhead, "flat": flat}[each.command](each, faces, promises)
+    promises.end()
+
+
+if __name__ == "__main__":
+    main()
