@@ -278,7 +278,7 @@ def _model(options: argparse.Namespace, place: Path) -> list[Any]:
 
 
 def _tail(done: Run, expected: int = 0) -> str:
-    return "" if done.code == expected else done.said[-1500:]
+    return "" if done.code == expected else done.said
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ from rich.table import Table
 from pipeline.progress import console
 
 if TYPE_CHECKING:
-    from pipeline.bulk.run import Request, Summary
+    from pipeline.bulk.request import Listing, Request
+    from pipeline.bulk.run import Summary
 
 SHOWN = 10
 """Failures and planned pictures that are listed; the manifest has them all."""
@@ -67,7 +68,7 @@ def upscale(
     Exit 0: all done, 1: some failed (the manifest says which and why) or it could not go on, 2: it cannot start.
     Restored detail is invented and must not serve to identify a person.
     """
-    from pipeline.bulk import run
+    from pipeline.bulk.request import Request, listed, ray_early
     from pipeline.stage import StageError
 
     signal.signal(signal.SIGTERM, _terminated)
@@ -77,7 +78,7 @@ def upscale(
             raise ValueError(f"--manifest {manifest}: parquet or csv")
         if resume and overwrite:
             raise ValueError("--resume and --overwrite: one of them")
-        request = run.Request(
+        request = Request(
             input=input,
             output=output,
             model=model,
@@ -102,10 +103,15 @@ def upscale(
             strict=strict,
             csv=manifest == "csv",
         )
-        if dry_run:
-            _show_plan(request, as_json)
-            return
-        summary = run.upscale(request)
+        with listed(request) as listing:
+            if dry_run:
+                _show_plan(request, listing, as_json)
+                return
+            with ray_early(request, listing):
+                # this imports torch, while Ray starts
+                from pipeline.bulk import run
+
+                summary = run.upscale(request, listing)
     except StageError as error:
         raise _failed(str(error), 1) from error
     except KeyboardInterrupt:
@@ -145,10 +151,10 @@ def _workers(text: str) -> int | tuple[int, int] | None:
     return numbers if colon else numbers[0]
 
 
-def _show_plan(request: "Request", as_json: bool) -> None:
+def _show_plan(request: "Request", listing: "Listing", as_json: bool) -> None:
     from pipeline.bulk.run import dry_run
 
-    job, estimate, workers = dry_run(request)
+    job, estimate, workers = dry_run(request, listing)
     missing = [values for unit in job.missing for values in unit["items"]]
     seconds = (estimate.seconds or 0.0) / workers
     bad = [(values[0], values[2]) for values in missing if values[2]]

@@ -43,8 +43,9 @@ def error(*arguments, **options):
         return f"{type(raised).__name__}: {raised}"
 
 def pool():
-    names = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
-    return [name for name in names if "MapWorker" in name]
+    family = {process.pid for process in psutil.Process().children(recursive=True)}
+    return [process.info["name"] for process in psutil.process_iter(["name"])
+            if process.pid in family and "MapWorker" in process.info["name"]]
 
 with prepare(None), session(None):
     import ray
@@ -68,7 +69,7 @@ with prepare(None), session(None):
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
     sockets = [socket for process in family for socket in process.net_connections("inet")]
     report["listening"] = sorted({socket.laddr.ip for socket in sockets if socket.status == "LISTEN"})
-report["left"] = len(psutil.Process().children(recursive=True))
+report["left"] = len(psutil.wait_procs(family[1:], timeout=20)[1])
 Path("report.json").write_text(json.dumps(report))
 """
 

@@ -66,6 +66,12 @@ class Job:
         there = {name for name, _, _ in self.parts.files()} if self.parts.exists() and not self.clear else set()
         return [unit for unit in self.units if Place.of(unit["part"]).name not in there]
 
+    @property
+    def left(self) -> list[Item]:
+        """Items without a row."""
+        names = {values[3] for unit in self.missing for values in unit["items"]}
+        return [item for item in self.items if item.target in names]
+
     def rows(self) -> list[Row]:
         """Rows of all that is done, in the order of the archive."""
         found = {row["target"]: row for row in _part_rows(self.parts)}
