@@ -3,6 +3,7 @@
 | module | holds |
 | --- | --- |
 | `request` | what is asked for, and the listing of INPUT |
+| `record` | what lies on storage beside the pictures |
 | `plan` | the name of every result, and the work units |
 | `job` | what a run does, on record, so that the same command goes on where it was |
 | `task` | settings and engine, as workers are told |

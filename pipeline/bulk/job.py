@@ -5,28 +5,19 @@ Another model or option is never mixed in silently. An archive that has grown or
 of it is kept, the rest is done.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline import __version__
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import Item, listing_hash, units_of
+from pipeline.bulk.record import Row, part_rows, read_part, read_record, write_part, write_record
 from pipeline.bulk.task import NOT_IN_PICTURES, Engine, Settings
 from pipeline.distributed import Unit
-from pipeline.schema import UPSCALE_MANIFEST
 from pipeline.storage import Place
-
-Row = dict[str, Any]
-
-PART = pa.schema([*UPSCALE_MANIFEST, ("target", pa.string())])
-"""Rows of a finished unit: the manifest's, and the name of the result whether there is one or not."""
 
 CARRIED = "carried.parquet"
 """The part that holds the rows of an earlier listing."""
@@ -74,8 +65,20 @@ class Job:
 
     def rows(self) -> list[Row]:
         """Rows of all that is done, in the order of the archive."""
-        found = {row["target"]: row for row in _part_rows(self.parts)}
+        found = {row["target"]: row for row in part_rows(self.parts)}
         return [found[item.target] for item in self.items if item.target in found]
+
+    def record(self, source: str) -> dict[str, Any]:
+        """What a later run compares with; `source` is INPUT."""
+        return {
+            "facesr": __version__,
+            "input": source,
+            "output": self.output.place.uri,
+            "settings": self.settings.to_dict(),
+            "engine": self.engine.to_dict(),
+            "listing": listing_hash(self.items),
+            "count": len(self.items),
+        }
 
 
 def open_job(
@@ -106,7 +109,7 @@ def open_job(
     job = Job(output, settings, engine, items, [], parts)
     if overwrite:
         return _planned(replace(job, clear=True), [])
-    record = _record(output)
+    record = read_record(output)
     if record is None:
         _refuse_foreign_files(output, items)
         return _planned(job, [])
@@ -132,16 +135,7 @@ def begin(job: Job, source: str) -> None:
         _clear(job.output)
     if job.carried:
         write_part(job.parts / CARRIED, job.carried)
-    record = {
-        "facesr": __version__,
-        "input": source,
-        "output": job.output.place.uri,
-        "settings": job.settings.to_dict(),
-        "engine": job.engine.to_dict(),
-        "listing": listing_hash(job.items),
-        "count": len(job.items),
-    }
-    (job.output.work / "job.json").write_bytes(json.dumps(record, indent=2, sort_keys=True).encode())
+    write_record(job.output, job.record(source))
 
 
 @contextmanager
@@ -169,8 +163,8 @@ def locked(output: Output) -> Iterator[None]:
 def _go_on(job: Job, same_listing: bool) -> Job:
     """With a run that ended too early."""
     if same_listing:
-        return _planned(job, list(_part_rows(job.parts, CARRIED)))
-    old = [row for place in _part_folders(job.output) for row in _part_rows(place)]
+        return _planned(job, list(part_rows(job.parts, CARRIED)))
+    old = [row for place in _part_folders(job.output) for row in part_rows(place)]
     return _planned(replace(job, note=_changed(job.items, old)), old)
 
 
@@ -202,60 +196,6 @@ def _planned(job: Job, done: Sequence[Row]) -> Job:
     for unit in units:
         unit["part"] = (job.parts / f"{unit['number']:06d}.parquet").uri
     return replace(job, units=units, carried=carried)
-
-
-def write_part(place: Place, rows: Iterable[Row]) -> None:
-    """Write rows of a unit: the mark that it is done."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=PART), sink)
-    place.write_bytes(sink.getvalue().to_pybytes())
-
-
-def read_part(place: Place) -> list[Row]:
-    """Rows of a finished unit, or of a manifest."""
-    with place.open() as handle:
-        rows: list[Row] = pq.read_table(handle).to_pylist()
-    return rows
-
-
-def write_manifest(job: Job, source: str, rows: Sequence[Row], csv: bool) -> Place:
-    """Write every file's fate, with the run's record in the file's metadata; also as CSV on request."""
-    record = {
-        "facesr": __version__,
-        "input": source,
-        "output": job.output.place.uri,
-        "settings": job.settings.to_dict(),
-        "engine": job.engine.to_dict(),
-        "listing": listing_hash(job.items),
-    }
-    schema = UPSCALE_MANIFEST.with_metadata({"facesr": json.dumps(record, sort_keys=True)})
-    table = pa.Table.from_pylist([{name: row[name] for name in schema.names} for row in rows], schema=schema)
-    place = job.output.manifest
-    with place.writing() as handle:
-        pq.write_table(table, handle)
-    if csv:
-        from pyarrow import csv as arrow_csv
-
-        with place.with_name(place.name.removesuffix(".parquet") + ".csv").writing() as handle:
-            arrow_csv.write_csv(table, handle)
-    return place
-
-
-def _record(output: Output) -> dict[str, Any] | None:
-    """Of the run that OUTPUT holds, finished or not."""
-    place = output.work / "job.json"
-    if place.is_file():
-        return json.loads(place.read_bytes()) | {"unfinished": True}
-    if not output.manifest.is_file():
-        return None
-    with output.manifest.open() as handle:
-        try:
-            metadata = pq.read_schema(handle).metadata or {}
-        except pa.ArrowInvalid:
-            metadata = {}
-    if b"facesr" not in metadata:
-        return None
-    return json.loads(metadata[b"facesr"]) | {"unfinished": False}
 
 
 def _differences(
@@ -313,7 +253,7 @@ def _clear(output: Output) -> None:
     if not output.manifest.is_file():
         return
     # the work folder's record is gone by now: this asks whether the manifest is ours
-    if output.is_folder and _record(output) is not None:
+    if output.is_folder and read_record(output) is not None:
         for row in read_part(output.manifest):
             if row["file"] and output.kind == "folder":
                 (output.place / row["file"]).remove()
@@ -327,10 +267,3 @@ def _part_folders(output: Output) -> list[Place]:
     parts = output.work / "parts"
     names = {Path(name).parts[0] for name, _, _ in parts.files()} if parts.exists() else set()
     return [parts / name for name in sorted(names)]
-
-
-def _part_rows(folder: Place, only: str | None = None) -> Iterator[Row]:
-    names = [name for name, _, _ in folder.files()] if folder.exists() else []
-    for name in names:
-        if name.endswith(".parquet") and not name.startswith(".") and only in (None, name):
-            yield from read_part(folder / name)

@@ -12,9 +12,10 @@ import torch
 from pipeline.bulk.assembly import assemble
 from pipeline.bulk.cluster import check_nodes
 from pipeline.bulk.estimate import Estimate, estimate
-from pipeline.bulk.job import Job, begin, locked, open_job, read_part, write_manifest
+from pipeline.bulk.job import Job, begin, locked, open_job
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import items_of
+from pipeline.bulk.record import Row, read_part, write_manifest
 from pipeline.bulk.request import Listing, Request, cores, in_process
 from pipeline.bulk.task import Engine, Settings, Task
 from pipeline.bulk.worker import BulkWorker
@@ -30,8 +31,6 @@ from pipeline.weights import find, find_optional
 
 CPU_BATCH = 256 * 256
 """Input pixels that go through the network together on a CPU, where more is no faster."""
-
-Row = dict[str, Any]
 
 
 @dataclass
@@ -68,7 +67,7 @@ def upscale(request: Request, listing: Listing) -> Summary:
         assemble(job.output, rows)
         if request.check:
             flag(rows)
-        write_manifest(job, listing.input, rows, request.csv)
+        write_manifest(job.output, job.record(listing.input), rows, request.csv)
     # the lock lies in there too
     job.output.work.remove_tree()
     return _summary(job, rows, start)

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import torch
 
 from pipeline.allocator import keep_freed_memory
-from pipeline.bulk.job import read_part, write_part
 from pipeline.bulk.journal import Journal
 from pipeline.bulk.plan import Item
+from pipeline.bulk.record import read_part, write_part
 from pipeline.bulk.task import Task
 from pipeline.bulk.treatment import StrictError, Treatment, Work, line
 from pipeline.distributed import Statistics, Unit
