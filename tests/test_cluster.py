@@ -60,7 +60,7 @@ Path("report.json").write_text(json.dumps(report))
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict:
     folder = tmp_path_factory.mktemp("cluster")
-    done = python(ON_CLUSTER, folder, RAY_AUTH_MODE="disabled", timeout=240)
+    done = python(ON_CLUSTER, folder, RAY_AUTH_MODE="disabled", timeout=290)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     return json.loads((folder / "report.json").read_text())

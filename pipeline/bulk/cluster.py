@@ -90,7 +90,7 @@ def check_nodes(address: str, source: str, output: Output, settings: Settings) -
     try:
         nodes = on_every_node(look, (source, marker.uri, files), address)
     except WorkerError as error:
-        raise ClusterError(f"{error}: install the same facesr on every node") from error
+        raise ClusterError(str(error)) from error
     finally:
         marker.remove()
     here: dict[str, Any] = {"version": __version__, "code": code_hash(), "input": seen(source)}
