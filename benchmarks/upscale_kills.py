@@ -1,6 +1,7 @@
 """What bench_kills.py watches and kills: runs of the command with their journals, and a cluster of three nodes."""
 
 import json
+import logging
 import multiprocessing
 import os
 import secrets
@@ -139,6 +140,8 @@ def _hold(pipe: Connection, environment: dict[str, str]) -> None:
     os.environ |= environment
     from ray.cluster_utils import Cluster
 
+    # it says, for one, that from now on a bare ray.init() finds this cluster
+    logging.getLogger("ray").setLevel(logging.ERROR)
     cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **NODE})
     nodes = [cluster.add_node(**NODE) for _ in range(2)]
     pipe.send(cluster.address)

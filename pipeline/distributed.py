@@ -1,4 +1,4 @@
-"""Run a worker over work units on one machine or a cluster, with Ray Data.
+"""Run a worker over work units on one machine or a cluster, with Ray.
 
 A unit is a small JSON-like dict that names its inputs and its output part. A worker is a class: built once per Ray
 actor, called once per unit, it writes the part atomically and returns statistics. The driver gets statistics only;
@@ -49,7 +49,7 @@ class Worker(Protocol):
 
 
 class _Actor:
-    """Columns in: `index`, `unit` (JSON). Columns out: `index`, `statistics` (JSON), `error`, `traceback`.
+    """Items in: `index`, `unit` (JSON). Items out: `index`, `statistics` (JSON), `error`, `traceback`.
 
     An error is a result like others: Ray would wrap it into pages of its own, and log those.
     """
@@ -66,14 +66,19 @@ class _Actor:
                 getattr(sys.modules[module], limit)(threads)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """A batch of one, as Ray Data has it."""
         (index,), (unit,) = batch["index"], batch["unit"]
+        return {name: [value] for name, value in self.do({"index": int(index), "unit": unit}).items()}
+
+    def do(self, item: dict[str, Any]) -> dict[str, Any]:
+        """One item."""
         statistics, (error, trace) = "", self.failure or ("", "")
         if not self.failure:
             try:
-                statistics = json.dumps(self.worker(json.loads(unit)))
+                statistics = json.dumps(self.worker(json.loads(item["unit"])))
             except Exception as raised:
                 error, trace = one_line(raised), traceback.format_exc()
-        return {"index": [int(index)], "statistics": [statistics], "error": [error], "traceback": [trace]}
+        return {"index": item["index"], "statistics": statistics, "error": error, "traceback": trace}
 
 
 def run_units(
@@ -115,15 +120,11 @@ def run_units(
         for unit in units:
             yield worker(unit)
         return
-    import_early()
+    if address is not None:
+        import_early()
     with session(address):
         import ray
-        from ray.data import ActorPoolStrategy, DataContext
 
-        context = DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         gpus = min(1.0, largest_node("GPU")) if gpus_per_worker is None else gpus_per_worker
         cpus = default_cpus(gpus) if cpus_per_worker is None else cpus_per_worker
         if not possible(cpus, gpus):
@@ -134,20 +135,13 @@ def run_units(
             )
         least, most = _pool(workers, len(units), room(cpus, gpus), growing=address is not None)
         items = [{"index": index, "unit": json.dumps(unit)} for index, unit in enumerate(units)]
-        # one block per unit keeps the unit the grain of retries; reading from items (not from files) and actors that
-        # return statistics only cannot starve each other of CPUs, as read tasks and a full actor pool do. The blocks
-        # live with the driver, so that no lost node takes any with it. Ray Data restarts dead actors, and runs their
-        # units again, as often as it takes.
-        results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            _Actor,
-            fn_constructor_args=(build, arguments, cpus),
-            batch_size=1,
-            compute=ActorPoolStrategy(min_size=least, max_size=most, max_tasks_in_flight_per_actor=2),
-            num_cpus=cpus,
-            num_gpus=gpus or None,
-        )
+        actor = (build, arguments, cpus)
+        if address is None:
+            rows_of = _fixed(actor, items, most, cpus, gpus)
+        else:
+            rows_of = _growing(actor, items, least, most, cpus, gpus)
         try:
-            with _reports(alive), closing(_rows(results)) as rows:
+            with _reports(alive), closing(rows_of) as rows:
                 # a result that was lost with its node is made again, also when it had arrived before
                 missing = set(range(len(units)))
                 for row in rows:
@@ -178,8 +172,50 @@ def _pool(workers: int | tuple[int, int] | None, units: int, room: int, growing:
     return max(1, min(least, most)), most
 
 
-def _rows(results: Any) -> Generator[dict[str, Any]]:
-    """Rows of a dataset, in a generator that can be closed."""
+def _fixed(
+    actor: tuple[Any, ...], items: list[dict[str, Any]], count: int, cpus: int, gpus: float
+) -> Generator[dict[str, Any]]:
+    """Results of a pool of actors that stays as it is: Ray's own ActorPool, which starts seconds sooner than Ray Data.
+
+    Ray restarts dead actors, and runs their units again, as often as it takes.
+    """
+    import ray
+    from ray.util import ActorPool
+
+    remote = ray.remote(_Actor).options(num_cpus=cpus, num_gpus=gpus or None, max_restarts=-1, max_task_retries=-1)
+    actors = [remote.remote(*actor) for _ in range(count)]
+    try:
+        yield from ActorPool(actors).map_unordered(lambda one, item: one.do.remote(item), items)
+    finally:
+        for one in actors:
+            ray.kill(one)
+
+
+def _growing(
+    actor: tuple[Any, ...], items: list[dict[str, Any]], least: int, most: int, cpus: int, gpus: float
+) -> Generator[dict[str, Any]]:
+    """Results of a pool that grows as nodes come: Ray Data's.
+
+    One block per unit keeps the unit the grain of retries; reading from items (not from files) and actors that return
+    statistics only cannot starve each other of CPUs, as read tasks and a full actor pool do. The blocks live with the
+    driver, so that no lost node takes any with it. Ray Data restarts dead actors, and runs their units again, as often
+    as it takes.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _Actor,
+        fn_constructor_args=actor,
+        batch_size=1,
+        compute=ActorPoolStrategy(min_size=least, max_size=most, max_tasks_in_flight_per_actor=2),
+        num_cpus=cpus,
+        num_gpus=gpus or None,
+    )
     yield from results.iter_rows()
 
 
@@ -212,5 +248,6 @@ def _actors() -> int:
 
     job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
     actors = state.actors(job_id=job, actor_state_name="ALIVE").values()
-    # Ray Data has actors of its own beside the pool
-    return sum("MapWorker" in actor["ActorClassName"] for actor in actors)
+    # Ray Data has actors of its own beside the pool; those of the pool have ours in their name
+    names = [actor["ActorClassName"] for actor in actors]
+    return sum("MapWorker" in name or name.rpartition(".")[2] == _Actor.__name__ for name in names)

@@ -48,12 +48,16 @@ def prepare(address: str | None) -> Iterator[None]:
     A start that fails is tried again by that session, which raises what is wrong.
     """
     begun, over = threading.Event(), threading.Event()
+    # here and not in the thread: two imports at a time get in each other's way, and Ray's processes would start late
+    _environment(address)
+    import ray  # noqa: F401
 
     def run() -> None:
         with suppress(Exception), ExitStack() as stack:
             with _LOCK:
                 begun.set()
-                import_early()
+                if address is not None:
+                    import_early()
                 stack.enter_context(session(address))
             # Linux ends the processes that Ray started together with the thread that started them, so this one stays
             over.wait()
@@ -93,9 +97,10 @@ def _environment(address: str | None) -> None:
     """Settings that Ray reads when it is imported."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    # Ray's C++ side warns of what Ray Data itself does with constructor arguments; errors reach us as exceptions
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    if address is None:
+    if address is not None:
+        # Ray's C++ side warns of what Ray Data itself does with constructor arguments; errors reach us as exceptions
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    else:
         # a token in memory: ray.init() would otherwise write one into the user's home
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -191,7 +191,9 @@ def run_stage(name: str, cwd: Path, before: str = "", **environment: str) -> sub
 
 def _env(changes: Mapping[str, str]) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path, "DVC_NO_ANALYTICS": "1", **changes}
+    # what a session of Ray in this process has left there is not for others
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {**inherited, "PYTHONPATH": path, "DVC_NO_ANALYTICS": "1", **changes}
 
 
 KILLED = -signal.SIGKILL
