@@ -74,21 +74,18 @@ def on_every_node(
         remote = ray.remote(num_cpus=0, max_retries=0)(answer_of_node)
         places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
         answers = [remote.options(scheduling_strategy=place).remote() for place in places]
-        try:
-            there, _ = ray.wait(answers, num_returns=len(answers), timeout=seconds)
-            missing = [name for name, answer in zip(names, answers, strict=True) if answer not in there]
-            if missing:
-                raise WorkerError(f"no answer within {seconds:g} s from node {', '.join(missing)}")
-            results = {}
-            for name, answer in zip(names, answers, strict=True):
-                try:
-                    results[name] = ray.get(answer)
-                except ray.exceptions.RayError as error:
-                    raise WorkerError(f"node {name}: {one_line(error)}") from error
-            return results
-        finally:
-            for answer in answers:
-                ray.cancel(answer, force=True)
+        # those that do not answer end with the session; Ray 2.60 may crash where a task ends while it is cancelled
+        there, _ = ray.wait(answers, num_returns=len(answers), timeout=seconds)
+        missing = [name for name, answer in zip(names, answers, strict=True) if answer not in there]
+        if missing:
+            raise WorkerError(f"no answer within {seconds:g} s from node {', '.join(missing)}")
+        results = {}
+        for name, answer in zip(names, answers, strict=True):
+            try:
+                results[name] = ray.get(answer)
+            except ray.exceptions.RayError as error:
+                raise WorkerError(f"node {name}: {one_line(error)}") from error
+        return results
 
 
 def cpus_per_worker(gpus_per_worker: float) -> int:
