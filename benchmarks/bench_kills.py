@@ -36,8 +36,10 @@ OUTPUTS = ("zip", "folder")
 SIDES = (96, 128, 160, 192, 224)
 SLOW = GeneratorConfig(widths=(64,), bottleneck=10)
 """A generator that takes a third of a core-second for a picture, so that kills meet pictures in work."""
-JITTER = 2.0
-"""Seconds by which a kill comes later than the picture that it waits for."""
+WORKERS = ("ray::_Actor", "ray::MapWorker")
+"""How processes of workers are called, by Ray's own pool and by Ray Data's."""
+JITTER = 0.03
+"""By how much a kill comes later than the picture that it waits for, share of the whole work's time."""
 INFINITE = float("inf")
 
 
@@ -150,7 +152,7 @@ class Kills:
         return (
             one.begun()
             and one.until(lambda: one.journals.progress >= reached)
-            and one.passed(self.random.uniform(0, JITTER))
+            and one.passed(self.random.uniform(0, JITTER * self.work))
         )
 
     def _kill_worker(self, one: Started) -> bool:
@@ -160,7 +162,7 @@ class Kills:
         def any_found() -> bool:
             for process in tree(one.process):
                 with suppress(psutil.Error):
-                    if "MapWorker" in " ".join(process.cmdline()):
+                    if any(name in " ".join(process.cmdline()) for name in WORKERS):
                         found.append(process)
             return bool(found)
 

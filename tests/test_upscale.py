@@ -489,12 +489,13 @@ def test_a_dry_run_lists_and_estimates_and_writes_nothing(archive: Path, model: 
     done = upscale(source, tmp_path / "out", "--model", model, "--dry-run")
     assert "1 known to be unusable" in said(done)
     assert "GB free" in said(done)
+    upscale(as_tar(tmp_path / "y.tar.gz", {"a.png": encoded(1)}), tmp_path / "out", "--model", model, "--dry-run")
     plan = json.loads(upscale(archive, tmp_path / "out", "--model", model, "--dry-run", "--json").stdout)
     assert plan["pictures"] == plan["to_do"] == 5
     assert {file["name"]: file["file"] for file in plan["files"]}["deep/er/b.png"] == "deep/er/b.png"
     assert plan["bytes"] > 1000
     assert plan["seconds"] > 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "x.zip"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "x.zip", "y.tar.gz"]
 
 
 def test_the_summary_as_json_and_a_quiet_run(archive: Path, model: Path, tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ Importing torch and starting Ray take seconds each; this is enough to begin the 
 """
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,8 +130,17 @@ def in_process(request: Request, pictures: int) -> bool:
 
 @contextmanager
 def _scratch(output: Output) -> Iterator[Path]:
-    if output.work.local is not None:
-        yield output.work.local / "unpacked"
+    work = output.work.local
+    if work is not None:
+        made = [place for place in (work, work.parent) if not place.exists()]
+        try:
+            yield work / "unpacked"
+        finally:
+            if not (work / "job.json").exists():  # no run has begun, or it is done
+                shutil.rmtree(work / "unpacked", ignore_errors=True)
+                for place in made:
+                    with suppress(OSError):  # not there, or not empty
+                        place.rmdir()
         return
     with tempfile.TemporaryDirectory(prefix="facesr-") as folder:
         yield Path(folder)
