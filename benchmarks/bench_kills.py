@@ -112,6 +112,8 @@ class Kills:
         shares = sorted(self.random.uniform(0, 0.9) for _ in range(kills - len(last))) + last
         one, met, moments = start(), 0, []
         while met < kills and self._moment(one, victim, shares[met]):
+            parts = len(list(journals.work.glob("parts/*/*.parquet")))
+            moments.append(f"{parts} units at {time.monotonic() - one.at:.0f} s")
             if victim == "run":
                 self.left += one.kill()
             elif victim == "worker":
@@ -122,8 +124,6 @@ class Kills:
                 one.passed(self.random.uniform(0, 3))
                 cluster.replace()
             met += 1
-            parts = len(list(journals.work.glob("parts/*/*.parquet")))
-            moments.append(f"{parts} units" + ("" if victim == "run" else f" at {time.monotonic() - one.at:.0f} s"))
             if victim == "run":
                 one = start()
         code = one.finish(60 + 10 * (self.start + self.work))
@@ -132,7 +132,7 @@ class Kills:
         self.again += journals.again
         self.promises.keep(
             not words,
-            f"{victim} into a {kind}: {met} kills ({', '.join(moments)} done), {journals.again} pictures done again, "
+            f"{victim} into a {kind}: {met} kills ({', '.join(moments)}), {journals.again} pictures done again, "
             f"{words or 'exit 0, identical'}",
         )
         for path in (output, work_of(output)):

@@ -117,8 +117,9 @@ class Run:
 
     @property
     def memory(self) -> list[int]:
-        """Bytes, from the first picture to the end, in order."""
-        return [sample.pss for sample in self.samples if sample.pss is not None and sample.at >= self.begun]
+        """Bytes, from the first picture to the manifest, in order."""
+        during = [sample.pss for sample in self.samples if self.begun <= sample.at <= self.done]
+        return [pss for pss in during if pss is not None]
 
     @property
     def peak(self) -> int:

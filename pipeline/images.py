@@ -7,6 +7,8 @@ Every reduction and the bicubic baseline go through `resize`, which is Pillow's 
 import hashlib
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -48,23 +50,30 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """
     if not data:
         raise ImageError("empty file")
+    with reasons():
+        image = Image.open(io.BytesIO(data))
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ImageError(f"{width}x{height} is more than the {max_pixels} pixels allowed")
+        image.load()
+        return np.asarray(_to_rgb(_upright(image)))
+
+
+@contextmanager
+def reasons() -> Iterator[None]:
+    """Turn whatever a decoder raises into an ImageError that says what is wrong with the file."""
     try:
         with warnings.catch_warnings():
-            # our own bound replaces Pillow's, which only warns at this size
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            width, height = image.size
-            if width * height > max_pixels:
-                raise ImageError(f"{width}x{height} is more than the {max_pixels} pixels allowed")
-            image.load()
-            return np.asarray(_to_rgb(_upright(image)))
+            # of sizes, for which there is our own bound, and of odd metadata, which are passed over
+            warnings.simplefilter("ignore")
+            yield
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError("more pixels than allowed") from error
     except UnidentifiedImageError as error:
         raise ImageError("not a picture of a known format") from error
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error …
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, cv2.error …
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         kind = "truncated" if "truncated" in reason.lower() else "damaged"
         raise ImageError(f"{kind} picture ({reason})") from error

@@ -5,20 +5,17 @@
 
 import io
 import struct
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PpmImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, PpmImagePlugin, TiffImagePlugin
 
 from pipeline.encoding import FORMATS, encode_picture, fits, write_picture
 from pipeline.facts import Facts, as_orientation, orientation_of, read_facts
-from pipeline.images import MAX_PIXELS, ImageError, Planes, lossless
+from pipeline.images import MAX_PIXELS, ImageError, Planes, lossless, reasons
 
 __all__ = [
     "FORMATS",
@@ -78,7 +75,7 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     """
     if not data:
         raise ImageError("empty file")
-    with _reasons():
+    with reasons():
         try:
             return _read(data, max_pixels)
         except ImageError:
@@ -96,7 +93,7 @@ def as_planes(image: Image.Image) -> Planes:
     Raises:
         ImageError: floating-point pixels, or a picture that cannot be decoded.
     """
-    with _reasons():
+    with reasons():
         image.load()
         return np.ascontiguousarray(_upright(_eight_bit(image), orientation_of(image)))
 
@@ -112,26 +109,6 @@ def as_image(planes: Planes) -> Image.Image:
             "Pillow has no 16-bit colour: read the file with pipeline.pictures.read_picture, pass its array"
         )
     return Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
-
-
-@contextmanager
-def _reasons() -> Iterator[None]:
-    """Turn whatever a decoder raises into an ImageError that says what is wrong with the file."""
-    try:
-        with warnings.catch_warnings():
-            # of sizes, for which there is our own bound, and of odd metadata, which are passed over
-            warnings.simplefilter("ignore")
-            yield
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise ImageError("more pixels than allowed") from error
-    except UnidentifiedImageError as error:
-        raise ImageError("not a picture of a known format") from error
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, cv2.error …
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        kind = "truncated" if "truncated" in reason.lower() else "damaged"
-        raise ImageError(f"{kind} picture ({reason})") from error
 
 
 def _read(data: bytes, max_pixels: int) -> Picture:
