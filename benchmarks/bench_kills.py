@@ -90,6 +90,7 @@ class Kills:
             f"undisturbed: exit {undisturbed.code}, start {self.start:.1f} s, work {self.work:.1f} s "
             f"{undisturbed.said if undisturbed.code else ''}",
         )
+        promises.end()  # there is nothing to compare with
         self.expected = digests(place / "undisturbed")
 
     def sequence(self, victim: str, kind: str, kills: int, cluster: Cluster | None) -> int:
@@ -191,13 +192,26 @@ class Kills:
             words.insert(0, f"exit {code}")
         return "; ".join(words[:6]) + (f" … {len(words)} differences" if len(words) > 6 else "")
 
-    def survivors(self) -> int:
-        """Processes that outlived the run that started them; they are ended."""
-        _, alive = psutil.wait_procs(self.left, timeout=20)
-        for one in alive:
+    def survivors(self) -> list[str]:
+        """Names of processes that outlived the run that started them; they are ended."""
+        # agents of Ray look for their cluster for a minute before they give up
+        deadline = time.monotonic() + 90
+        while (left := [one for one in self.left if _alive(one)]) and time.monotonic() < deadline:
+            time.sleep(1)
+        names = []
+        for one in left:
             with suppress(psutil.NoSuchProcess):
+                names.append(one.name())
                 one.kill()
-        return len(alive)
+        return names
+
+
+def _alive(process: psutil.Process) -> bool:
+    """Whether it runs; one that is dead and not asked for does not."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def main() -> None:
@@ -232,7 +246,7 @@ def main() -> None:
         words = f"{kills.done.total()} kills: {done}; {kills.again} of {count} pictures a run done again"
         enough = kills.done.total() == options.kills
         promises.keep(enough and not promises.broken, f"{words}: {'DIFFERENT' if promises.broken else 'identical'}")
-        promises.keep(not survivors, f"{survivors} processes outlived the run that started them")
+        promises.keep(not survivors, f"{len(survivors)} processes outlived their run {' '.join(survivors)}")
     promises.end()
 
 

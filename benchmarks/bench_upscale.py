@@ -54,6 +54,7 @@ def memory(options: argparse.Namespace, faces: Faces, promises: Promises) -> Non
             done = run(place / "faces.zip", place / "out", *_model(options, place), memory=True)
             promises.keep(done.code == 1, f"memory, {count} files: exit {done.code}, expected 1 {_tail(done, 1)}")
             if not (place / "out/manifest.parquet").exists():
+                promises.keep(False, f"memory, {count} files: no manifest: {done.said}")
                 return
             rows = rows_of(place / "out")
             wrong = differing(rows, expected)

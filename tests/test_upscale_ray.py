@@ -122,16 +122,16 @@ def tries(place: Place, *attempts: tuple[str, str, list[list[int]], bool]) -> No
             journal.close()
 
 
-def test_what_was_in_work_at_a_death_is_suspect_and_what_was_alone_at_the_second_is_poison(tmp_path: Path) -> None:
+@pytest.mark.parametrize("node", ["node", ""], ids=["on Ray", "without"])
+def test_what_was_in_work_at_a_death_is_suspect_and_what_was_alone_at_two_is_poison(node: str, tmp_path: Path) -> None:
     place = Place.of(tmp_path / "journal")
-    tries(place, ("run", "node", [[0, 1], [2, 3]], False))
-    journal = Journal(place, "run", "node", alive)
-    assert (journal.suspects, journal.poison) == ({2, 3}, set())
-    journal.begin([2])
-    journal.end([2])
-    journal.begin([3])
-    last = Journal(place, "run", "node", alive)
-    assert (last.suspects, last.poison) == ({2}, {3})
+    tries(place, ("run", node, [[0, 1], [2, 3]], False))
+    for poison in (set(), set(), {3}):
+        journal = Journal(place, "run", node, alive)
+        assert (journal.suspects, journal.poison) == ({2, 3} - poison, poison)
+        journal.begin([2])
+        journal.end([2])
+        journal.begin([3])
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_death_that_has_a_reason_of_its_own_makes_nobody_suspect(
     assert not journal.suspects | journal.poison
 
 
-def test_without_ray_one_death_more_is_asked_for(tmp_path: Path) -> None:
+def test_without_ray_deaths_count_over_several_runs(tmp_path: Path) -> None:
     place = Place.of(tmp_path / "journal")
     tries(place, ("a", "", [[0, 1]], False), ("b", "", [[1]], False))
     assert Journal(place, "c", "", alive).suspects == {0, 1}

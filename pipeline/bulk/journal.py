@@ -2,7 +2,8 @@
 
 Every try at a unit notes what it begins and ends. A try that left without a word died, and what it had begun is
 suspect, unless its death has a reason of its own: its node went, or the whole run was killed. The next try takes
-suspects alone; one that was alone in work when a second worker died is named and skipped.
+suspects alone; one that was alone in work when its worker died, twice, is named and skipped. Once would not do: whoever
+kills workers at random also hits some picture that is tried alone.
 """
 
 import json
@@ -11,9 +12,7 @@ from typing import Any
 
 from pipeline.storage import Place
 
-DEATHS = 2
-DEATHS_IN_PROCESS = 3
-"""Where the worker is the run itself, a kill from outside looks the same: one death more is asked for."""
+DEATHS_ALONE = 2
 
 
 class Journal:
@@ -35,8 +34,7 @@ class Journal:
         for one in dead:
             for index in one["open"]:
                 deaths.setdefault(index, []).append(len(one["open"]) == 1)
-        needed = DEATHS_IN_PROCESS if local else DEATHS
-        self.poison = {i for i, alone in deaths.items() if len(alone) >= needed and all(alone[1 - needed :])}
+        self.poison = {i for i, alone in deaths.items() if sum(alone) >= DEATHS_ALONE}
         self.suspects = set(deaths) - self.poison
         self._removed = False
         self._lines = [json.dumps(line) for one in tries for line in one["lines"]]

@@ -94,7 +94,7 @@ class BulkWorker:
         todo = []
         for work in works:
             if work.index in journal.poison:
-                work.row |= {"status": "skipped", "error": "it killed its worker twice; left out"}
+                work.row |= {"status": "skipped", "error": "alone in work, it killed its worker twice; left out"}
             elif work.item.problem:
                 self.treatment.failed(work, work.item.problem)
             else:
