@@ -40,6 +40,9 @@ FACES: Final = _with_features(
         ("name", pa.string()),  # path inside the source
         ("source", pa.string()),  # the source as named in params
         ("split", pa.string()),  # train, valid or test
+        ("person", pa.string()),  # who it shows, where the source says so; else null
+        ("conversion", pa.string()),  # what was done to the file's pixels, comma separated; empty: bytes untouched
+        ("transform", pa.string()),  # JSON, 2x3: from the file's picture to the aligned face, pixels; else null
         ("width", pa.int32()),  # pixels
         ("height", pa.int32()),  # pixels
     ]
