@@ -5,81 +5,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from pipeline.params_base import Count, Positive, Quality, Range, Section, Share, Weight
+from pipeline.params_ingest import Ingest
 from pipeline.schema import AUGMENTATIONS, SCALES
 from pipeline.vgg import layer_indices
-
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
-# YAML has lists only; everything else must have the very type that is asked for: "500" is no number
-Range = Annotated[tuple[Weight, Weight], Field(strict=False)]
-Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 class ParamsError(ValueError):
     """params.yaml cannot be used; the message names file and key."""
-
-
-class Section(BaseModel):
-    """Common rules: no unknown key, no value silently converted, nothing changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class SplitCounts(Section):
-    """How many faces of a source go where; `rest` takes what the others leave. At most one split may say `rest`."""
-
-    train: Count | Literal["rest"] = 0
-    valid: Count | Literal["rest"] = 0
-    test: Count | Literal["rest"] = 0
-
-    @model_validator(mode="after")
-    def _one_rest(self) -> Self:
-        if [self.train, self.valid, self.test].count("rest") > 1:
-            raise ValueError("only one split can take the rest")
-        return self
-
-
-class SyntheticSource(Section):
-    """Procedural portraits."""
-
-    kind: Literal["synthetic"]
-    count: Positive
-    seed: Count = 0
-    splits: SplitCounts
-
-
-class ArchiveSource(Section):
-    """A folder, .zip, .tar(.gz) or Parquet file(s); `*` in the last part of the path names several."""
-
-    kind: Literal["archive"]
-    path: str
-    splits: SplitCounts
-
-
-class Ingest(Section):
-    """Source(s) to shards of faces, split into train, valid and test."""
-
-    sources: list[Annotated[SyntheticSource | ArchiveSource, Field(discriminator="kind")]] = Field(min_length=1)
-    size: Positive = 1024
-    """Side of an original, pixels; larger faces are reduced to it, smaller ones have no original at 4x."""
-    min_size: Annotated[int, Field(ge=256)] = 256
-    """Faces with a shorter side are rejected, pixels."""
-    not_square: Literal["reject", "crop"] = "reject"
-    """What happens to pictures that are not square; `crop` takes the centre."""
-    max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 8192 * 8192
-    """Pictures that claim more pixels are rejected before they are decoded."""
-    seed: Count
-    """Of the split."""
-    shard_mb: Positive = 256
-    """Size at which a shard is closed, megabytes."""
-    max_failed: Count = 0
-    """Rejected pictures with which the stage still succeeds."""
-    workers: Positive | None = None
-    """Ray workers; null: one per core. 1 runs without Ray."""
 
 
 class Pairs(Section):

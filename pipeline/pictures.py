@@ -28,6 +28,7 @@ __all__ = [
     "fits",
     "format_of",
     "read_picture",
+    "upright",
     "write_picture",
 ]
 
@@ -44,12 +45,16 @@ class Picture:
         facts: what the file says beside its pixels, fit to go into a copy.
         format: "PNG", "JPEG" … as Pillow names it.
         lossless: whether the file kept every pixel.
+        mode: of the file's pixels, "RGB", "P", "CMYK" … as Pillow names it.
+        orientation: that was applied, 1-8; 1 is upright.
     """
 
     pixels: Planes
     facts: Facts
     format: str
     lossless: bool
+    mode: str
+    orientation: int
 
 
 def format_of(name: str) -> str | None:
@@ -95,7 +100,7 @@ def as_planes(image: Image.Image) -> Planes:
     """
     with reasons():
         image.load()
-        return np.ascontiguousarray(_upright(_eight_bit(image), orientation_of(image)))
+        return np.ascontiguousarray(upright(_eight_bit(image), orientation_of(image)))
 
 
 def as_image(planes: Planes) -> Image.Image:
@@ -116,7 +121,7 @@ def _read(data: bytes, max_pixels: int) -> Picture:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(f"{width}x{height} is more than the {max_pixels} pixels allowed")
-    name = image.format or ""
+    name, mode = image.format or "", image.mode
     levels = _levels(image, data)
     # Pillow turns a TIFF upright while it loads it, and forgets how it lay
     lay = as_orientation(image.tag_v2.get(0x0112)) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
@@ -127,16 +132,16 @@ def _read(data: bytes, max_pixels: int) -> Picture:
         # Pillow spreads such grey over 0-255, but not the value that is transparent
         image.info["transparency"] = key * 255 // (2 ** data[24] - 1)
     if levels is None:
-        pixels = _upright(_eight_bit(image), orientation)
+        pixels = upright(_eight_bit(image), orientation)
     elif lay is None:
-        pixels = _upright(_sixteen_bit(image, data, levels), orientation)
+        pixels = upright(_sixteen_bit(image, data, levels), orientation)
     else:
         deep, shallow = _sixteen_bit(image, data, levels), _eight_bit(image)
         # OpenCV, too, turns a TIFF upright in some versions, and hands over some kinds raw: associated alpha, for one
-        pixels = next((each for each in (deep, _upright(deep, lay)) if _agree(each, shallow)), shallow)
+        pixels = next((each for each in (deep, upright(deep, lay)) if _agree(each, shallow)), shallow)
     pixels = np.ascontiguousarray(pixels)
     facts = read_facts(image, pixels.shape[2], turned=(lay or orientation) > 4)
-    return Picture(pixels, facts, name, lossless(data))
+    return Picture(pixels, facts, name, lossless(data), mode, lay or orientation)
 
 
 def _levels(image: Image.Image, data: bytes) -> int | None:
@@ -236,7 +241,7 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _upright(pixels: Any, orientation: int) -> Any:
+def upright(pixels: Any, orientation: int) -> Any:
     """Apply an EXIF orientation, 1-8, to (height, width, channels)."""
     if orientation > 4:
         pixels = pixels.swapaxes(0, 1)

@@ -119,6 +119,40 @@ class ShardWriter:
         self._open, self._file, self._size = None, None, 0
 
 
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table without pictures to one Parquet file atomically."""
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def row_groups(sizes: Iterable[int]) -> list[int]:
+    """Rows of each row group for pictures of these sizes in bytes: `ROWS_PER_GROUP`, fewer where those are large."""
+    groups, size = [0], 0
+    for more in sizes:
+        if groups[-1] == ROWS_PER_GROUP or (groups[-1] and size + more > GROUP_BYTES):
+            groups.append(0)
+            size = 0
+        groups[-1] += 1
+        size += more
+    return groups
+
+
+def write_row_groups(path: Path, schema: pa.Schema, groups: Iterable[int], tables: Iterable[pa.Table]) -> None:
+    """Write tables of pictures to one Parquet file atomically, in row groups of the given numbers of rows.
+
+    The pictures are handed on as they are, without becoming Python objects.
+    """
+    waiting = iter(tables)
+    held: list[pa.Table] = []
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="none") as writer:
+        for rows in groups:
+            while sum(table.num_rows for table in held) < rows and (table := next(waiting, None)) is not None:
+                held.append(table)
+            together = pa.concat_tables(held) if held else schema.empty_table()
+            writer.write_table(together.slice(0, rows), row_group_size=max(rows, 1))
+            held = [together.slice(rows)]
+
+
 def shard_files(folder: Path, pattern: str = "*.parquet") -> list[Path]:
     """Complete shards of a folder in name order."""
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))

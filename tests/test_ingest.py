@@ -33,13 +33,18 @@ from helpers import (
 from PIL import Image
 
 from pipeline.images import ImageError, decode, encode_png, pixel_hash, resize
-from pipeline.ingest import IngestError, IngestWorker, assemble, assign_splits, plan
+from pipeline.ingest import IngestError, plan
+from pipeline.ingest import ingest as run_ingest
 from pipeline.schema import FACES
+from pipeline.splitting import SplitError
 
 CONFIG = {
     "size": 128,
     "min_size": 64,
+    "larger": "reduce",
     "not_square": "reject",
+    "align": {"recipe": "none"},
+    "near_duplicates": 16,
     "max_pixels": 256 * 256,
     "seed": 1,
     "shard_mb": 256,
@@ -51,13 +56,8 @@ def source(path: str, **splits: int | str) -> dict[str, Any]:
 
 
 def ingest(out: Path, sources: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
-    """Both passes in this process; the counts as written, the files lie in `out`."""
-    config = {**CONFIG, **changes, "sources": sources}
-    worker = IngestWorker(config, str(out / "scratch"))
-    for index, unit in enumerate(plan(sources, out / "scratch")):
-        # units travel to their workers as JSON
-        worker(json.loads(json.dumps(unit | {"part": str(out / "parts" / f"{index:06d}.parquet")})))
-    return assemble(out / "parts", config, out)
+    """All in this process; the counts as written, the files lie in `out`."""
+    return run_ingest({**CONFIG, **changes, "sources": sources}, out, out / "work", workers=1)
 
 
 def rejected(out: Path) -> dict[str, str]:
@@ -152,7 +152,7 @@ def test_the_splits_have_the_sizes_asked_for_and_rest_takes_what_is_left(tmp_pat
 
 def test_asking_for_more_faces_than_there_are_says_both_counts(tmp_path: Path) -> None:
     path = as_folder(tmp_path / "in", {**GOOD, "bad.png": b"?"})
-    with pytest.raises(IngestError, match="15 faces asked for, 12 usable ones found"):
+    with pytest.raises(SplitError, match="15 faces asked for, 12 usable ones found"):
         ingest(tmp_path, [source(path, train=10, test=5)])
 
 
@@ -195,7 +195,10 @@ BAD = {
     "small.png": (encode_png(face(1, 63)), r"too small \(63x63, at least 64 are needed\)"),
     "one.png": (encode_png(face(1, 1)), "too small"),
     "wide.png": (encode_png(face(1, 96)[:80]), r"not square \(96x80\)"),
-    "large.png": (encode_png(np.zeros((257, 256, 3), np.uint8)), "256x257 is more than the 65536 pixels allowed"),
+    "large.png": (
+        encode_png(np.zeros((257, 256, 3), np.uint8)),
+        r"more pixels than allowed \(256x257, at most 65536\)",
+    ),
     "bomb.png": (png_header(2**31 - 1, 2**31 - 1), "more pixels than allowed"),
 }
 
@@ -358,7 +361,7 @@ def test_a_broken_picture_fails_the_stage_until_it_is_replaced_or_allowed(tmp_pa
     folder = project(tmp_path / "project", path)
     failed = run_stage("ingest", folder)
     assert failed.returncode == 1
-    assert "1 pictures rejected, ingest.max_failed allows 0" in " ".join(failed.stderr.split())
+    assert "1 pictures rejected, max_failed allows 0" in " ".join(failed.stderr.split())
     assert not (folder / "data").exists()
     project(folder, path, max_failed=1)
     assert run_stage("ingest", folder).returncode == 0
@@ -387,11 +390,3 @@ def test_floating_point_pixels_are_refused_since_their_range_is_unknown() -> Non
     values = Image.fromarray(np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64))
     with pytest.raises(ImageError, match="floating-point"):
         decode(saved(values, "TIFF"))
-
-
-def test_copies_are_placed_before_single_faces_so_that_they_fit() -> None:
-    faces = [("a", 0), ("b", 0), ("b", 0)]
-    sources = [{"kind": "archive", "path": "x", "splits": {"train": 1, "test": 2}}]
-    for seed in range(8):
-        splits = assign_splits(faces, sources, seed)
-        assert splits == ["train", "test", "test"]

@@ -1,0 +1,103 @@
+"""Which pictures show the same thing: a perceptual hash, and the groups that must not be torn apart.
+
+Identical pixels are found by their hash. Copies that were saved again, resized or brightened a little are found by a
+perceptual hash of 256 bits. Everything here is whole numbers, so that every machine finds the same groups.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.images import Pixels
+
+BITS = 256
+"""Of a perceptual hash."""
+
+_SIDE, _KEPT, _THUMB = 64, 16, 8
+_SCALE = 1 << 12
+_COSINES = np.rint(_SCALE * np.cos(np.pi / _SIDE * np.outer(np.arange(1, _KEPT + 1), np.arange(_SIDE) + 0.5))).astype(
+    np.int64
+)
+"""Rows 1 to 16 of the discrete cosine transform: the mean, row 0, says nothing about what is shown."""
+_FLAT = 2.0
+"""Standard deviation, grey levels, below which a picture shows nothing that could be told from noise."""
+_COLOUR = 24
+"""Mean difference of 8x8 thumbnails, grey levels, above which pictures of one pattern are different ones."""
+_BLOCK = 1024
+
+
+def fingerprint(pixels: Pixels) -> bytes:
+    """What `near_duplicates` compares: 32 bytes of perceptual hash and an 8x8 RGB thumbnail; empty for a flat picture.
+
+    The hash is the one described as pHash (Zauner, *Implementation and Benchmarking of Perceptual Image Hash
+    Functions*, 2010), larger: of the grey picture reduced to 64x64, the signs of the 16x16 lowest frequencies of its
+    cosine transform against their median.
+
+    Args:
+        pixels: uint8 (h, w, 3).
+    """
+    small = Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=1.0)
+    grey = np.asarray(small.convert("L"), np.int64)
+    if grey.std() < _FLAT:
+        return b""
+    spectrum = _COSINES @ grey @ _COSINES.T
+    bits = np.packbits((spectrum > np.median(spectrum)).ravel())
+    return bits.tobytes() + small.resize((_THUMB, _THUMB), Image.Resampling.BOX).tobytes()
+
+
+def near_duplicates(
+    fingerprints: Sequence[bytes], distance: int, advance: Callable[[int], None] = lambda count: None
+) -> Iterator[tuple[int, int]]:
+    """Pairs of pictures, as indices, whose hashes differ in at most `distance` of 256 bits.
+
+    Every picture is compared with every other, about RATE million pairs a second on a core.
+
+    Args:
+        fingerprints: of `fingerprint`.
+        distance: most bits that differ.
+        advance: told how many pictures are done.
+    """
+    filled = [index for index, value in enumerate(fingerprints) if value]
+    if len(filled) < 2:
+        return
+    table = np.frombuffer(b"".join(fingerprints[index] for index in filled), np.uint8).reshape(len(filled), -1)
+    # as -1 and 1, so that a product of matrices counts the bits that agree: whole numbers, exact also in float32
+    signs = np.unpackbits(table[:, : BITS // 8], axis=1).astype(np.float32) * 2 - 1
+    thumbs = table[:, BITS // 8 :].astype(np.int16)
+    for start in range(0, len(filled), _BLOCK):
+        block = signs[start : start + _BLOCK]
+        first, second = np.nonzero(block @ signs[start:].T >= BITS - 2 * distance)
+        later = second > first
+        first, second = first[later] + start, second[later] + start
+        alike = np.abs(thumbs[first] - thumbs[second]).mean(axis=1) <= _COLOUR
+        for one, other in zip(first[alike].tolist(), second[alike].tolist(), strict=True):
+            yield filled[one], filled[other]
+        advance(len(block))
+
+
+def groups(count: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+    """The group of each of `count` things: the lowest index among all that links join, directly or not."""
+    parent = list(range(count))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for one, other in links:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return np.array([root(index) for index in range(count)], dtype=np.int64)
+
+
+def chains(labels: Sequence[Hashable | None]) -> Iterator[tuple[int, int]]:
+    """Links that join all things of one label; None joins nothing."""
+    last: dict[Hashable, int] = {}
+    for index, label in enumerate(labels):
+        if label is not None:
+            if label in last:
+                yield last[label], index
+            last[label] = index
