@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -11,6 +11,8 @@ from pipeline.params_base import Count, Positive, Quality, Range, Section, Share
 from pipeline.params_ingest import Ingest
 from pipeline.schema import AUGMENTATIONS, SCALES
 from pipeline.vgg import layer_indices
+
+Kind = TypeVar("Kind", bound=Section)
 
 
 class ParamsError(ValueError):
@@ -225,10 +227,24 @@ def load_params(path: Path = Path("params.yaml"), changes: Sequence[str] = ()) -
         raise ParamsError(f"{path}: not valid YAML: {error}") from error
     for change in changes:
         _change(values, change)
+    return validated(Params, values, str(path))
+
+
+def validated(kind: type[Kind], values: Any, where: str) -> Kind:
+    """Values as a section, or as all of them.
+
+    Args:
+        kind: of the section.
+        values: as read from YAML.
+        where: the values come from, for messages.
+
+    Raises:
+        ParamsError: an unknown or mistyped key, a value out of range: a line for each.
+    """
     try:
-        return Params.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        problems = [f"{path}: {_key(problem['loc'])}: {_say(problem)}" for problem in error.errors()]
+        problems = [f"{where}: {_key(problem['loc'])}: {_say(problem)}" for problem in error.errors()]
         raise ParamsError("\n".join(problems)) from error
 
 
