@@ -21,6 +21,7 @@ from collections.abc import Callable
 from multiprocessing import Pool
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
@@ -33,37 +34,39 @@ from pipeline.synthetic import portrait
 
 ROOT = Path(__file__).resolve().parents[1]
 DRAWN = 48
-"""Portraits that all faces are blended from: drawing one takes as long as blending twenty."""
+"""Portraits that all faces are cut from: drawing one takes as long as cutting a hundred."""
 
 
-class Blends:
+class Faces:
     """Any number of faces of 1024x1024, of which no two are alike."""
 
     def __init__(self) -> None:
-        self.drawn = [portrait(0, index).astype(np.uint16) for index in range(DRAWN)]
+        self.drawn = [portrait(0, index) for index in range(DRAWN)]
 
     def face(self, index: int) -> Pixels:
-        """RGB uint8 (1024, 1024, 3): two portraits, one shining through the other."""
+        """RGB uint8 (1024, 1024, 3): a part of a drawn portrait, enlarged, mirrored or not."""
         random = np.random.default_rng(index)
-        one, other = random.choice(DRAWN, 2, replace=False)
-        share = int(random.integers(150, 230))
-        return ((self.drawn[one] * share + self.drawn[other] * (255 - share)) >> 8).astype(np.uint8)
+        side = int(random.integers(600, 1000))
+        top, left = random.integers(0, 1024 - side, 2)
+        part = self.drawn[index % DRAWN][top : top + side, left : left + side][:, :: random.choice((-1, 1))]
+        return cv2.resize(np.ascontiguousarray(part), (1024, 1024), interpolation=cv2.INTER_LINEAR)
 
 
-def garbled(jpeg: bytes) -> bytes:
-    """A JPEG with bytes overwritten in the middle: many decoders hand on whatever becomes of it."""
+def gapped(jpeg: bytes) -> bytes:
+    """A JPEG without some bytes of its middle: many decoders hand on whatever becomes of it."""
     middle = len(jpeg) // 2
-    return jpeg[:middle] + bytes(range(7, 135)) + jpeg[middle + 128 :]
+    return jpeg[:middle] + jpeg[middle + 5000 :]
 
 
-def write_archive(path: Path, faces: Blends, count: int) -> dict[str, str]:
+def write_archive(path: Path, faces: Faces, count: int) -> dict[str, str | tuple[str, ...]]:
     """Write a zip of `count` files, 3 % of them damaged; name of each damaged file -> how its reason begins."""
     kinds: list[tuple[str, Callable[[bytes], bytes], Callable[[zipfile.ZipInfo], None] | None, str]] = [
         kind for kind in DAMAGES if not kind[0].startswith("floats")
     ]
     number = round(0.03 * count)
     places = {round((i + 0.5) * count / number): i for i in range(number)}
-    expected, changes = {}, []
+    expected: dict[str, str | tuple[str, ...]] = {}
+    changes = []
     with zipfile.ZipFile(path, "w") as archive:
         for index in range(count):
             pixels = faces.face(index)
@@ -74,8 +77,8 @@ def write_archive(path: Path, faces: Blends, count: int) -> dict[str, str]:
                 continue
             kind = places[index] % (len(kinds) + 1)
             if kind == len(kinds):
-                archive.writestr(f"garbled-{index:05d}.jpg", garbled(buffer.getvalue()))
-                expected[f"garbled-{index:05d}.jpg"] = "damaged picture"
+                archive.writestr(f"gapped-{index:05d}.jpg", gapped(buffer.getvalue()))
+                expected[f"gapped-{index:05d}.jpg"] = ("damaged picture (Corrupt", "truncated picture (Corrupt")
                 continue
             pattern, damage, change, reason = kinds[kind]
             name = pattern.format(f"{index:05d}")
@@ -126,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10000])
     options = parser.parse_args()
-    faces = Blends()
+    faces = Faces()
     for count in options.counts:
         with tempfile.TemporaryDirectory() as folder:
             archive, out = Path(folder) / "faces.zip", Path(folder) / "out"

@@ -218,7 +218,9 @@ class ShardWorker:
             by_part.setdefault(row["part"], []).append(row)
         kept = ["image", "name", "source", "conversion", "transform", "width", "height"]
         for part, rows in by_part.items():
-            table = pq.read_table(self.work / "parts" / part, columns=kept).take([row["row"] for row in rows])
+            # not read_table, which reads ahead
+            with pq.ParquetFile(self.work / "parts" / part) as file:
+                table = file.read(kept, use_threads=False).take([row["row"] for row in rows])
             columns = {name: table[name] for name in kept}
             columns["source"] = pa.array([self.labels[number] for number in table["source"].to_pylist()])
             columns["id"] = pa.array([row["id"] for row in rows], pa.string())

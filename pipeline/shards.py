@@ -104,9 +104,7 @@ class ShardWriter:
         if self._file is None:
             self._open = ExitStack()
             temporary = self._open.enter_context(atomic(self.folder / self.name(self._shards)))
-            # pictures are compressed already
-            writer = pq.ParquetWriter(temporary, self.schema, compression="none")
-            self._file = self._open.enter_context(writer)
+            self._file = self._open.enter_context(_picture_writer(temporary, self.schema))
         self._file.write_table(pa.Table.from_pylist(self._group, schema=self.schema))
         self._group, self._group_size = [], 0
 
@@ -144,13 +142,19 @@ def write_row_groups(path: Path, schema: pa.Schema, groups: Iterable[int], table
     """
     waiting = iter(tables)
     held: list[pa.Table] = []
-    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="none") as writer:
+    with atomic(path) as temporary, _picture_writer(temporary, schema) as writer:
         for rows in groups:
             while sum(table.num_rows for table in held) < rows and (table := next(waiting, None)) is not None:
                 held.append(table)
             together = pa.concat_tables(held) if held else schema.empty_table()
             writer.write_table(together.slice(0, rows), row_group_size=max(rows, 1))
             held = [together.slice(rows)]
+
+
+def _picture_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """For encoded pictures, of which none is like another: no compression, dictionary or smallest and largest."""
+    light = [field.name for field in schema if not pa.types.is_struct(field.type)]
+    return pq.ParquetWriter(path, schema, compression="none", use_dictionary=light, write_statistics=light)
 
 
 def shard_files(folder: Path, pattern: str = "*.parquet") -> list[Path]:

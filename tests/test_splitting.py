@@ -107,7 +107,7 @@ def test_groups_are_placed_so_that_they_fit() -> None:
 
 
 def test_groups_that_fit_nowhere_are_an_error_that_says_so() -> None:
-    with pytest.raises(SplitError, match="2 faces asked for, 2 usable ones found; .*must stay together have up to 2"):
+    with pytest.raises(SplitError, match=r"2 faces asked for, 2 usable ones found; .*must stay together have up to 2"):
         split([FACES[0], FACES[0]], {"train": 1, "test": 1})
 
 
