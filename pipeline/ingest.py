@@ -107,6 +107,7 @@ def ingest(
         # while Ray starts, the archive is listed
         stack.enter_context(prepare(address) if workers != 1 or address else nullcontext())
         units = plan(config["sources"], scratch)
+        _enough(config, units)
         mine = _work_on(work, content_hash(__version__, config, [unit["entries"] for unit in units])[:16], scratch)
         parts, done = mine / "parts", mine / "out"
         for index, unit in enumerate(units):
@@ -125,6 +126,8 @@ def ingest(
         write = (str(mine), _labels(config))
         do_units("shards", ShardWorker, write, shards, images=lambda unit: unit["faces"], **options)
     write_json(done / "ingest.json", counts)
+    for left in (done / "faces").glob(".*.tmp"):
+        left.unlink()  # by a kill
     publish(done / "faces", out / "faces")
     for name in ("rejected.parquet", "ingest.json"):
         (done / name).replace(out / name)
@@ -140,6 +143,17 @@ def _work_on(work: Path, key: str, scratch: Path) -> Path:
         if other.is_dir() and other not in (mine, scratch):
             shutil.rmtree(other)
     return mine
+
+
+def _enough(config: Mapping[str, Any], units: Sequence[Unit]) -> None:
+    """Refuse to look at an archive for hours that cannot hold what is asked for."""
+    if config["align"]["several"] == "each" and config["align"]["recipe"] != "none":
+        return
+    for number, description in enumerate(config["sources"]):
+        asked = sum(count for split in SPLITS if isinstance(count := description["splits"].get(split), int))
+        found = sum(len(unit["entries"]) for unit in units if unit["source"] == number)
+        if asked > found:
+            raise IngestError(f"{_label(description)}: {asked} faces asked for, {found} files found")
 
 
 def plan(sources: Sequence[Mapping[str, Any]], scratch: Path) -> list[Unit]:

@@ -43,7 +43,7 @@ CONFIG = {
     "min_size": 64,
     "larger": "reduce",
     "not_square": "reject",
-    "align": {"recipe": "none"},
+    "align": {"recipe": "none", "several": "reject"},
     "near_duplicates": 16,
     "max_pixels": 256 * 256,
     "seed": 1,
@@ -151,7 +151,7 @@ def test_the_splits_have_the_sizes_asked_for_and_rest_takes_what_is_left(tmp_pat
 
 
 def test_asking_for_more_faces_than_there_are_says_both_counts(tmp_path: Path) -> None:
-    path = as_folder(tmp_path / "in", {**GOOD, "bad.png": b"?"})
+    path = as_folder(tmp_path / "in", {**GOOD, **{f"bad-{index}.png": b"?" for index in range(3)}})
     with pytest.raises(SplitError, match="15 faces asked for, 12 usable ones found"):
         ingest(tmp_path, [source(path, train=10, test=5)])
 

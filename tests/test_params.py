@@ -68,7 +68,7 @@ def test_the_sections_are_the_stages() -> None:
         ("pairs.jpeg", [95, 75], "jpeg: the range 95 to 75 is upside down"),
         ("pairs.jpeg", [0, 101], "pairs.jpeg.0: "),
         ("pairs.noise", [1.0], "pairs.noise"),
-        ("ingest.min_size", 128, "ingest.min_size: Input should be greater than or equal to 256 (got 128)"),
+        ("ingest.min_size", 32, "ingest.min_size: Input should be greater than or equal to 64 (got 32)"),
         ("ingest.not_square", "stretch", "ingest.not_square: Input should be 'reject' or 'crop'"),
         ("ingest.sources", [], "ingest.sources: "),
         ("ingest.sources.0.kind", "web", "ingest.sources.0"),
