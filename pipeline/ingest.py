@@ -290,7 +290,11 @@ def _assign(
     write_rows(out / "rejected.parquet", rejected, REJECTED)
     shards = _shards(usable, answer, config["shard_mb"] << 20)
     assigned = pa.Table.from_pylist([row for shard in shards.values() for row in shard], schema=ASSIGNED)
-    write_table(work / "assigned.parquet", assigned)
+    plan_of_shards = work / "assigned.parquet"
+    if plan_of_shards.exists() and not pq.read_table(plan_of_shards).equals(assigned):
+        # a list of splits has changed since: what was written by the old one does not count
+        shutil.rmtree(out / "faces", ignore_errors=True)
+    write_table(plan_of_shards, assigned)
     units = [
         {"shard": name, "split": name.rpartition("-")[0], "faces": len(rows), "part": str(out / "faces" / name)}
         for name, rows in shards.items()

@@ -97,6 +97,17 @@ def test_a_source_that_changed_after_a_kill_is_read_anew(tmp_path: Path) -> None
     assert (decode(row["image"]["bytes"]) == decode(jpeg(face(999)))).all()
 
 
+def test_a_list_that_changed_after_a_kill_is_followed(tmp_path: Path) -> None:
+    source, out, listed = as_folder(tmp_path / "in", files(6)), tmp_path / "out", tmp_path / "train.txt"
+    options = ("--train-list", str(listed), "--workers", "1")
+    command = COMMAND.format(arguments=["ingest", source, "--out", str(out), *SMALL, *options])
+    listed.write_text("0001\n0002\n")
+    assert python(KILL_AT_RENAME.format(suffix="ingest.json") + command, tmp_path).returncode == KILLED
+    listed.write_text("0003\n")
+    assert python(command, tmp_path).returncode == 0
+    assert [row["name"] for row in faces_of(out / "faces")] == ["0003.jpg"]
+
+
 def test_faces_that_out_holds_are_not_replaced_unless_asked(tmp_path: Path) -> None:
     source, out = as_folder(tmp_path / "in", files(3)), tmp_path / "out"
     run(source, "--out", out, *SMALL, "--workers", "1")
