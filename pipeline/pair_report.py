@@ -67,7 +67,7 @@ def _histogram(values: np.ndarray, span: tuple[float, float], whole: bool) -> _H
     """Middles of equal bins over `span`, and counts; `whole` numbers have bins of whole numbers."""
     low, high = span
     if whole:
-        step = -(-int(high - low + 1) // _BINS)
+        step = -(-int(high - low + 1) // 30)
         edges = np.arange(low, high + step + 1, step) - 0.5
     else:
         edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
@@ -132,7 +132,7 @@ def degradations(image: Pixels, settings: Pairs) -> Pixels:
         for strength in (weak, (weak + strong) / 2, strong):
             strength = round(strength) if name == "jpeg" else round(strength, 3)
             cells.append(
-                (f"{strength:g} {STRENGTHS[name].split(',')[0]}", make_pair(image, _row(scale, name, strength))[1])
+                (f"{STRENGTHS[name].split(',')[0]} {strength:g}", make_pair(image, _row(scale, name, strength))[1])
             )
         lines.append((name, cells))
     turned = []
