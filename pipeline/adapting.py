@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.adapting_faces import Faces
+from pipeline.adapting_faces import SCALE_CHANCES, Faces
 from pipeline.batches import BatchConfig
 from pipeline.checkpoint import ModelError, load_generator, save_generator
 from pipeline.images import Pixels, resize
@@ -139,7 +139,7 @@ def _fine_tuned(
     config = TrainConfig(
         generator=start.config,
         discriminator=DiscriminatorConfig(),
-        batches=BatchConfig(plan.seed, BATCH, CROP, faces.scale_chances(), SMOOTHER),
+        batches=BatchConfig(plan.seed, BATCH, CROP, dict(SCALE_CHANCES), SMOOTHER),
         steps=plan.steps,
         learning_rate=LEARNING_RATE,
         warmup=WARMUP,

@@ -11,16 +11,17 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image
 
 from pipeline.batches import PairData
 from pipeline.images import ImageError, Pixels, decode, pixel_hash, resize
-from pipeline.pairs import GROUND_TRUTH_SIDE, manifest_rows
+from pipeline.manifest import draw_manifest
+from pipeline.pairs import GROUND_TRUTH_SIDE
 from pipeline.schema import FACES, PAIRS
-from pipeline.shards import ShardWriter, content_hash, read_rows, shard_files, write_json, write_rows
+from pipeline.shards import ShardWriter, content_hash, read_rows, shard_files, write_batches, write_json
 from pipeline.training import Stopped
 
 if TYPE_CHECKING:  # the package draws portraits too, with OpenCV, which a bare GPU machine lacks
@@ -37,7 +38,7 @@ _SHARD_BYTES = 64 << 20
 _CHANCES = {"none": 0.55, "rot90": 0.1, "rot180": 0.1, "rot270": 0.1, "noise": 0.05, "blur": 0.05, "jpeg": 0.05}
 """Augmentations and strengths that the released generators were trained with: what they withstood, they still do."""
 _DRAWS = 4
-_SCALE_CHANCES = {"16to64": 0.1, "32to128": 0.3, "64to256": 0.6}
+SCALE_CHANCES: Final = {"16to64": 0.1, "32to128": 0.3, "64to256": 0.6}
 
 
 class FacesError(ValueError):
@@ -74,14 +75,6 @@ class Faces:
     def data(self, split: str) -> PairData:
         """Pairs of `train` (several scales and augmentations) or `valid` (the held-back faces, clean)."""
         return PairData(Path(self.folder) / split, Path(self.folder) / "pairs.parquet", split)
-
-    def scale_chances(self) -> dict[str, float]:
-        """How often a batch has each scale: as ever, but less where few faces are large enough for it."""
-        faces = {
-            scale: sum(count for largest, count in self.train.items() if GROUND_TRUTH_SIDE[largest] >= side)
-            for scale, side in GROUND_TRUTH_SIDE.items()
-        }
-        return {scale: chance * faces[scale] / max(faces.values()) for scale, chance in _SCALE_CHANCES.items()}
 
 
 def gather(
@@ -150,7 +143,11 @@ def gather(
             for row in mine:
                 shards.add(row)
     # sorted, so that the same faces under other names or in another order give the same training
-    write_rows(folder / "pairs.parquet", _manifest(sorted(splits.items()), sides, seed), PAIRS)
+    material = ((identity, split, sides[identity]) for identity, split in sorted(splits.items()))
+    manifest = draw_manifest(
+        material, seed=seed, draws=_DRAWS, chances=_CHANCES, noise=(1.0, 6.0), blur=(0.2, 0.6), jpeg=(75, 95)
+    )
+    write_batches(folder / "pairs.parquet", manifest, PAIRS)
     shutil.rmtree(folder / "all")
     faces = Faces(
         folder=str(folder),
@@ -207,19 +204,6 @@ def _held_back_count(usable: int, wanted: int | None, unusable: list[list[str]])
     if 2 * count > usable:
         raise FacesError(f"{count} of {usable} faces held back: more than half leaves too few to learn from", unusable)
     return count
-
-
-def _manifest(splits: Sequence[tuple[str, str]], sides: dict[str, int], seed: int) -> Iterator[dict[str, Any]]:
-    """Manifest rows whose ground truth fits their face; a held-back face is measured at its largest scale."""
-    rows = manifest_rows(
-        splits, seed=seed, draws=_DRAWS, chances=_CHANCES, noise=(1.0, 6.0), blur=(0.2, 0.6), jpeg=(75, 95)
-    )
-    for row in rows:
-        side = sides[row["image_id"]]
-        if row["split"] == "valid":
-            yield row | {"scale": _SCALE[side], "pair_id": f"{row['image_id']}-{_SCALE[side]}-0"}
-        elif GROUND_TRUTH_SIDE[row["scale"]] <= side:
-            yield row
 
 
 def _by_scale(sides: Iterator[int]) -> dict[str, int]:

@@ -1,20 +1,20 @@
 """Training batches: which pairs a step takes, and which crops of them. All of it follows from (seed, step)."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from pipeline.images import Pixels, decode, resize
+from pipeline.images import Pixels, resize
+from pipeline.pair_tables import DECODED_BYTES, Inputs, read_manifest
 from pipeline.pairs import FACTOR, GROUND_TRUTH_SIDE, degrade, ground_truth, make_pair, reduce
-from pipeline.shards import read_rows, shard_files
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class BatchConfig:
     crop: int
     """Largest side of a ground-truth crop, pixels; a multiple of 4."""
     scale_chances: dict[str, float]
-    """Relative chance of each scale; one that the manifest lacks is never drawn."""
+    """Relative chance of each scale, if all had equally many pairs: one with fewer comes as much less often, one that
+    the manifest lacks never."""
     smoother: float = 0.0
     """Share of ground truths that are a part of the input enlarged by bicubic: as smooth as faces are at 1024."""
     smoother_factor: tuple[float, float] = (1.2, 3.0)
@@ -35,37 +36,48 @@ class BatchConfig:
 
 
 class PairData:
-    """Pairs of one split, made on the fly from the 256x256 inputs and the manifest: the only files it ever opens.
+    """Pairs of one split, made on the fly from the inputs and the manifest: the only files it ever opens.
 
-    The decoded inputs stay in memory (0.2 MB each: 0.8 GB for the paper's 3,998).
+    What it holds in memory, `pipeline.pair_tables` tells: 0.8 GB for the paper's 3,998 inputs.
 
     Args:
         inputs: folder of input shards of this split.
         manifest: the pairs manifest.
         split: `train` or `valid`.
+        decoded_bytes: decoded inputs kept; batches are the same whatever it is.
 
     Raises:
         ValueError: the manifest names an image that the inputs lack, or has no pair of this split.
+        ImageError: an input cannot be decoded.
     """
 
-    def __init__(self, inputs: Path, manifest: Path, split: str):
-        self.images: dict[str, Pixels] = {}
-        for shard in shard_files(inputs):
-            for row in read_rows(shard, ["id", "image"]):
-                self.images[row["id"]] = decode(row["image"]["bytes"])
-        rows = pq.read_table(manifest, filters=[("split", "==", split)]).to_pylist()
-        missing = next((row for row in rows if row["image_id"] not in self.images), None)
+    def __init__(self, inputs: Path, manifest: Path, split: str, decoded_bytes: int = DECODED_BYTES):
+        self.images: Mapping[str, Pixels] = Inputs(inputs, decoded_bytes)
+        table, rows = read_manifest(manifest, split)
+        named = pc.unique(table["image_id"]).to_pylist()
+        missing = next((name for name in named if name not in self.images), None)
         if missing is not None:
-            raise ValueError(f"{manifest} names image {missing['image_id']}, which {inputs} does not hold")
-        if not rows:
+            raise ValueError(f"{manifest} names image {missing}, which {inputs} does not hold")
+        if not named:
             raise ValueError(f"{manifest} has no pairs of split {split!r}")
-        self.rows: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            self.rows.setdefault(row["scale"], []).append(row)
+        self.rows: Mapping[str, Sequence[Mapping[str, Any]]] = rows
 
     def pairs(self, scale: str, count: int) -> list[tuple[Pixels, Pixels]]:
         """The first `count` full pairs of a scale: (ground truth, low-resolution input)."""
         return [make_pair(self.images[row["image_id"]], row) for row in self.rows.get(scale, [])[:count]]
+
+    def shown(self, count: int) -> list[tuple[Pixels, Pixels]]:
+        """Up to `count` full pairs for validation, of every scale as large a share as it has; large scales first."""
+        total = sum(map(len, self.rows.values()))
+        count = min(count, total)
+        chosen: list[tuple[Pixels, Pixels]] = []
+        before = taken = 0
+        for scale in sorted(self.rows, key=lambda scale: -GROUND_TRUTH_SIDE[scale]):
+            before += len(self.rows[scale])
+            share = -(-count * before // total) - taken
+            chosen += self.pairs(scale, share)
+            taken += share
+        return chosen
 
     def batch(self, config: BatchConfig, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """The batch of a step, whatever was drawn before.
@@ -83,7 +95,9 @@ class PairData:
         scales = sorted(scale for scale in self.rows if config.scale_chances.get(scale, 0) > 0)
         if not scales:
             raise ValueError(f"no pairs of the scales asked for, {sorted(config.scale_chances)}")
-        chances = np.array([config.scale_chances[scale] for scale in scales])
+        # few large faces are not shown again and again because their scale has a chance of its own
+        most = max(len(self.rows[scale]) for scale in scales)
+        chances = np.array([config.scale_chances[scale] * (len(self.rows[scale]) / most) for scale in scales])
         scale = scales[int(random.choice(len(scales), p=chances / chances.sum()))]
         side = min(config.crop, GROUND_TRUTH_SIDE[scale])
         chosen = random.integers(len(self.rows[scale]), size=config.batch)
@@ -97,7 +111,14 @@ class PairData:
         return torch.from_numpy(lows), torch.from_numpy(truths)
 
     def _crop(
-        self, row: dict[str, Any], side: int, config: BatchConfig, chance: float, how: float, across: float, down: float
+        self,
+        row: Mapping[str, Any],
+        side: int,
+        config: BatchConfig,
+        chance: float,
+        how: float,
+        across: float,
+        down: float,
     ) -> tuple[Pixels, Pixels]:
         """One pair; `chance`, `how` (much smoother), `across` and `down` are drawn from 0 to 1."""
         image = self.images[row["image_id"]]

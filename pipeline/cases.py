@@ -37,6 +37,8 @@ class EvaluationConfig(TypedDict):
     """Faces on each comparison sheet; 4 by default."""
     synthetic: NotRequired[bool]
     """The faces are drawn, not photographed: the report warns."""
+    small: NotRequired[dict[str, int]]
+    """Faces under 256x256 by split, which nothing can be measured on: the report says so."""
     random_vgg: NotRequired[bool]
     """The perceptual loss had random VGG weights: the report warns."""
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pipeline import __version__, cli_adapt, cli_ingest, cli_training, cli_upscale, cli_view
+from pipeline import __version__, cli_adapt, cli_ingest, cli_pairs, cli_training, cli_upscale, cli_view
 from pipeline.progress import console
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(cli_upscale.upscale)
 app.command()(cli_view.view)
 app.command()(cli_adapt.adapt)
 app.command()(cli_ingest.ingest)
+app.command()(cli_pairs.pairs)
 
 
 def _fail(message: str, code: int = 2) -> typer.Exit:

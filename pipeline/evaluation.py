@@ -28,7 +28,15 @@ from pipeline.metrics import (
     frechet_distance,
 )
 from pipeline.schema import METRICS
-from pipeline.shards import count_rows, read_rows, row_ranges, shard_files, write_bytes, write_json, write_rows
+from pipeline.shards import (
+    count_rows,
+    read_rows,
+    row_ranges,
+    shard_files,
+    write_bytes,
+    write_json,
+    write_rows,
+)
 
 SPLITS: Final = ("train", "test")
 TRUTH: Final = "original"
@@ -60,8 +68,9 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[di
     units = []
     for split in SPLITS:
         for scale in SCALES:
-            # only as many faces as were to be enlarged: the upscale stage writes a row for each of them
-            enlarged = sum(count_rows(path) for path in _longest(config, scale, split))
+            # only as many faces as were to be enlarged: the upscale stage writes a row for each of them, though not at
+            # every scale
+            enlarged = max(_enlarged(config, one, split) for one in SCALES)
             inputs = Path(config["inputs"]) / split
             for stem, start, stop in row_ranges(inputs, f"{split}-*.parquet", size, enlarged):
                 part = parts / f"{split}-{scale}-{stem}-{start:07d}-{stop:07d}.parquet"
@@ -70,11 +79,10 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[di
     return units
 
 
-def _longest(config: EvaluationConfig, scale: str, split: str) -> list[Path]:
-    """Shards of the method that has most rows."""
+def _enlarged(config: EvaluationConfig, scale: str, split: str) -> int:
+    """Faces of a split that were to be enlarged at a scale: rows of the method that has most."""
     folders = [Path(config["upscaled"]) / method / scale for method in config["methods"]]
-    found = [shard_files(folder, f"{split}-*.parquet") for folder in folders]
-    return max(found, key=lambda paths: sum(map(count_rows, paths)), default=[])
+    return max((sum(map(count_rows, shard_files(folder, f"{split}-*.parquet"))) for folder in folders), default=0)
 
 
 def _features_part(part: Path) -> Path:
@@ -225,6 +233,12 @@ def count_failed(summary: Summary) -> int:
     )
 
 
+def count_small(config: EvaluationConfig) -> dict[str, int]:
+    """Enlarged faces by split that are under 256x256, where there are any: the upscale stage gives them no 64to256."""
+    small = {split: _enlarged(config, SCALES[1], split) - _enlarged(config, SCALES[0], split) for split in SPLITS}
+    return {split: count for split, count in small.items() if count > 0}
+
+
 def headline(summary: Summary) -> str:
     """One line: the PSNR gain over bicubic of every other method, on unseen faces at the largest scale measured."""
     split = "test" if "test" in summary else next(iter(summary), "")
@@ -232,7 +246,7 @@ def headline(summary: Summary) -> str:
     scale = SCALES[1] if SCALES[1] in scales else next(iter(scales), "")
     scores = {method: score["psnr"] for method, score in scales.get(scale, {}).items() if score["psnr"] is not None}
     if "bicubic" not in scores:
-        return "nothing could be measured"
+        return "nothing could be measured" + ("" if summary else ": no face of 256x256 or more was enlarged")
     gains = [f"{name} {psnr - scores['bicubic']:+.2f} dB" for name, psnr in scores.items() if name != "bicubic"]
     return f"{split}, {scale}, PSNR over bicubic: {', '.join(gains)}"
 
@@ -274,6 +288,6 @@ def finish(parts: Path, config: EvaluationConfig, reports: Path, provenance: dic
     for place in findings.measured(summary)[:1]:
         picked = findings.pick_extremes(gains, place, config["methods"][0])
         extremes = find_cases(config, *place, [row["id"] for row in picked])
-    page = report.render(summary, gains, shown, extremes, config, provenance)
+    page = report.render(summary, gains, shown, extremes, {**config, "small": count_small(config)}, provenance)
     write_bytes(reports / "report.html", page.encode())
     return summary

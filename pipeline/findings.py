@@ -127,6 +127,9 @@ def warnings(summary: dict[str, Any], config: EvaluationConfig) -> list[str]:
         notes.append("The faces are drawn by a program, not photographed: no figure here tells how photographs fare.")
     if config.get("random_vgg"):
         notes.append("The perceptual loss had a VGG-19 with random weights instead of ImageNet's.")
+    if small := config.get("small"):
+        counts = ", ".join(f"{count} of {split}" for split, count in small.items())
+        notes.append(f"Faces under 256x256 have no 64 → 256 pair and no original, and are not measured: {counts}.")
     few: list[str] = []
     reasons: list[str] = []
     failures: list[str] = []

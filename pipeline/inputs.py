@@ -1,4 +1,4 @@
-"""The 256x256 inputs: faces reduced by the one bicubic. The only pictures that training ever sees."""
+"""The inputs: faces reduced to 256x256 by the one bicubic, smaller ones as they are. Training sees nothing else."""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from pipeline.schema import FACES
 from pipeline.shards import read_range, write_rows
 
 SIDE = 256
-"""Side of an input, pixels."""
+"""Largest side of an input, pixels."""
 
 
 class InputWorker:
-    """Columns in: FACES. Columns out: FACES with the picture reduced to 256x256; ids, names and order kept."""
+    """Columns in: FACES. Columns out: FACES with larger pictures reduced to 256x256; ids, names and order kept."""
 
     def __init__(self, faces: str):
         self.faces = Path(faces)
@@ -26,8 +26,8 @@ class InputWorker:
 
     @staticmethod
     def _reduced(row: dict[str, Any]) -> dict[str, Any]:
-        if (row["width"], row["height"]) == (SIDE, SIDE):
-            return row  # an input already: its bytes are kept untouched
+        if max(row["width"], row["height"]) <= SIDE:
+            return row  # an input already, or smaller: its bytes are kept untouched
         pixels = resize(decode(row["image"]["bytes"]), SIDE, SIDE)
         image = {"bytes": encode_png(pixels), "path": row["image"]["path"]}
         return row | {"image": image, "width": SIDE, "height": SIDE}

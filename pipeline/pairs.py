@@ -1,18 +1,17 @@
-"""Training pairs of low-resolution faces alone: the manifest, and the one place where degradations happen.
+"""Training pairs of low-resolution faces alone: the one place where degradations happen.
 
-A manifest row and the 256x256 input it names determine a pair bit for bit. Rotation turns the ground truth (and so
-the pair); noise, blur and JPEG touch the low-resolution side only.
+A row of the manifest (pipeline/manifest.py) and the input that it names determine a pair bit for bit. Rotation turns
+the ground truth (and so the pair); noise, blur and JPEG touch the low-resolution side only.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from pipeline.images import Pixels, decode, encode_jpeg, resize
-from pipeline.schema import AUGMENTATIONS, SCALES
+from pipeline.schema import AUGMENTATIONS
 
 FACTOR = 4
 """Linear enlargement of the whole method."""
@@ -23,71 +22,11 @@ GROUND_TRUTH_SIDE = {"16to64": 64, "32to128": 128, "64to256": 256}
 _QUARTER_TURNS = {"rot90": 1, "rot180": 2, "rot270": 3}
 
 
-def manifest_rows(
-    images: Iterable[tuple[str, str]],
-    *,
-    seed: int,
-    draws: int,
-    chances: Mapping[str, float],
-    noise: tuple[float, float],
-    blur: tuple[float, float],
-    jpeg: tuple[int, int],
-) -> Iterator[dict[str, Any]]:
-    """Draw the rows of the pairs manifest, in the order of `images`.
-
-    Each row depends on (seed, image id, scale, draw) alone, so adding a face leaves the rows of all others as they
-    were. Validation faces get one clean row at 64to256.
-
-    Args:
-        images: (image id, split) of train and valid faces.
-        seed: of all draws.
-        draws: pairs per image and scale in the train split.
-        chances: relative chance of each augmentation.
-        noise: range of sigma, grey levels.
-        blur: range of sigma, pixels of the low-resolution side.
-        jpeg: range of quality, 1-100.
-
-    Raises:
-        ValueError: an image of another split: no pair is ever made of a test face.
-    """
-    weights = np.array([chances.get(name, 0.0) for name in AUGMENTATIONS], dtype=np.float64)
-    weights /= weights.sum()
-    for image_id, split in images:
-        if split == "valid":
-            yield _row(image_id, split, "64to256", 0, "none", 0.0, 0)
-            continue
-        if split != "train":
-            raise ValueError(f"no pairs are made of split {split!r}")
-        for scale in SCALES:
-            for draw in range(draws):
-                key = hashlib.sha256(f"{seed}:{image_id}:{scale}:{draw}".encode()).digest()
-                random = np.random.Generator(np.random.PCG64(int.from_bytes(key[:16], "little")))
-                augmentation = str(random.choice(AUGMENTATIONS, p=weights))
-                low, high = {"noise": noise, "blur": blur, "jpeg": jpeg}.get(augmentation, (0.0, 0.0))
-                strength = float(random.uniform(low, high))
-                strength = float(round(strength)) if augmentation == "jpeg" else round(strength, 3)
-                yield _row(image_id, split, scale, draw, augmentation, strength, int(random.integers(2**62)))
-
-
-def _row(
-    image_id: str, split: str, scale: str, draw: int, augmentation: str, strength: float, seed: int
-) -> dict[str, Any]:
-    return {
-        "pair_id": f"{image_id}-{scale}-{draw}",
-        "image_id": image_id,
-        "split": split,
-        "scale": scale,
-        "augmentation": augmentation,
-        "strength": strength,
-        "seed": seed,
-    }
-
-
 def make_pair(image: Pixels, row: Mapping[str, Any]) -> tuple[Pixels, Pixels]:
     """The full pair that a manifest row describes.
 
     Args:
-        image: the 256x256 input named by the row, uint8 (256, 256, 3).
+        image: the input named by the row, uint8 (h, w, 3), square, no smaller than the ground truth.
         row: a row of the pairs manifest.
 
     Returns:

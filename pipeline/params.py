@@ -20,18 +20,26 @@ class ParamsError(ValueError):
 
 
 class Pairs(Section):
-    """256x256 inputs and the manifest of multi-scale training pairs."""
+    """Inputs of at most 256x256 and the manifest of multi-scale training pairs."""
 
     seed: Count
-    draws: Positive = 1
+    draws: Positive = 4
     """Pairs drawn per training face and scale."""
-    augmentations: dict[Literal[AUGMENTATIONS], Weight]  # type: ignore[valid-type]
+    augmentations: dict[Literal[AUGMENTATIONS], Weight] = {  # type: ignore[valid-type]
+        "none": 0.55,
+        "rot90": 0.1,
+        "rot180": 0.1,
+        "rot270": 0.1,
+        "noise": 0.05,
+        "blur": 0.05,
+        "jpeg": 0.05,
+    }
     """Relative chance of each augmentation."""
-    noise: Range
+    noise: Range = (1.0, 6.0)
     """Range of sigma, grey levels of 255."""
-    blur: Range
+    blur: Range = (0.2, 0.6)
     """Range of sigma, pixels of the low-resolution side."""
-    jpeg: Annotated[tuple[Quality, Quality], Field(strict=False)]
+    jpeg: Annotated[tuple[Quality, Quality], Field(strict=False)] = (75, 95)
     """Range of quality."""
     workers: Positive | None = None
     """Ray workers; null: one per core. 1 runs without Ray."""

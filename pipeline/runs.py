@@ -46,7 +46,7 @@ def build(
     """The training of one phase on `inputs/train`, validated on `inputs/valid` where that has faces."""
     data = PairData(inputs / "train", manifest, "train")
     has_valid = any((inputs / "valid").glob("*.parquet"))
-    valid = PairData(inputs / "valid", manifest, "valid").pairs("64to256", settings.valid_faces) if has_valid else []
+    valid = PairData(inputs / "valid", manifest, "valid").shown(settings.valid_faces) if has_valid else []
     config = phase_config(settings, getattr(settings, phase), {**provenance, "phase": phase})
     return Training(config, data, valid, work, start)
 

@@ -47,7 +47,7 @@ FACES: Final = _with_features(
         ("height", pa.int32()),  # pixels
     ]
 )
-"""Faces at full size, and (same columns) the 256x256 inputs made of them."""
+"""Faces at full size, and (same columns) the inputs of at most 256x256 made of them."""
 
 REJECTED: Final = pa.schema(
     [

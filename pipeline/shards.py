@@ -18,6 +18,8 @@ from pipeline.schema import ROWS_PER_GROUP
 
 GROUP_BYTES = 64 << 20
 """A row group is closed at this size even if it has fewer rows, so that a reader's memory stays bounded."""
+TABLE_ROWS = 8192
+"""Rows in a row group of a table without pictures."""
 
 
 @contextmanager
@@ -51,6 +53,16 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
+def write_batches(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
+    """Write record batches to one Parquet file atomically, a row group each, and return how many rows there were."""
+    rows = 0
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
+            rows += batch.num_rows
+    return rows
+
+
 def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
     """Write rows to one Parquet file atomically, a row group at a time, and return how many there were."""
     with ShardWriter(path.parent, lambda index: path.name, schema, shard_bytes=None) as writer:
@@ -72,6 +84,8 @@ class ShardWriter:
     def __init__(self, folder: Path, name: Callable[[int], str], schema: pa.Schema, shard_bytes: int | None):
         self.folder, self.name, self.schema, self.shard_bytes = folder, name, schema, shard_bytes
         self.rows = 0
+        pictured = any(pa.types.is_nested(field.type) or pa.types.is_binary(field.type) for field in schema)
+        self._group_rows = ROWS_PER_GROUP if pictured else TABLE_ROWS
         self._shards = 0
         self._size = 0
         self._group: list[dict[str, Any]] = []
@@ -97,7 +111,7 @@ class ShardWriter:
         self.rows += 1
         self._size += size
         self._group_size += size
-        if len(self._group) == ROWS_PER_GROUP or self._group_size >= GROUP_BYTES:
+        if len(self._group) == self._group_rows or self._group_size >= GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:

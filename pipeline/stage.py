@@ -46,9 +46,9 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
-def work_folder(stage: str, *depends_on: Path | Any) -> Path:
+def work_folder(stage: str, *depends_on: Path | Any, root: Path = WORK) -> Path:
     """The folder of this very work; those of other inputs or params of the stage are removed."""
-    folder = WORK / stage / content_hash(__version__, *depends_on)[:16]
+    folder = root / stage / content_hash(__version__, *depends_on)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     for other in folder.parent.iterdir():
         if other != folder:

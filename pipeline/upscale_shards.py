@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.allocator import keep_freed_memory
 from pipeline.distributed import Statistics, Unit
 from pipeline.images import ImageError, decode, encode_png
+from pipeline.inputs import SIDE
 from pipeline.pairs import reduce
 from pipeline.schema import METHODS, UPSCALED
 from pipeline.shards import read_range, write_rows
@@ -14,9 +15,10 @@ from pipeline.upscaling import Upscaler
 
 
 class UpscaleWorker:
-    """Columns in: FACES (256x256 inputs). Columns out: UPSCALED, one row per input, ok or failed.
+    """Columns in: FACES (inputs). Columns out: UPSCALED, one row per input, ok or failed.
 
-    At 256to1024 the input itself is enlarged; at 64to256 the input reduced 4 times is.
+    At 256to1024 the input itself is enlarged; at 64to256 the input reduced 4 times is, if it is 256x256: smaller inputs
+    have no row there.
     """
 
     def __init__(self, inputs: str, models: Mapping[str, str], options: Mapping[str, Any]):
@@ -28,9 +30,11 @@ class UpscaleWorker:
     def __call__(self, unit: Unit) -> Statistics:
         """Write the unit's part."""
         path = self.inputs / unit["split"] / f"{unit['stem']}.parquet"
-        rows = [self._row(unit, row) for row in read_range(path, unit["start"], unit["stop"])]
+        faces = list(read_range(path, unit["start"], unit["stop"]))
+        measured = [face for face in faces if unit["scale"] != "64to256" or face["width"] >= SIDE]
+        rows = [self._row(unit, face) for face in measured]
         write_rows(Path(unit["part"]), rows, UPSCALED)
-        return {"images": len(rows), "failed": sum(row["status"] == "failed" for row in rows)}
+        return {"images": len(faces), "failed": sum(row["status"] == "failed" for row in rows)}
 
     def _row(self, unit: Unit, face: dict[str, Any]) -> dict[str, Any]:
         upscaler = self._upscaler(unit["method"])

@@ -26,11 +26,11 @@ from PIL import Image
 
 from pipeline.batches import BatchConfig
 from pipeline.images import Pixels, decode, encode_png, pixel_hash
+from pipeline.manifest import draw_manifest
 from pipeline.networks import DiscriminatorConfig, GeneratorConfig
-from pipeline.pairs import manifest_rows
 from pipeline.plan import TrainConfig
 from pipeline.schema import FACES, PAIRS
-from pipeline.shards import write_rows
+from pipeline.shards import write_batches, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -126,8 +126,8 @@ ARCHIVES = {
 # training data
 
 
-def write_inputs(folder: Path, pictures: Sequence[Pixels], split: str) -> list[tuple[str, str]]:
-    """One shard of inputs; returns (id, split) of each, as the manifest wants them."""
+def write_inputs(folder: Path, pictures: Sequence[Pixels], split: str) -> list[tuple[str, str, int]]:
+    """One shard of inputs; returns (id, split, side) of each, as the manifest wants them."""
     rows = [
         {
             "id": f"{pixel_hash(pixels)}-0",
@@ -141,14 +141,14 @@ def write_inputs(folder: Path, pictures: Sequence[Pixels], split: str) -> list[t
         for index, pixels in enumerate(pictures)
     ]
     write_rows(folder / f"{split}-00000.parquet", rows, FACES)
-    return [(row["id"], split) for row in rows]
+    return [(row["id"], split, row["width"]) for row in rows]
 
 
 def write_manifest(
-    path: Path, images: Iterable[tuple[str, str]], chances: Mapping[str, float] | None = None, draws: int = 2
+    path: Path, images: Iterable[tuple[str, str, int]], chances: Mapping[str, float] | None = None, draws: int = 2
 ) -> None:
-    rows = manifest_rows(images, seed=1, draws=draws, chances=chances or {"none": 1.0}, **STRENGTHS)
-    write_rows(path, rows, PAIRS)
+    drawn = draw_manifest(images, seed=1, draws=draws, chances=chances or {"none": 1.0}, **STRENGTHS)
+    write_batches(path, drawn, PAIRS)
 
 
 def tiny_config(**changes: Any) -> TrainConfig:

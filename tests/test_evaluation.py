@@ -271,4 +271,39 @@ def test_the_headline_is_the_gain_on_unseen_faces_at_the_largest_scale():
         },
     }
     assert headline(summary) == "test, 256to1024, PSNR over bicubic: facesr +1.25 dB"
-    assert headline({}) == "nothing could be measured"
+    assert headline({}) == "nothing could be measured: no face of 256x256 or more was enlarged"
+
+
+def _with_small_faces(config: EvaluationConfig, split: str, count: int) -> None:
+    """The first faces of a split become 128x128, which the upscale stage has enlarged at 256to1024 alone."""
+    path = Path(config["inputs"]) / split / f"{split}-00000.parquet"
+    rows = pq.read_table(path).to_pylist()
+    small = {row["id"] for row in rows[:count]}
+    for row in rows[:count]:
+        row |= {"image": image(face(99)[:128, :128]), "width": 128, "height": 128}
+    write_rows(path, rows, FACES)
+    write_rows(Path(config["faces"]) / path.name, rows, FACES)
+    for method in config["methods"]:
+        done = Path(config["upscaled"]) / method / "64to256" / path.name
+        change(done, UPSCALED, lambda rows: [row for row in rows if row["id"] not in small])
+
+
+def test_faces_under_256_are_not_measured_and_the_report_says_how_many(tmp_path: Path) -> None:
+    config = build(tmp_path, {"train": 3, "test": 4})
+    _with_small_faces(config, "test", 2)
+    measure(config, tmp_path / "parts", 1)
+    summary = finish(tmp_path / "parts", config, tmp_path / "reports", {})
+    assert (summary["test"]["64to256"]["bicubic"]["count"], summary["train"]["64to256"]["bicubic"]["count"]) == (2, 3)
+    assert all(score["failed"] == 0 for score in summary["test"]["64to256"].values())
+    page = (tmp_path / "reports/report.html").read_text()
+    assert "are not measured: 2 of test." in page
+
+
+def test_when_no_face_reaches_256_the_evaluation_says_so_and_still_writes_a_report(tmp_path: Path) -> None:
+    config = build(tmp_path, {"test": 2})
+    _with_small_faces(config, "test", 2)
+    measure(config, tmp_path / "parts")
+    summary = finish(tmp_path / "parts", config, tmp_path / "reports", {})
+    assert summary == {}
+    assert headline(summary).endswith("no face of 256x256 or more was enlarged")
+    assert "are not measured: 2 of test." in (tmp_path / "reports/report.html").read_text()

@@ -1,6 +1,7 @@
 """A manifest row determines its pair, degradations touch the low side only, and batches follow from (seed, step)."""
 
 import copy
+import hashlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -8,24 +9,30 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers import CHANCES, STRENGTHS, face, static, write_inputs, write_manifest
 from PIL import Image
 
 from pipeline.batches import BatchConfig, PairData, prefetch
-from pipeline.pairs import GROUND_TRUTH_SIDE, make_pair, manifest_rows, reduce
-from pipeline.schema import AUGMENTATIONS, PAIRS, SCALES
+from pipeline.images import ImageError
+from pipeline.manifest import draw_manifest
+from pipeline.pair_tables import Inputs
+from pipeline.pairs import GROUND_TRUTH_SIDE, make_pair, reduce
+from pipeline.schema import AUGMENTATIONS, FACES, PAIRS, SCALES
+from pipeline.shards import write_rows
 
-IMAGES = [(f"face-{index:04d}", "train") for index in range(400)]
+IMAGES = [(f"face-{index:04d}", "train", 256) for index in range(400)]
 
 
 def row(augmentation: str = "none", scale: str = "64to256", strength: float = 0.0, seed: int = 7) -> dict[str, Any]:
     return {"scale": scale, "augmentation": augmentation, "strength": strength, "seed": seed}
 
 
-def draw(images: list[tuple[str, str]], **changes: Any) -> list[dict[str, Any]]:
-    return list(manifest_rows(images, **{"seed": 1, "draws": 2, "chances": CHANCES, **STRENGTHS, **changes}))
+def draw(images: list[tuple[str, str, int]], **changes: Any) -> list[dict[str, Any]]:
+    drawn = draw_manifest(images, **{"seed": 1, "draws": 2, "chances": CHANCES, **STRENGTHS, **changes})
+    return [item for batch in drawn for item in batch.to_pylist()]
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +147,7 @@ def test_the_manifest_is_the_same_every_time_and_another_with_another_seed() -> 
 
 def test_adding_a_face_leaves_the_rows_of_all_others_as_they_were() -> None:
     few = {item["pair_id"]: item for item in draw(IMAGES[:10])}
-    more = {item["pair_id"]: item for item in draw([("new", "train"), *reversed(IMAGES[:10])])}
+    more = {item["pair_id"]: item for item in draw([("new", "train", 256), *reversed(IMAGES[:10])])}
     assert {key: more[key] for key in few} == few
     assert len(more) == len(few) + 2 * len(SCALES)
 
@@ -153,11 +160,40 @@ def test_a_manifest_row_has_the_columns_of_its_schema_and_an_id_of_its_own() -> 
 
 def test_no_pair_is_ever_made_of_a_test_face() -> None:
     with pytest.raises(ValueError, match="'test'"):
-        draw([*IMAGES[:3], ("secret", "test")])
+        draw([*IMAGES[:3], ("secret", "test", 256)])
+
+
+def test_a_face_has_rows_of_the_scales_that_fit_it_alone_and_too_small_a_one_is_named() -> None:
+    for side, scales in ((64, 1), (127, 1), (128, 2), (255, 2), (256, 3), (1024, 3)):
+        assert {item["scale"] for item in draw([("a", "train", side)])} == set(SCALES[:scales])
+        assert [item["scale"] for item in draw([("a", "valid", side)])] == [SCALES[scales - 1]]
+    # what is drawn for a scale does not depend on which others fit
+    small = draw([("a", "train", 64)])
+    assert draw([("a", "train", 256)])[: len(small)] == small
+    with pytest.raises(ValueError, match="image a of 63 pixels is too small"):
+        draw([("a", "train", 63)])
+
+
+def test_the_draws_are_those_of_numpys_generator() -> None:
+    chances = {"none": 0.3, "noise": 0.7}
+    for item in draw(IMAGES[:20], chances=chances):
+        image_id, scale, number = item["pair_id"].rsplit("-", 2)
+        key = hashlib.sha256(f"1:{image_id}:{scale}:{number}".encode()).digest()
+        random = np.random.default_rng(int.from_bytes(key[:16], "little"))
+        name = str(random.choice(["none", "noise"], p=[0.3, 0.7]))
+        strength = random.uniform(*(STRENGTHS["noise"] if name == "noise" else (0, 0)))
+        expected = (name, round(strength, 3), int(random.integers(2**62)))
+        assert (item["augmentation"], item["strength"], item["seed"]) == expected
+
+
+def test_the_manifest_does_not_depend_on_how_the_images_were_batched(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = draw(IMAGES[:20])
+    monkeypatch.setattr("pipeline.manifest._IMAGES", 7)
+    assert draw(IMAGES[:20]) == whole
 
 
 def test_validation_faces_get_one_clean_row_at_the_largest_scale() -> None:
-    (item,) = draw([("v", "valid")])
+    (item,) = draw([("v", "valid", 256)])
     assert (item["scale"], item["augmentation"], item["strength"], item["split"]) == ("64to256", "none", 0.0, "valid")
 
 
@@ -257,12 +293,50 @@ def test_the_share_of_smoother_ground_truths_is_the_one_asked_for(data: PairData
     assert 15 <= smoother <= 45
 
 
+def test_batches_are_the_same_whether_inputs_are_kept_decoded_or_not(data: PairData, tmp_path: Path) -> None:
+    images = write_inputs(tmp_path / "train", [face(index, 256) for index in range(3)], "train")
+    write_manifest(tmp_path / "pairs.parquet", images, CHANCES, draws=4)
+    for budget in (0, 256 * 256 * 3):  # none; the first and, since there was room left, none more
+        frugal = PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train", decoded_bytes=budget)
+        for step in range(6):
+            for one, other in zip(data.batch(BATCHES, step), frugal.batch(BATCHES, step), strict=True):
+                assert torch.equal(one, other)
+
+
+def test_inputs_beyond_the_budget_stay_encoded(tmp_path: Path) -> None:
+    write_inputs(tmp_path / "train", [face(index, 64) for index in range(5)], "train")
+
+    def decoded(budget: int) -> int:
+        kept = Inputs(tmp_path / "train", budget)
+        return sum(kept[name] is kept[name] for name in kept)
+
+    assert [decoded(budget) for budget in (0, 1, 2 * 64 * 64 * 3, 10**6)] == [0, 1, 2, 5]
+
+
+def test_a_damaged_input_is_named(tmp_path: Path) -> None:
+    images = write_inputs(tmp_path / "train", [face(0)], "train")
+    rows = pq.read_table(tmp_path / "train/train-00000.parquet").to_pylist()
+    rows[0]["image"]["bytes"] = rows[0]["image"]["bytes"][:500]
+    write_rows(tmp_path / "train/train-00000.parquet", rows, FACES)
+    with pytest.raises(ImageError, match=f"input {images[0][0]}: "):
+        Inputs(tmp_path / "train")
+
+
+def test_few_large_faces_are_not_drawn_again_and_again(tmp_path: Path) -> None:
+    images = write_inputs(tmp_path / "train", [face(index, 256 if index == 0 else 64) for index in range(20)], "train")
+    write_manifest(tmp_path / "pairs.parquet", images)
+    mixed = PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train")
+    config = replace(BATCHES, batch=1, crop=256, scale_chances={"16to64": 1.0, "64to256": 1.0})
+    sides = Counter(mixed.batch(config, step)[1].shape[1] for step in range(400))
+    assert 5 <= sides[256] <= 40  # one of 21; half of all if the scales had equal chances
+
+
 # what cannot be paired
 
 
 def test_a_manifest_that_names_a_missing_image_or_lacks_the_split_is_an_error(tmp_path: Path) -> None:
     images = write_inputs(tmp_path / "train", [face(0)], "train")
-    write_manifest(tmp_path / "ghost.parquet", [*images, ("ghost", "train")])
+    write_manifest(tmp_path / "ghost.parquet", [*images, ("ghost", "train", 256)])
     with pytest.raises(ValueError, match=r"ghost\.parquet names image ghost"):
         PairData(tmp_path / "train", tmp_path / "ghost.parquet", "train")
     write_manifest(tmp_path / "train.parquet", images)
