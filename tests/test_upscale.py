@@ -153,6 +153,19 @@ def test_with_the_same_format_two_files_of_one_stem_keep_their_own_names(
     assert set(pictures(tmp_path / "out")) == {"a.png", "a.jpg", "deep/er/b.png"}
 
 
+def test_a_jpeg_damaged_in_its_middle_is_not_enlarged_silently(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    data = bytearray(encoded(1, "JPEG", width=160, height=160))
+    (folder / "good.jpg").write_bytes(data)
+    data[len(data) * 2 // 3 : len(data) * 2 // 3 + 60] = b""
+    (folder / "gap.jpg").write_bytes(data)
+    upscale(folder, tmp_path / "out", "--model", model, "--workers", 1)
+    rows = manifest(tmp_path / "out")
+    assert rows["good.jpg"]["note"] == ""
+    assert rows["gap.jpg"]["note"].startswith(("damaged picture (Corrupt", "truncated picture (Corrupt"))
+
+
 def test_one_picture_in_and_one_picture_out(archive: Path, model: Path, tmp_path: Path) -> None:
     for name in ("big.png", "big.jpg", "big.webp"):
         upscale(archive / "a.jpg", tmp_path / name, "--model", model, "--workers", 1)

@@ -23,6 +23,7 @@ from pipeline.checks import consistency
 from pipeline.faces import FaceFinder, restore_faces
 from pipeline.identity import Identity
 from pipeline.images import FACTOR, Planes, eight_bit_rgb, pixel_hash
+from pipeline.jpegs import FORMATS, complaint
 from pipeline.pictures import Picture, encode_picture, fits, format_of, read_picture, write_picture
 from pipeline.schema import UPSCALE_MANIFEST
 from pipeline.sources import Source, SourceError
@@ -99,11 +100,15 @@ class Treatment:
         """Decode; `work.picture` stays None where that fails."""
         start = time.perf_counter()
         try:
-            picture = read_picture(self.source.read(work.item.key))
+            data = self.source.read(work.item.key)
+            picture = read_picture(data)
             height, width, channels = picture.pixels.shape
             work.format = self._format(work.item)
             depth = 8 * picture.pixels.itemsize
-            work.row["note"] = fits(work.format, FACTOR * width, FACTOR * height, channels, depth)
+            # what can still be seen of a damaged picture is enlarged, but not silently
+            damage = complaint(data, picture.mode) if picture.format in FORMATS else ""
+            notes = (damage, fits(work.format, FACTOR * width, FACTOR * height, channels, depth))
+            work.row["note"] = "; ".join(filter(None, notes))
             work.row |= {"input_width": width, "input_height": height}
             steps = self.settings.back_projection
             # a lossy picture is no clean one: agreeing with it would draw its compression at four times the size
