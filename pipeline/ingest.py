@@ -166,7 +166,7 @@ def plan(sources: Sequence[Mapping[str, Any]], scratch: Path) -> list[Unit]:
     units: list[Unit] = []
     for number, description in enumerate(sources):
         source = open_source(_described(description), scratch)
-        entries = [[e.name, e.key, e.problem, e.stamp, getattr(e, "labels", {})] for e in source.entries()]
+        entries = [[e.name, e.key, e.problem, e.stamp, e.labels] for e in source.entries()]
         if not entries:
             raise IngestError(f"{_label(description)}: no pictures in it")
         units += [{"source": number, "entries": entries[i : i + UNIT]} for i in range(0, len(entries), UNIT)]

@@ -3,6 +3,8 @@
 S3 is configured as its own tools are (AWS_ACCESS_KEY_ID …, ~/.aws, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL) or in the
 URI: `s3://bucket/folder?endpoint_override=host:9000&scheme=http&region=us-east-1&anonymous=true`. Keys are taken as
 they are written: `%20` is not a space.
+
+Other kinds of places (`hf://datasets/…`, `https://…`) are reached through fsspec.
 """
 
 import errno
@@ -16,6 +18,8 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import pyarrow as pa
+
+from pipeline import fsspec_stores
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 SHOWN = ("endpoint_override", "scheme", "region", "anonymous")
@@ -58,8 +62,9 @@ def split(uri: str) -> tuple[str, str, str]:
     """
     scheme = scheme_of(uri)
     found = re.fullmatch(r"(?s)[^:]+://([^/?]+)/*(.*?)/*(?:\?((?:\w+=[^?]*)?))?", uri)
-    if scheme not in SCHEMES or found is None:
-        raise StorageError(f"{scheme}://…: no such kind of place; use a path, s3://bucket/… or gs://bucket/…")
+    if found is None or not (scheme in SCHEMES or fsspec_stores.reaches(scheme)):
+        kinds = "a path, s3://bucket/…, gs://bucket/…, hf://datasets/… or https://…"
+        raise StorageError(f"{scheme}://…: no such kind of place; use {kinds}")
     if scheme in ("s3", "gs", "gcs") and ":" in found[1].rpartition("@")[2]:
         raise StorageError(f"{scheme}://…: not an address; a `/` in a secret key must be written %2F")
     return f"{scheme}://{found[1]}", found[2], found[3] or ""
@@ -93,13 +98,17 @@ def explained(uri: str) -> Iterator[None]:
         yield
     except StorageError:
         raise
-    except (OSError, pa.ArrowException) as error:
-        if not scheme_of(uri):
+    except Exception as error:
+        scheme = scheme_of(uri)
+        # fsspec's file systems raise what their libraries do, pyarrow's only these
+        if not scheme or (scheme in SCHEMES and not isinstance(error, OSError | pa.ArrowException)):
             raise
         if isinstance(error, FileNotFoundError):
-            raise missing(shown(uri)) from error
-        text = " ".join(str(error).split())
-        advice = next((advice for pattern, advice in ADVICE.items() if re.search(pattern, text)), text[:300])
+            raise missing(shown(uri)) from None
+        text = " ".join(str(error).split()) or type(error).__name__
+        text = text if scheme in SCHEMES else fsspec_stores.scrubbed(text)
+        known = ADVICE.items() if scheme in SCHEMES else ()
+        advice = next((advice for pattern, advice in known if re.search(pattern, text)), text[:300])
         # not `from error`: a traceback would show what was kept out of the message
         raise StorageError(f"{shown(uri)}: {advice}") from None
 
@@ -117,6 +126,8 @@ def connect(uri: str, late: bool = False) -> tuple[Any, str]:
     root, key, query = split(uri)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     filesystem, base = _connected(root, query, endpoint, late)
+    if scheme_of(uri) in ("http", "https"):
+        return filesystem, join(base, key, query)
     return filesystem, f"{base}/{key}" if key else base
 
 
@@ -173,6 +184,8 @@ def _connected(root: str, query: str, endpoint: str, late: bool) -> tuple[Any, s
 
     scheme, _, authority = root.partition("://")
     options: dict[str, Any] = dict(parse_qsl(query))
+    if scheme.lower() not in SCHEMES:
+        return fsspec_stores.connect(root, query)
     if scheme != "s3":
         if scheme in ("gs", "gcs"):
             options.setdefault("retry_limit_seconds", STALL_SECONDS)  # else a quarter of an hour

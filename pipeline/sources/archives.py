@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from pipeline.shards import atomic, write_bytes
 from pipeline.sources.base import Entry, SourceError, oversize, printable, readable, reason, unsafe, wanted
+from pipeline.sources.celeba import numeric_order, pictures_folder
 from pipeline.storage import Place, StorageError
 
 
@@ -46,12 +47,19 @@ class Zip:
     def entries(self) -> Iterator[Entry]:
         """Members in archive order; encrypted ones and paths that point outside are named as unusable.
 
+        Of CelebAMask-HQ only the pictures are listed, by number, named as in their folder.
+
         A member's stamp is its checksum and size, so that it stays the same in an archive that has grown.
         """
         with readable(self.place):
             archive = self._archive
-        for index, info in enumerate(archive.members):
-            name = archive.name(info)
+        members = [(archive.name(info), index, info) for index, info in enumerate(archive.members)]
+        pictures = pictures_folder(name for name, _, _ in members)
+        if pictures:
+            inside = (member for member in members if member[0].startswith(pictures))
+            members = [(name[len(pictures) :], index, info) for name, index, info in inside]
+            members.sort(key=lambda member: numeric_order(member[0]))
+        for name, index, info in members:
             if not info.is_dir() and wanted(name):
                 problem = unsafe(name) or ("encrypted" if info.flag_bits & 1 else "") or oversize(info.file_size)
                 yield Entry(name, index, problem, [info.CRC, info.file_size], info.file_size)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 from unicodedata import category
@@ -14,13 +14,15 @@ SIDECARS = {
     # of WebDataset; pickles among them are never opened
     *(".cls", ".cls2", ".index", ".inx", ".id", ".ids", ".text", ".caption", ".transcript", ".jsn", ".count"),
     *(".npz", ".pyd", ".pickle", ".pkl", ".mp", ".msg", ".ten", ".tb", ".pt", ".pth", ".safetensors", ".mat"),
-    *(".bbox", ".lbl", ".md5", ".sha1", ".sha256"),
+    *(".bbox", ".lbl", ".labels", ".md5", ".sha1", ".sha256"),
 }
 """Files beside the pictures that are passed over; anything else is tried, and named if it is no picture."""
 REPORTS = ("manifest.parquet", "manifest.csv")
 """What this project writes beside pictures: files of these names, or that end in a dot and one of these."""
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
-ARCHIVES = (".zip", ".parquet", *TARS)
+TFRECORDS = (".tfrecords", ".tfrecord")
+HDF5 = (".h5", ".hdf5")
+ARCHIVES = (".zip", ".parquet", *TARS, *TFRECORDS, *HDF5)
 FOREIGN = (".7z", ".rar")
 """Archives that cannot be read."""
 MAX_BYTES = 1 << 30
@@ -45,6 +47,8 @@ class Entry:
     """Changes when the file does, so that work done on an older one is not taken for this one's; JSON-like."""
     size: int = 0
     """Encoded bytes; 0 where listing does not know."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Values of the columns that were asked for when the source was opened; empty where a row has none."""
 
 
 class Source(Protocol):

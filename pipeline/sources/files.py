@@ -1,7 +1,7 @@
 """Procedural portraits, one picture file, a folder of them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,23 +55,29 @@ class Folder:
     Args:
         place: the folder.
         listing: its files, as `place.files` gives them, where they are known.
+        order: what its files are sorted by, given their names.
     """
 
-    def __init__(self, place: Place, listing: list[tuple[str, int, Any]] | None = None):
-        self.place, self.listing = place, listing
+    def __init__(
+        self,
+        place: Place,
+        listing: list[tuple[str, int, Any]] | None = None,
+        order: Callable[[str], Any] = tree_order,
+    ):
+        self.place, self.listing, self.order = place, listing, order
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"place": self.place, "listing": None}  # readers do not need it
+        return {**vars(self), "listing": None}  # readers do not need it
 
     def entries(self) -> Iterator[Entry]:
-        """Files in name order; links that lead out of the folder are named, not followed."""
+        """Files in order; links that lead out of the folder are named, not followed."""
         local = self.place.local
         if local is not None:
-            yield from _local_entries(local)
+            yield from _local_entries(local, self.order)
             return
         with readable(self.place):
             listing = list(self.place.files()) if self.listing is None else self.listing
-        for name, size, stamp in listing:
+        for name, size, stamp in sorted(listing, key=lambda item: self.order(item[0])):
             if wanted(name):
                 yield Entry(printable(name), name, _archive(name) or oversize(size), stamp, size)
 
@@ -96,9 +102,9 @@ def walk(root: Path) -> Iterator[tuple[str, str]]:
         yield Path(error.filename).relative_to(root).as_posix(), f"a folder that cannot be read ({reason(error)})"
 
 
-def _local_entries(folder: Path) -> Iterator[Entry]:
+def _local_entries(folder: Path, order: Callable[[str], Any]) -> Iterator[Entry]:
     root = folder.resolve()
-    for name, problem in sorted(walk(folder), key=lambda item: tree_order(item[0])):
+    for name, problem in sorted(walk(folder), key=lambda item: order(item[0])):
         path = folder / name
         try:
             if problem:

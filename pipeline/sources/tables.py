@@ -16,16 +16,21 @@ from pipeline.stores import explained
 
 
 class ParquetFiles:
-    """Parquet files with a picture column: a struct with `bytes`, or plain binary."""
+    """Parquet files with a picture column: a struct with `bytes`, or plain binary.
 
-    def __init__(self, places: Sequence[Place]):
-        self.places = list(places)
+    Args:
+        places: the files.
+        columns: further columns, of text or numbers, that entries carry as their labels.
+    """
+
+    def __init__(self, places: Sequence[Place], columns: Sequence[str] = ()):
+        self.places, self.columns = list(places), list(columns)
 
     def entries(self) -> Iterator[Entry]:
         """Rows in file order, named by the `path` or `name` beside the picture, else by file and row."""
         for index, place in enumerate(self.places):
             try:
-                yield from _rows(index, place)
+                yield from _rows(index, place, self.columns)
             except (pa.ArrowException, OSError) as error:
                 text = reason(error) if isinstance(error, OSError) else str(error)
                 raise SourceError(f"{place}: not a readable Parquet file ({text})") from error
@@ -78,10 +83,12 @@ def _reader(place: Place) -> pq.ParquetFile:
         return pq.ParquetFile(place.arrow_file(), pre_buffer=True)
 
 
-def _rows(index: int, place: Place) -> Iterator[Entry]:
+def _rows(index: int, place: Place, wanted: Sequence[str]) -> Iterator[Entry]:
     stamp = place.stamp()
     file = _reader(place)
     picture, columns = _picture_columns(place, file.schema_arrow)
+    _check_columns(place, file.schema_arrow, wanted)
+    columns += [name for name in wanted if name not in columns]
     stem = place.path.stem
     row = 0
     with explained(place.uri):
@@ -91,8 +98,22 @@ def _rows(index: int, place: Place) -> Iterator[Entry]:
                 name = (inner or {}).get("path") if isinstance(inner, dict) else None
                 name = value.get("name") or name or value.get("path") or value.get("id") or f"{stem}-{row:06d}"
                 name = printable(str(name))
-                yield Entry(name, [index, row], unsafe(name), stamp)
+                labels = {column: "" if value[column] is None else str(value[column]) for column in wanted}
+                yield Entry(name, [index, row], unsafe(name), stamp, labels=labels)
                 row += 1
+
+
+def _check_columns(place: Place, schema: pa.Schema, wanted: Sequence[str]) -> None:
+    """SourceError where a column that entries are to carry is missing or holds neither text nor numbers."""
+    plain = [item.name for item in schema if not pa.types.is_nested(item.type) and not _binary(item.type)]
+    for name in wanted:
+        if name not in plain:
+            known = ", ".join(plain) or "none"
+            raise SourceError(f"{place}: no column {name!r} of text or numbers; there are: {known}")
+
+
+def _binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _picture_columns(place: Place, schema: pa.Schema) -> tuple[str, list[str]]:
@@ -102,6 +123,6 @@ def _picture_columns(place: Place, schema: pa.Schema) -> tuple[str, list[str]]:
         if kind is not None and pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             inner = [f"{name}.path"] if kind.get_field_index("path") >= 0 else []
             return name, inner + [column for column in ("name", "id") if column in schema.names]
-        if kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        if kind is not None and _binary(kind):
             return name, [column for column in ("name", "id", "path") if column in schema.names]
     raise SourceError(f"{place}: no picture column (a struct with `bytes`, or binary)")

@@ -1,0 +1,68 @@
+"""HDF5 files of pictures, as the legacy tool of CelebA-HQ writes them: `data1024x1024` down to `data1x1`.
+
+Each dataset is uint8 (pictures, channels, height, width), in the order of CelebA-HQ's own numbers; the largest is read.
+"""
+
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from pipeline.sources.base import Entry, SourceError, readable
+from pipeline.sources.rasters import png_of
+from pipeline.storage import Place, StorageError
+
+
+class Hdf5:
+    """One HDF5 file; pictures are named by their number, `00000.png` and on."""
+
+    def __init__(self, place: Place):
+        self.place = place
+
+    def entries(self) -> Iterator[Entry]:
+        """Pictures of the largest dataset in its order; no pixel is read."""
+        with readable(self.place):
+            stamp = self.place.stamp()
+            count = self._pictures().shape[0]
+        for index in range(count):
+            yield Entry(f"{index:05d}.png", index, stamp=stamp)
+
+    def read(self, key: Any) -> bytes:
+        """A picture as PNG."""
+        try:
+            planes = self._pictures()[key]
+        except SourceError:
+            raise
+        except StorageError as error:
+            raise SourceError(str(error)) from error
+        except Exception as error:  # h5py raises OSError, RuntimeError, IndexError, ValueError …
+            raise SourceError(f"damaged in the file ({_line(error)})") from error
+        return png_of(planes)
+
+    def _pictures(self) -> Any:
+        # an open file must not be used on both sides of a fork
+        return _open(self.place, os.getpid(), *self.place.stamp())
+
+
+@lru_cache(maxsize=4)
+def _open(place: Place, *version: Any) -> Any:
+    """The dataset of the largest pictures; its file stays open as long as it is used."""
+    import h5py  # only here: it takes a moment to load
+
+    try:
+        file = h5py.File(place.local or place.open(), "r")
+        # what links lead to, or is stored, outside the file is not part of it
+        inside = [file[name] for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+    except StorageError:
+        raise
+    except Exception as error:
+        raise SourceError(f"{place}: not a readable HDF5 file ({_line(error)}); a download that broke off?") from error
+    found = [item for item in inside if isinstance(item, h5py.Dataset) and item.ndim == 4 and item.dtype == "uint8"]
+    found = [item for item in found if item.shape[1] in (1, 3) and not item.external and not item.is_virtual]
+    if not found:
+        raise SourceError(f"{place}: no pictures in it (a dataset of uint8, pictures x channels x height x width)")
+    return max(found, key=lambda item: item.shape[2] * item.shape[3])
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
