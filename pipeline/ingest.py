@@ -35,6 +35,7 @@ from pipeline.shards import (
 )
 from pipeline.sources import Source, SourceError, open_source
 from pipeline.splitting import Assignment, assign
+from pipeline.storage import Place
 from pipeline.units import do_units
 
 UNIT = 32
@@ -102,6 +103,7 @@ def ingest(
         SplitError, ListError: the splits that are asked for cannot be had.
         StageError: a worker raised; what was finished is kept.
     """
+    out, work = out.absolute(), work.absolute()
     scratch = work / "unpacked"
     with ExitStack() as stack:
         # while Ray starts, the archive is listed
@@ -113,7 +115,7 @@ def ingest(
         for index, unit in enumerate(units):
             unit["part"] = str(parts / f"{index:06d}.parquet")
         options: dict[str, Any] = {"workers": workers, "address": address}
-        read = (dict(config), str(scratch))
+        read = (_anywhere(config), str(scratch))
         do_units("ingest", IngestWorker, read, units, images=lambda unit: len(unit["entries"]), **options)
         counts, shards = _assign(_candidates(parts), config, done, mine)
         counts["files"] = sum(len(unit["entries"]) for unit in units)
@@ -369,6 +371,15 @@ def told(counts: Mapping[str, Any]) -> str:
 
 def _aligner(config: Mapping[str, Any]) -> Aligner | None:
     return None
+
+
+def _anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with absolute paths: workers on other nodes run in other folders."""
+    sources = [
+        {**source, "path": Place.of(source["path"]).uri} if source["kind"] == "archive" else source
+        for source in config["sources"]
+    ]
+    return {**config, "sources": sources}
 
 
 def _described(source: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,11 @@ import sys
 from pathlib import Path
 import workers
 from workers import Share, Squares, double, hang
+from helpers import as_zip, face, files_of
 from pipeline.distributed import on_every_node, run_units, session
+from pipeline.images import encode_png
+from pipeline.ingest import ingest
+from pipeline.params_ingest import Ingest
 from ray.cluster_utils import Cluster
 
 folder = str(Path.cwd())
@@ -52,6 +56,14 @@ with session(cluster.address):
             Path("fast").touch()
     # with a GPU, all of its node goes with it
     report["share"] = list(run_units(Share, (), [{}], gpus_per_worker=None, address=cluster.address))
+    # a relative source, as params name it
+    faces = {f"{index:03d}.png": encode_png(face(index)) for index in range(70)}
+    as_zip(Path("faces.zip"), faces)
+    source = {"kind": "archive", "path": "faces.zip", "splits": {"train": "rest", "test": 9}}
+    config = Ingest(sources=[source], size=64, min_size=64, seed=1).model_dump(exclude={"workers", "address", "max_failed"})
+    ingest(config, Path("far"), Path("work"), address=cluster.address)
+    ingest(config, Path("near"), Path("work"), workers=1)
+    report["ingested"] = files_of(Path("far")) == files_of(Path("near")) and len(files_of(Path("far"))) == 4
 cluster.shutdown()
 Path("report.json").write_text(json.dumps(report))
 """
@@ -102,3 +114,7 @@ def test_a_node_without_the_package_or_without_an_answer_is_named_in_one_line(re
     assert "cannot import driver_only (No module named 'driver_only'): install the same package" in report["missing"]
     assert report["late"].startswith(f"WorkerError: no answer within 1 s from node {address}")
     assert "\n" not in report["missing"] + report["late"]
+
+
+def test_a_cluster_ingests_an_archive_to_the_same_bytes_as_this_process(report: dict) -> None:
+    assert report["ingested"] is True
