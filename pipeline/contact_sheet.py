@@ -1,6 +1,7 @@
 """A contact sheet: thumbnails with their names and sizes, damaged pictures as marked tiles."""
 
 import textwrap
+from unicodedata import combining, normalize
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -51,8 +52,9 @@ def draw(looks: list[Look]) -> Pixels:
 
 
 def _plain(text: str) -> str:
-    """Without what the built-in font cannot draw."""
-    return "".join(character if " " <= character < "\u0180" else "?" for character in text)
+    """Without what the built-in font cannot draw: accents go, other letters become question marks."""
+    bare = "".join(letter for letter in normalize("NFKD", text) if not combining(letter))
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in bare)
 
 
 def _fitting(pen: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
