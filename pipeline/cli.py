@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pipeline import __version__, cli_adapt, cli_ingest, cli_pairs, cli_training, cli_upscale, cli_view
+from pipeline import __version__, cli_adapt, cli_ingest, cli_inspect, cli_pairs, cli_training, cli_upscale, cli_view
 from pipeline.progress import console
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(weights_app, name="weights")
 cli_training.register(app)
 app.command()(cli_upscale.upscale)
 app.command()(cli_view.view)
+app.command()(cli_inspect.inspect)
 app.command()(cli_adapt.adapt)
 app.command()(cli_ingest.ingest)
 app.command()(cli_pairs.pairs)

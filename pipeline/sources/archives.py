@@ -35,6 +35,8 @@ _OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
 }
 """Suffix of a compressed tar -> what opens its compression."""
 
+_BREAKS = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
+"""What a compressed stream raises where it is damaged or ends too soon."""
 _UNPACKING = Lock()
 
 
@@ -212,6 +214,32 @@ class Tar:
             text = f"truncated archive ({broken}); what came before it was read"
             yield Entry(printable(self.place.name), None, text)
 
+    def stream(self) -> Iterator[tuple[Entry, bytes]]:
+        """Members from the beginning, not unpacked, with their bytes; the break last, if any.
+
+        Nothing is written, so a look at the first of many costs no more than those.
+        """
+        broken = ""
+        with readable(self.place), self.place.open() as handle:
+            try:
+                packed = self.opener(handle) if self.opener else handle
+                with packed, tarfile.open(fileobj=packed, mode="r|") as archive:
+                    for member in archive:
+                        name = printable(member.name)
+                        if member.isfile() and wanted(name):
+                            problem = unsafe(name) or ("a sparse file" if member.issparse() else "")
+                            problem = problem or oversize(member.size)
+                            file = None if problem else archive.extractfile(member)
+                            data = file.read() if file else b""
+                            yield Entry(name, None, problem, None, member.size), data
+            except StorageError:
+                raise
+            except (*_BREAKS, tarfile.TarError, ValueError, OverflowError) as error:
+                broken = str(error)
+        if broken:
+            text = f"truncated archive ({broken}); what came before it was read"
+            yield Entry(printable(self.place.name), None, text), b""
+
     def read(self, key: Any) -> bytes:
         """Bytes of a member."""
         offset, size = key
@@ -250,7 +278,7 @@ def _decompress(packed: Any, target: Path) -> str:
                 chunk = packed.read1(1 << 16)
             except StorageError:
                 raise
-            except (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
+            except _BREAKS as error:
                 return str(error)
             if not chunk:
                 return ""
