@@ -30,7 +30,6 @@ from pipeline.metrics import (
 from pipeline.schema import METRICS
 from pipeline.shards import (
     count_rows,
-    read_columns,
     read_rows,
     row_ranges,
     shard_files,
