@@ -20,7 +20,7 @@ _LEVEL = float(np.sin(np.radians(10)))
 """A face turned by less than 10 degrees is upright: aligned data sets hold such faces too."""
 
 
-def _square(points: Floats) -> tuple[Floats, Floats]:
+def square(points: Floats) -> tuple[Floats, Floats]:
     """Centre and right half-axis of the square that CelebA-HQ's recipe lays around a face.
 
     The recipe is the one of Karras et al., Progressive Growing of GANs, ICLR 2018, appendix C, with the landmarks that
@@ -45,7 +45,7 @@ def canonical(points: Floats) -> tuple[Floats, int, float]:
     Returns:
         The matrix from the picture to the frame; the frame's side, pixels; the side of the recipe's square, pixels.
     """
-    centre, axis = _square(points)
+    centre, axis = square(points)
     half = max(1e-9, float(np.hypot(*axis)))
     side = max(SMALLEST, int(-(-2 * half // STEP) * STEP))
     x, y = axis / half
@@ -55,7 +55,7 @@ def canonical(points: Floats) -> tuple[Floats, int, float]:
 
 def roll(points: Floats) -> float:
     """Degrees by which landmarks (5, 2) are turned against an upright face, clockwise in the picture, -180..180."""
-    _, axis = _square(points)
+    _, axis = square(points)
     return float(np.degrees(np.arctan2(axis[1], axis[0])))
 
 

@@ -75,13 +75,13 @@ class FaceFinder:
         """
         height, width = pixels.shape[:2]
         scale = min(2.0, _OVERVIEW / max(height, width))  # small pictures enlarged: from 16 pixels on, all are found
-        faces = self._look(pixels, scale)
+        faces = self.look(pixels, scale)
         closer = 2.0 if max(height, width) <= _TILE else 1.0
         if closer > scale and not (faces and all(face.box[2] * scale >= _SMALL for face in faces)):
             side = int(_TILE / closer)
             for top in _starts(height, side):
                 for left in _starts(width, side):
-                    faces += self._look(pixels[top : top + side, left : left + side], closer, left, top)
+                    faces += self.look(pixels[top : top + side, left : left + side], closer, left, top)
         faces = [self._turned(pixels, face) for face in _distinct(faces)]
         return sorted(faces, key=lambda face: (face.box[0], face.box[1]))
 
@@ -103,15 +103,22 @@ class FaceFinder:
         turn = np.array(((cosine, sine), (-sine, cosine)))
         matrix = np.column_stack((turn, _VIEW / 2 - turn @ centre))
         best = None
-        for seen in self._look(np.asarray(sample(pixels, matrix, _VIEW), np.uint8), 1.0):
+        for seen in self.look(np.asarray(sample(pixels, matrix, _VIEW), np.uint8), 1.0):
             middle = np.array(seen.box[:2]) + np.array(seen.box[2:]) / 2
             same = np.abs(middle - _VIEW / 2).max() < _VIEW / 5  # and not a neighbour
             if same and (best is None or seen.score > best.score):
                 best = Face(face.box, apply(inverse(matrix), seen.points), seen.score)
         return best
 
-    def _look(self, pixels: Pixels, scale: float, left: int = 0, top: int = 0) -> list[Face]:
-        """Faces in a piece of a picture seen at `scale`, in coordinates of the picture."""
+    def look(self, pixels: Pixels, scale: float, left: int = 0, top: int = 0) -> list[Face]:
+        """Faces in a piece of a picture seen once, at `scale`, in coordinates of the picture.
+
+        Args:
+            pixels: the piece, uint8 (h, w, 3), RGB.
+            scale: what it is resized by before the network sees it.
+            left: where the piece begins in the picture, pixels.
+            top: likewise.
+        """
         import cv2
 
         height, width = pixels.shape[:2]

@@ -110,7 +110,7 @@ class Align(Section):
     """YuNet's ONNX file; null: the places that `facesr weights list` shows."""
     several: Literal["reject", "largest", "each"] = "reject"
     """What happens to a picture of several faces."""
-    max_padding: Share = 0.1
+    max_padding: Share = 0.25
     """Share of a face that may lie beyond the picture's border and is made up; more is rejected."""
 
 

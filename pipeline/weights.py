@@ -21,8 +21,8 @@ class Network:
     file: str
     url: str
     """"" where no address of exactly this file is known."""
-    sha256_start: str
-    """First digits of the file's sha256, as published in its name or beside it."""
+    sha256: str
+    """The file's sha256, or as many of its first digits as are published."""
     use: str
     option: str = ""
     """Option of `facesr upscale` that names a file, "" where params.yaml does."""
@@ -47,7 +47,7 @@ NETWORKS = {
     "detector": Network(
         "face_detection_yunet_2023mar.onnx",
         "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx",
-        "8f2383e4",
+        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
         "finding faces (YuNet): upscale --faces, --check",
         option="--detector",
         instead=("detector-320",),
@@ -56,14 +56,14 @@ NETWORKS = {
     "detector-320": Network(
         "yunet_n_320_320.onnx",
         "",
-        "81dbde15",
+        "81dbde155e982455488235acb8ec2dec5d647edf7cf7080d33e4abb69b93a0d2",
         "in place of detector: the file that YuNet's authors published",
         option="--detector",
     ),
     "embedding": Network(
         "mobilefacenet.onnx",
         "",
-        "b7120c09",
+        "b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507",
         "identity of enlarged faces (MobileFaceNet, 112x112 to 128 numbers): upscale --check",
         option="--embedding",
     ),
@@ -98,7 +98,9 @@ def _how_to_get(name: str, fetchable: bool) -> str:
         )
     if network.option:
         steps.append(f"name one with {network.option} FILE")
-    return f"{', or '.join(steps)} (it belongs in {cache_folder()})"
+    files = [NETWORKS[known] for known in (name, *network.instead)]
+    sums = ", or ".join(f"{one.file} with sha256 {one.sha256}" for one in files)
+    return f"{', or '.join(steps)} (it belongs in {cache_folder()}: {sums})"
 
 
 def find(name: str, file: str | None = None) -> Path:
@@ -156,7 +158,7 @@ def fetch(name: str) -> Path:
         raise WeightsError(f"{name}: {_how_to_get(name, False)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(network.url, str(path), hash_prefix=network.sha256_start)
+        torch.hub.download_url_to_file(network.url, str(path), hash_prefix=network.sha256)
     except (URLError, OSError, RuntimeError) as error:
         raise WeightsError(
             f"{name}: {network.url} could not be fetched ({error}); {_how_to_get(name, False)}"
@@ -174,12 +176,12 @@ def add(file: Path) -> tuple[str, Path]:
         raise WeightsError(f"{file}: no such file")
     digest = file_hash(file)
     for name, network in NETWORKS.items():
-        if digest.startswith(network.sha256_start):
+        if digest.startswith(network.sha256):
             path = cache_folder() / network.file
             with atomic(path) as temporary:
                 shutil.copyfile(file, temporary)
             return name, path
-    known = ", ".join(f"{network.file} ({network.sha256_start}…)" for network in NETWORKS.values())
+    known = ", ".join(f"{network.file} ({network.sha256[:8]}…)" for network in NETWORKS.values())
     raise WeightsError(
         f"{file}: its sha256 {digest[:8]}… is none of {known}; name another file directly instead, in "
         "params.yaml or with --detector or --embedding of `facesr upscale`"

@@ -1,19 +1,37 @@
 """`facesr ingest` on whole archives: from any container and store, by any number of workers, through kills."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers import KILL_AT_RENAME, KILLED, as_folder, as_zip, face, faces_of, files_of, jpeg, python, static, watch
+from helpers import (
+    KILL_AT_RENAME,
+    KILLED,
+    ROOT,
+    as_folder,
+    as_zip,
+    face,
+    faces_of,
+    files_of,
+    jpeg,
+    python,
+    saved,
+    static,
+    watch,
+)
 from object_store import NO_SERVER, Store, s3_server
+from PIL import Image
 from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.images import decode, encode_png
+from pipeline.synthetic import portrait
 
 COMMAND = "from pipeline.cli import app; app({arguments!r})"
 SMALL = ("--min-size", "64", "--size", "64")
@@ -156,6 +174,52 @@ def test_too_many_rejected_ones_fail_where_a_limit_was_named(tmp_path: Path) -> 
     said = run(source, "--out", tmp_path / "out", *SMALL, "--max-failed", "0", "--workers", "1", code=1)
     assert "1 pictures rejected, max_failed allows 0" in said
     run(source, "--out", tmp_path / "out", *SMALL, "--max-failed", "1", "--workers", "1")
+
+
+def test_lists_that_fit_no_face_are_an_error(tmp_path: Path) -> None:
+    source, listed = as_folder(tmp_path / "in", files(3)), tmp_path / "test.txt"
+    listed.write_text("nobody\n")
+    said = run(source, "--out", tmp_path / "out", *SMALL, "--test-list", listed, "--workers", "1", code=1)
+    assert "none of 3 usable faces belongs to a split" in said
+
+
+def test_a_parquet_source_says_split_and_person_in_columns(tmp_path: Path) -> None:
+    rows = [
+        {"image": jpeg(face(index)), "part": ("train", "test")[index % 2], "who": f"person {index // 2}"}
+        for index in range(8)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "faces.parquet")
+    source, options = tmp_path / "faces.parquet", (*SMALL, "--workers", "1")
+    run(source, "--out", tmp_path / "parts", *options, "--column", "part")
+    assert Counter(row["split"] for row in faces_of(tmp_path / "parts" / "faces")) == {"train": 4, "test": 4}
+    run(source, "--out", tmp_path / "persons", *options, "--person-column", "who", "--train", "4", "--test", "4")
+    split_of: dict[str, set[str]] = {}
+    for row in faces_of(tmp_path / "persons" / "faces"):
+        split_of.setdefault(row["person"], set()).add(row["split"])
+    assert len(split_of) == 4
+    assert all(len(splits) == 1 for splits in split_of.values())
+    said = run(source, "--out", tmp_path / "none", *options, "--column", "fold", code=1)
+    assert "fold" in said
+    assert "part" in said
+
+
+def test_portraits_become_aligned_faces_whose_transform_is_kept(tmp_path: Path) -> None:
+    detector = ROOT.parent / "shared" / "weights" / "yunet_n_320_320.onnx"
+    if not detector.exists():
+        pytest.skip("no detector at hand")
+    canvas = Image.new("RGB", (900, 700), (90, 110, 130))
+    canvas.paste(Image.fromarray(portrait(3, 5, 480)).rotate(20, Image.Resampling.BICUBIC), (250, 100))
+    source = as_folder(tmp_path / "in", {"one.png": saved(canvas, "PNG"), "none.png": encode_png(static(1, 400))})
+    options = ("--align", "ffhq", "--detector", detector, "--min-size", "64", "--size", "256", "--workers", "1")
+    run(source, "--out", tmp_path / "out", *options)
+    (row,) = faces_of(tmp_path / "out" / "faces")
+    assert (row["name"], row["width"], row["height"], row["conversion"]) == ("one.png", 256, 256, "aligned")
+    (a, b, _), (c, d, _) = json.loads(row["transform"])
+    # turned back by what it was turned
+    assert abs(np.degrees(np.arctan2(c, a)) - 20) < 4
+    assert abs(a - d) + abs(b + c) < 1e-6
+    (refused,) = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
+    assert (refused["name"], refused["reason"]) == ("none.png", "no face found")
 
 
 def test_inputs_that_have_no_originals_are_taken_and_it_is_said(tmp_path: Path) -> None:

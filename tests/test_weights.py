@@ -24,6 +24,7 @@ def test_a_missing_detector_is_said_with_its_address_the_option_and_the_place(ca
         "https://github.com/opencv/opencv_zoo/",
         "--detector FILE",
         str(cache),
+        *(weights.NETWORKS[name].sha256 for name in ("detector", "detector-320")),
     ):
         assert part in said
     assert "params" not in said
