@@ -111,7 +111,7 @@ def _print(found: dict[str, Any], ingest: bool) -> None:
     else:
         out.print("no problems found", style="green")
     if sizes:
-        command = f"facesr ingest {shlex.quote(found['path'])}"
+        command = f"facesr ingest {shlex.quote(found['path'])} --out faces"
         entry = f'in params.yaml, ingest.sources: {{kind: archive, path: "{found["path"]}"}}'
         out.print(f"next: {command if ingest else entry}", markup=False, soft_wrap=True)
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from PIL import Image
 
+from pipeline.acceptance import read_rgb
 from pipeline.facts import orientation_of
-from pipeline.images import ImageError, Pixels, decode, reasons, resize
+from pipeline.images import MAX_PIXELS, ImageError, Pixels, reasons, resize
 from pipeline.sources import Entry, Folder, Hdf5, ParquetFiles, Several, Source, SourceError, Tar
 
 THUMB = 128
@@ -190,7 +191,7 @@ def look_at(name: str, read: Callable[[], bytes]) -> Look:
     """Decode one picture; what is wrong with it is its `problem`."""
     try:
         data = read()
-        pixels = decode(data)
+        pixels, _ = read_rgb(data, MAX_PIXELS)  # as strict as ingestion is
         with reasons(), Image.open(io.BytesIO(data)) as image:
             turned = orientation_of(image) != 1
             deep = image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
