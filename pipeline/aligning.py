@@ -30,7 +30,7 @@ _DENSE: Final = 4
 """Samples along each side of a result's pixel."""
 _VIEW: Final = 320
 _LOOKS: Final = 2
-"""Side, pixels, at which an aligned face is looked at again, and how often: benchmarks/bench_align.py shows the gain."""
+"""Side, pixels, at which an aligned face is looked at again, and how often; see benchmarks/bench_align.py."""
 _FADE: Final = 0.05
 _BLUR: Final = 0.02
 """Distance beyond the border over which the mirrored picture turns into its blurred one, and sigma of that blur: shares
