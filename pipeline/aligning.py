@@ -30,8 +30,7 @@ _DENSE: Final = 4
 """Samples along each side of a result's pixel."""
 _VIEW: Final = 320
 _LOOKS: Final = 2
-"""Side, pixels, at which an aligned face is looked at again, and how often. Eyes of turned faces are found to within
-4.8 pixels in 256 at first, 2.0 after one more look and 1.2 after two (medians of 16 photographs at four angles)."""
+"""Side, pixels, at which an aligned face is looked at again, and how often; see benchmarks/bench_align.py."""
 _FADE: Final = 0.05
 _BLUR: Final = 0.02
 """Distance beyond the border over which the mirrored picture turns into its blurred one, and sigma of that blur: shares
@@ -66,8 +65,8 @@ class Aligner:
         recipe: whose filters, see the module.
         size: side of a result, pixels; a face whose square is smaller keeps its own side, rounded down to a multiple of
             4, since nothing is ever enlarged. None: every face keeps its own.
-        several: what to do where a picture shows several faces that are large enough: refuse it, take the largest, or
-            each of them.
+        several: what to do where a picture shows several faces that are large enough and far enough inside: refuse it,
+            take the one that covers most of it, or each of them.
         min_side: least side of a face's square, pixels; smaller faces are passed over.
         max_padding: largest share of a result that may lie beyond the picture.
         detector: YuNet's ONNX file; None: where `facesr weights` has it.
@@ -100,23 +99,25 @@ class Aligner:
         faces = [self._upright(pixels, face) for face in self._finder.find(pixels)]
         if not faces:
             raise ImageError("no face found")
+        faces.sort(key=lambda face: -face.box[2] * face.box[3])  # the square of a face that is cut off may be any size
         sides = [2 * float(np.hypot(*square(face.points)[1])) for face in faces]
-        largest = max(range(len(faces)), key=lambda place: sides[place])
-        large = [place for place in range(len(faces)) if sides[place] >= self.min_side]
-        if not large:
-            raise ImageError(f"face too small ({int(sides[largest])} pixels aligned, at least {self.min_side} needed)")
-        if len(large) > 1 and self.several == "reject":
-            raise ImageError(f"{len(large)} faces; several: reject")
-        chosen = large if self.several == "each" else [largest]
-        shares = {place: outside(faces[place].points, pixels.shape[1], pixels.shape[0]) for place in chosen}
-        inside = [place for place in chosen if shares[place] <= self.max_padding]
-        if not inside:
-            least = min(shares.values())
+        shares = [outside(face.points, pixels.shape[1], pixels.shape[0]) for face in faces]
+        good = [
+            place for place in range(len(faces)) if sides[place] >= self.min_side and shares[place] <= self.max_padding
+        ]
+        # a face in the background does not stand in for the one that the picture is of
+        if not good or (good[0] != 0 and self.several != "each"):
+            if sides[0] < self.min_side:
+                raise ImageError(f"face too small ({int(sides[0])} pixels aligned, at least {self.min_side} needed)")
             raise ImageError(
-                f"{least:.0%} of the aligned face would lie outside of the picture, at most {self.max_padding:.0%} may"
+                f"{shares[0]:.0%} of the aligned face would lie outside of the picture, at most "
+                f"{self.max_padding:.0%} may"
             )
+        if len(good) > 1 and self.several == "reject":
+            raise ImageError(f"{len(good)} faces; several: reject")
+        inside = good if self.several == "each" else good[:1]
         results = []
-        for place in inside:
+        for place in sorted(inside, key=lambda place: faces[place].box[0]):
             matrix, side = transform(faces[place].points, self.size)
             cut = resample(pixels, matrix, side, self.recipe)
             results.append(Aligned(cut, matrix, faces[place].score, shares[place]))

@@ -134,6 +134,8 @@ def test_a_picture_that_cannot_be_aligned_is_refused_with_its_reason(
         ((face_at(300, 200, 0.3),), {}, r"face too small \(48 pixels aligned, at least 64 needed\)"),
         ((face_at(0, 200),), {}, "50% .* outside of the picture, at most 25% may"),
         ((face_at(0, 200),), {"max_padding": 0.4}, "at most 40% may"),
+        # and the face behind is not taken instead
+        ((face_at(0, 200, 1.5), face_at(400, 200)), {"several": "largest"}, "50% .* outside of the picture"),
     )
     for faces, options, reason in cases:
         with pytest.raises(ImageError, match=reason):
@@ -149,7 +151,8 @@ def test_of_several_faces_the_largest_or_each_is_taken_and_tiny_ones_are_passed_
     assert apply(one.transform, faces[1].points)[:2].mean(axis=0)[0] == pytest.approx(64)
     both = aligner(monkeypatch, tmp_path, *faces, several="each")(picture)
     assert [np.round(apply(inverse(a.transform), np.array(((64.0, 64.0),)))[0, 0]) for a in both] == [130, 400]
-    (only,) = aligner(monkeypatch, tmp_path, faces[0], faces[2])(picture)
+    # neither does a tiny face count, nor one that is cut off
+    (only,) = aligner(monkeypatch, tmp_path, faces[0], faces[2], faces[3])(picture)
     assert only.pixels.shape == (128, 128, 3)
     assert only.pixels.dtype == np.uint8
     assert (only.score, only.transform.shape, only.padding) == (0.9, (2, 3), 0)

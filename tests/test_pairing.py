@@ -7,18 +7,22 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from helpers import KILL_AT_RENAME, KILLED, face, faces_of, files_of, pixels_of, python, write_inputs
 from PIL import Image
 from typer.testing import CliRunner
 
 from pipeline.batches import BatchConfig, PairData
+from pipeline.checkpoint import save_generator
 from pipeline.cli import app
 from pipeline.images import Pixels
 from pipeline.inputs import InputWorker
+from pipeline.networks import Generator, GeneratorConfig
 from pipeline.pair_report import degradations
 from pipeline.params import Pairs
-from pipeline.schema import PAIRS, SCALES
+from pipeline.schema import METHODS, PAIRS, SCALES
 from pipeline.shards import write_rows
+from pipeline.upscale_shards import UpscaleWorker
 from pipeline.validation import validate
 
 SIDES = (64, 100, 128, 200, 256, 300)
@@ -193,3 +197,23 @@ def test_tables_without_pictures_have_large_row_groups(tmp_path: Path) -> None:
     row = dict.fromkeys(PAIRS.names, "x") | {"strength": 1.0, "seed": 1}
     write_rows(tmp_path / "table.parquet", [row] * 5000, PAIRS)
     assert pq.ParquetFile(tmp_path / "table.parquet").num_row_groups == 1
+
+
+def test_faces_under_256_are_enlarged_but_have_no_row_at_64to256(made: Path, tmp_path: Path) -> None:
+    config = GeneratorConfig((8,), blocks=0, bottleneck=1)
+    models = {}
+    for method, name in METHODS.items():
+        save_generator(tmp_path / f"{name}.safetensors", Generator(config), config, {}, torch.float16)
+        models[method] = str(tmp_path / f"{name}.safetensors")
+    worker = UpscaleWorker(str(made / "inputs"), models, {})
+    inputs = {row["id"]: row["width"] for row in faces_of(made / "inputs/valid")}
+    for scale in ("64to256", "256to1024"):
+        part = tmp_path / scale / "part.parquet"
+        unit = {"split": "valid", "stem": "valid-00000", "start": 0, "stop": 2, "method": "facesr", "scale": scale}
+        assert worker({**unit, "part": str(part)}) == {"images": 2, "failed": 0}
+        done = {row["id"]: row["width"] for row in faces_of(part.parent)}
+        if scale == "64to256":
+            assert done == {name: 256 for name, side in inputs.items() if side == 256}
+        else:
+            assert done == {name: 4 * side for name, side in inputs.items()}
+    assert sorted(inputs.values()) == [64, 256]
