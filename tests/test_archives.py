@@ -294,6 +294,8 @@ class Ranges(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = self.headers.get("Range")
         file = Path(self.translate_path(self.path))
+        if "private" in self.path:
+            return self.send_error(403)
         if not asked or not file.is_file():
             return super().do_GET()
         data = file.read_bytes()
@@ -305,6 +307,9 @@ class Ranges(SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(part)
         return None
+
+    def do_HEAD(self) -> None:  # noqa: N802
+        return self.send_error(403) if "private" in self.path else super().do_HEAD()
 
     def end_headers(self) -> None:
         self.send_header("Accept-Ranges", "bytes")
@@ -335,7 +340,10 @@ def test_what_a_web_server_has_not_is_an_error_that_shows_no_credentials(web: st
         contents(f"{address}/gone.zip?token=secret", tmp_path)
     for word in ("secret", "user", "pass"):
         assert word not in str(raised.value)
-    with pytest.raises(SourceError, match=r"^http://127\.0\.0\.1:1/x\.zip: ") as raised:
+    with pytest.raises(SourceError, match=r"private\.zip: 403") as raised:
+        contents(f"{address}/private.zip?token=secret", tmp_path)
+    assert "secret" not in str(raised.value)
+    with pytest.raises(SourceError, match=r"^http://127\.0\.0\.1:1/x\.zip: Cannot connect") as raised:
         contents("http://127.0.0.1:1/x.zip?token=secret", tmp_path)
     assert "secret" not in str(raised.value)
 
