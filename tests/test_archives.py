@@ -308,7 +308,7 @@ class Ranges(SimpleHTTPRequestHandler):
         self.wfile.write(part)
         return None
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         return self.send_error(403) if "private" in self.path else super().do_HEAD()
 
     def end_headers(self) -> None:
