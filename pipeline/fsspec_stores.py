@@ -53,7 +53,20 @@ def scrubbed(text: str) -> str:
 
 
 class _Handler(fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has no types
-    """pyarrow's, which also knows when a file was changed where fsspec calls that otherwise."""
+    """pyarrow's, which also knows when a file was changed, and that a server that refuses is not a missing file."""
+
+    def get_file_info(self, paths: list[str]) -> list[Any]:
+        found = []
+        for path in paths:
+            try:
+                found.append(self._create_file_info(path, self.fs.info(path)))
+            except FileNotFoundError as error:
+                cause = error.__cause__  # of HTTP every failure is called a missing file
+                gone = cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", 0) == 404
+                if not gone:
+                    raise OSError(str(cause)) from error
+                found.append(fs.FileInfo(path, fs.FileType.NotFound))
+        return found
 
     @staticmethod
     def _create_file_info(path: str, info: dict[str, Any]) -> Any:

@@ -4,13 +4,17 @@ Identical pixels are found by their hash. Copies that were saved again, resized 
 perceptual hash of 256 bits. Everything here is whole numbers, so that every machine finds the same groups.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from pipeline.images import Pixels
+
+Indices = NDArray[np.int64]
 
 BITS = 256
 """Of a perceptual hash."""
@@ -27,6 +31,8 @@ _COLOUR = 24
 """Mean difference of 8x8 thumbnails, grey levels, above which pictures of one pattern are different ones."""
 _PRODUCTS = 1 << 22
 """Pairs compared at once: 16 MB of products."""
+_CHECKED = 1 << 15
+"""Pairs whose colours are compared at once."""
 
 
 def fingerprint(pixels: Pixels) -> bytes:
@@ -50,20 +56,21 @@ def fingerprint(pixels: Pixels) -> bytes:
 
 def near_duplicates(
     fingerprints: Sequence[bytes], distance: int, advance: Callable[[int], None] = lambda count: None
-) -> Iterator[tuple[int, int]]:
-    """Pairs of pictures, as indices, whose hashes differ in at most `distance` of 256 bits.
+) -> Iterator[tuple[Indices, Indices]]:
+    """Pairs of pictures whose hashes differ in at most `distance` of 256 bits: indices of the ones, and of the others.
 
-    Every picture is compared with every other, about 50 million pairs a second on a core.
+    Every picture is compared with every other, about 50 million pairs a second on a core. Pairs come in portions, since
+    of an archive that repeats itself there are millions.
 
     Args:
         fingerprints: of `fingerprint`.
         distance: most bits that differ.
         advance: told how many pictures are done.
     """
-    filled = [index for index, value in enumerate(fingerprints) if value]
+    filled = np.flatnonzero([bool(value) for value in fingerprints])
     if len(filled) < 2:
         return
-    table = np.frombuffer(b"".join(fingerprints[index] for index in filled), np.uint8).reshape(len(filled), -1)
+    table = np.frombuffer(b"".join(filter(None, fingerprints)), np.uint8).reshape(len(filled), -1)
     # as -1 and 1, so that a product of matrices counts the bits that agree: whole numbers, exact also in float32
     signs = np.unpackbits(table[:, : BITS // 8], axis=1).astype(np.float32) * 2 - 1
     thumbs = table[:, BITS // 8 :].astype(np.int16)
@@ -73,33 +80,42 @@ def near_duplicates(
         first, second = np.nonzero(block @ signs[start:].T >= BITS - 2 * distance)
         later = second > first
         first, second = first[later] + start, second[later] + start
-        alike = np.abs(thumbs[first] - thumbs[second]).mean(axis=1) <= _COLOUR
-        for one, other in zip(first[alike].tolist(), second[alike].tolist(), strict=True):
-            yield filled[one], filled[other]
+        for low in range(0, len(first), _CHECKED):
+            one, other = first[low : low + _CHECKED], second[low : low + _CHECKED]
+            alike = np.abs(thumbs[one] - thumbs[other]).mean(axis=1) <= _COLOUR
+            if alike.any():
+                yield filled[one[alike]], filled[other[alike]]
         advance(len(block))
 
 
-def groups(count: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
-    """The group of each of `count` things: the lowest index among all that links join, directly or not."""
-    parent = list(range(count))
+def joined(groups: Indices, first: Indices, second: Indices) -> Indices:
+    """Groups after links between things.
 
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
+    Args:
+        groups: the group of each thing: the lowest index in it.
+        first: indices of linked things.
+        second: what each of them is linked with.
 
-    for one, other in links:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return np.array([root(index) for index in range(count)], dtype=np.int64)
+    Returns:
+        The same for the groups that links join, directly or not.
+    """
+    everything = np.arange(len(groups))
+    places = np.concatenate([everything, first]), np.concatenate([groups, second])
+    graph = coo_matrix((np.ones(len(places[0]), bool), places), shape=(len(groups), len(groups)))
+    count, component = connected_components(graph, directed=False)
+    lowest = np.full(count, len(groups))
+    np.minimum.at(lowest, component, everything)
+    return lowest[component]
 
 
-def chains(labels: Sequence[Hashable | None]) -> Iterator[tuple[int, int]]:
-    """Links that join all things of one label; None joins nothing."""
+def same(labels: Sequence[Hashable | None]) -> tuple[Indices, Indices]:
+    """Links, as `joined` takes them, that join all things of one label; None joins nothing."""
     last: dict[Hashable, int] = {}
+    links = []
     for index, label in enumerate(labels):
         if label is not None:
             if label in last:
-                yield last[label], index
+                links.append((last[label], index))
             last[label] = index
+    table = np.array(links, np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]

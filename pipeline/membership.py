@@ -5,7 +5,7 @@ Formats, as CelebA and CelebA-HQ are distributed: `list_eval_partition.txt` (`00
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -62,12 +62,12 @@ def columns(source: Mapping[str, Any]) -> list[str]:
     return [name for name in dict.fromkeys(found) if name]
 
 
-def unlisted(how: Mapping[str, Any], rows: list[dict[str, Any]]) -> int:
+def unlisted(how: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> int:
     """How many ids of the lists belong to none of the faces."""
     if how.get("by") != "list":
         return 0
     known = {key for row in rows for key in _keys(row)}
-    return sum(word not in known for split in SPLITS if how.get(split) for word in _words(how[split]))
+    return len([word for split in SPLITS if how.get(split) for word in _words(how[split]) if word not in known])
 
 
 def _keys(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.likeness import chains, groups, near_duplicates
+import numpy as np
+
+from pipeline.likeness import joined, near_duplicates, same
 from pipeline.membership import designated, persons, unlisted
 from pipeline.schema import SPLITS
 
@@ -44,7 +46,8 @@ def assign(
 
     Faces that are bound together (identical pixels, near-duplicates, one person) share a split. Where a source says
     the split of each face, the bound ones that it wants in another than their most protected one (test before valid
-    before train) are refused; where counts say, a group goes to the first split that has room for all of it.
+    before train) are refused; where counts say, a group goes to the first split that has room for all of it, and only
+    where counts cannot be met otherwise a part of it, the rest being left out.
 
     Args:
         faces: usable ones in order: `hash`, `source` (number), `name`, `labels`, `fingerprint`.
@@ -60,11 +63,13 @@ def assign(
     """
     who = _ask([persons(source.get("persons")) for source in sources], faces)
     hashes = [face["hash"] for face in faces]
-    alike = list(near_duplicates([face["fingerprint"] for face in faces], near, advance)) if near is not None else []
-    same = list(chains(hashes))
-    identical = groups(len(faces), same).tolist()
-    similar = groups(len(faces), same + alike).tolist() if alike else identical
-    bound = groups(len(faces), same + alike + list(chains(who))).tolist() if any(who) else similar
+    identical = joined(np.arange(len(faces)), *same(hashes))
+    similar, pairs = identical, 0
+    if near is not None:
+        for one, other in near_duplicates([face["fingerprint"] for face in faces], near, advance):
+            pairs += int((identical[one] != identical[other]).sum())
+            similar = joined(similar, one, other)
+    bound = joined(similar, *same(who)).tolist()
     splits = [""] * len(faces)
     placed: dict[int, str] = {}
     refused: list[int] = []
@@ -72,27 +77,25 @@ def assign(
     for number, source in enumerate(sources):
         mine = [index for index, face in enumerate(faces) if face["source"] == number]
         if source["splits"].get("by", "seed") == "seed":
+            elsewhere = set(placed)
             _by_counts(mine, hashes, bound, source["splits"], placed, splits, seed, label(source))
         else:
             _by_wish(mine, wishes, bound, placed, splits)
-        refused += (
-            index
-            for index in mine
-            if not splits[index] and bound[index] in placed and _wanted(source["splits"], wishes[index])
-        )
+            elsewhere = set(placed)
+        wanted = [index for index in mine if not splits[index] and _wanted(source["splits"], wishes[index])]
+        refused += (index for index in wanted if bound[index] in elsewhere)
     bonds = (
-        ("identical to a picture of split", identical),
-        ("nearly identical to a picture of split", similar),
+        ("identical to a picture of split", identical.tolist()),
+        ("nearly identical to a picture of split", similar.tolist()),
         ("shows a person of split", bound),
     )
     reasons = _reasons(refused, bonds, splits, placed)
-    pairs = {tuple(sorted((identical[one], identical[other]))) for one, other in alike}
     counts = {
-        "identical": len(faces) - len(set(identical)),
-        "near_duplicates": len(set(identical)) - len(set(similar)),
-        "near_duplicate_pairs": sum(one != other for one, other in pairs),
+        "identical": len(faces) - len(np.unique(identical)),
+        "near_duplicates": len(np.unique(identical)) - len(np.unique(similar)),
+        "near_duplicate_pairs": pairs,
         "persons": len({one for one in who if one}),
-        "listed_but_not_there": sum(unlisted(source["splits"], list(map(dict, faces))) for source in sources),
+        "listed_but_not_there": sum(unlisted(source["splits"], faces) for source in sources),
     }
     return Assignment(splits, [reasons.get(index, "") for index in range(len(faces))], who, counts)
 
@@ -144,33 +147,41 @@ def _by_counts(
             room[split] = max(0, room[split] - len(members[group]))
     free = [group for group in order if group not in taken]
     sizes = {group: len(members[group]) for group in free}
-    # in the order drawn; where groups then do not fill the room, the large ones first, since single faces fit anywhere
+    # in the order drawn; where groups then do not fill the room, the large ones first, since single faces fit anywhere;
+    # and where that fails too, parts of groups, of which the rest is left out
     chosen, short = _fill(free, sizes, room, rest)
-    if short:
-        chosen, short = _fill(sorted(free, key=lambda group: -sizes[group]), sizes, room, rest)
+    for parts in (False, True):
+        if short:
+            chosen, short = _fill(sorted(free, key=lambda group: -sizes[group]), sizes, room, rest, parts)
     if short:
         asked, found = sum(count for count in wanted.values() if count != "rest"), len(mine)
         largest = max(sizes.values(), default=0)
         why = f"; groups that must stay together have up to {largest} faces" if found >= asked and largest > 1 else ""
         raise SplitError(f"{name}: {asked} faces asked for, {found} usable ones found; short by {short}{why}")
-    for group, split in {**taken, **chosen}.items():
+    for group, (split, count) in {**{group: (split, len(mine)) for group, split in taken.items()}, **chosen}.items():
         if split:
             placed.setdefault(group, split)
-        for index in members[group]:
+        drawn = sorted(members[group], key=lambda index: (_rank(seed, hashes[index]), index))
+        for index in drawn[:count]:
             splits[index] = split
 
 
 def _fill(
-    order: Sequence[int], sizes: Mapping[int, int], room: Mapping[str, int], rest: str
-) -> tuple[dict[int, str], dict[str, int]]:
-    """First fit: the split of each group ("" for none), and how many faces each split is short of."""
+    order: Sequence[int], sizes: Mapping[int, int], room: Mapping[str, int], rest: str, parts: bool = False
+) -> tuple[dict[int, tuple[str, int]], dict[str, int]]:
+    """First fit: split ("" for none) and number of faces of each group, and how many faces each split is short of.
+
+    With `parts`, a group goes where there is room for any of it.
+    """
     left = dict(room)
     chosen = {}
     for group in order:
-        split = next((name for name in left if left[name] >= sizes[group]), rest)
+        least = 1 if parts else sizes[group]
+        split = next((name for name in left if left[name] >= least), rest)
+        count = min(sizes[group], left.get(split, sizes[group]))
         if split in left:
-            left[split] -= sizes[group]
-        chosen[group] = split
+            left[split] -= count
+        chosen[group] = split, count
     return chosen, {split: count for split, count in left.items() if count}
 
 

@@ -106,6 +106,8 @@ def explained(uri: str) -> Iterator[None]:
         if isinstance(error, FileNotFoundError):
             raise missing(shown(uri)) from None
         text = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, NotImplementedError):
+            text = f"{scheme}://… cannot be written to or listed, only read file by file"
         text = text if scheme in SCHEMES else fsspec_stores.scrubbed(text)
         known = ADVICE.items() if scheme in SCHEMES else ()
         advice = next((advice for pattern, advice in known if re.search(pattern, text)), text[:300])

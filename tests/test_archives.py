@@ -209,6 +209,15 @@ def test_an_hdf5_file_gives_nothing_that_lies_outside_it(tmp_path: Path) -> None
         contents(str(tmp_path / "x.h5"), tmp_path)
 
 
+def test_hdf5_pictures_too_large_are_named_and_never_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("data20000x20000", (2, 3, 20_000, 20_000), np.uint8, chunks=(1, 3, 100, 100))
+    source = open_archive(str(tmp_path / "x.h5"), tmp_path)
+    assert [entry.problem[:9] for entry in source.entries()] == ["too large"] * 2
+    with pytest.raises(SourceError, match="too large"):
+        source.read(0)
+
+
 # CelebAMask-HQ
 
 NUMBERED = {f"{number}.jpg": f"picture {number}".encode() for number in (0, 10, 2, 1, 100)}
@@ -285,6 +294,8 @@ class Ranges(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = self.headers.get("Range")
         file = Path(self.translate_path(self.path))
+        if "private" in self.path:
+            return self.send_error(403)
         if not asked or not file.is_file():
             return super().do_GET()
         data = file.read_bytes()
@@ -296,6 +307,9 @@ class Ranges(SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(part)
         return None
+
+    def do_HEAD(self) -> None:
+        return self.send_error(403) if "private" in self.path else super().do_HEAD()
 
     def end_headers(self) -> None:
         self.send_header("Accept-Ranges", "bytes")
@@ -326,7 +340,10 @@ def test_what_a_web_server_has_not_is_an_error_that_shows_no_credentials(web: st
         contents(f"{address}/gone.zip?token=secret", tmp_path)
     for word in ("secret", "user", "pass"):
         assert word not in str(raised.value)
-    with pytest.raises(SourceError, match=r"^http://127\.0\.0\.1:1/x\.zip: ") as raised:
+    with pytest.raises(SourceError, match=r"private\.zip: 403") as raised:
+        contents(f"{address}/private.zip?token=secret", tmp_path)
+    assert "secret" not in str(raised.value)
+    with pytest.raises(SourceError, match=r"^http://127\.0\.0\.1:1/x\.zip: Cannot connect") as raised:
         contents("http://127.0.0.1:1/x.zip?token=secret", tmp_path)
     assert "secret" not in str(raised.value)
 
@@ -354,6 +371,11 @@ def test_a_place_of_fsspec_can_be_written_and_listed(tmp_path: Path) -> None:
     (root / "a/b.bin").write_bytes(b"written")
     assert (root / "a/b.bin").read_bytes() == b"written"
     assert [name for name, _, _ in root.files()] == ["a/b.bin"]
+
+
+def test_what_a_web_server_cannot_take_is_an_error_that_says_so(web: str) -> None:
+    with pytest.raises(StorageError, match="http://… cannot be written to or listed"):
+        Place.of(f"{web}/out.zip").write_bytes(b"x")
 
 
 def test_a_hub_without_its_library_is_an_error_that_says_what_to_install(

@@ -209,9 +209,59 @@ def test_a_damaged_zip_member_is_named_and_the_others_are_read(tmp_path: Path) -
     assert found == {name: data for name, data in FILES.items() if name != "a/002.jpg"}
 
 
-def test_a_zip_that_broke_off_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", ["in a member", "in a header", "between members", "in the directory", "at its end"])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_of_a_zip_that_broke_off_complete_members_are_read_and_the_break_is_named(
+    cut: str, method: int, placed: Callable[[str], str], tmp_path: Path
+) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in FILES.items():
+            archive.writestr(name, content)
+        third, directory = archive.infolist()[2].header_offset, archive.start_dir
+    data = path.read_bytes()
+    ends = {"in a member": third - 2, "in a header": third + 10, "between members": third}
+    path.write_bytes(data[: ends.get(cut, directory + 60 if "directory" in cut else len(data) - 5)])
+    found = contents(placed(str(path)), tmp_path)
+    assert "truncated archive (" in str(found.pop("x.zip"))
+    kept = {"in a member": 1, "in a header": 2, "between members": 2}.get(cut, 5)
+    assert found == dict(list(FILES.items())[:kept])
+
+
+def test_of_a_broken_zip_what_is_damaged_unsafe_encrypted_or_streamed_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(Path(as_zip(tmp_path / "y.zip", {"../out.png": b"evil", **FILES})).read_bytes()[:-30])
+    data = bytearray(path.read_bytes().replace(b"firstfirst", b"fIrstfirst", 1))
+    second = data.index(b"PK\x03\x04", data.index(b"a/001.png"))
+    data[second + 6] |= 1  # the flag that says encrypted
+    path.write_bytes(data)
+    found = contents(str(path), tmp_path)
+    assert "outside" in str(found.pop("../out.png"))
+    assert "damaged in the archive" in str(found.pop("a/001.png"))
+    assert found.pop("a/002.jpg") == "encrypted"
+    assert "its directory is damaged" in str(found.pop("x.zip"))
+    assert found == {name: FILES[name] for name in ("b/c/003.png", "b/004.webp", "005.png")}
+    last = data.rindex(b"PK\x03\x04")
+    data[last + 6] |= 8  # streamed: no sizes in its header
+    data[last + 18 : last + 26] = bytes(8)
+    path.write_bytes(data)
+    assert "a streamed member" in str(contents(str(path), tmp_path)["x.zip"])
+
+
+def test_of_a_broken_zip_of_64_bit_sizes_members_are_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name, content in FILES.items():
+            with archive.open(name, "w", force_zip64=True) as member:
+                member.write(content)
+    (tmp_path / "x.zip").write_bytes((tmp_path / "x.zip").read_bytes()[:-10])
+    found = contents(str(tmp_path / "x.zip"), tmp_path)
+    assert "truncated" in str(found.pop("x.zip"))
+    assert found == FILES
+
+
+def test_a_zip_without_one_complete_member_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     path = Path(as_zip(tmp_path / "broken.zip", FILES))
-    path.write_bytes(path.read_bytes()[:-40])
+    path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(SourceError, match=r"broken\.zip: not a readable zip"):
         contents(str(path), tmp_path)
 

@@ -10,7 +10,7 @@ from helpers import face
 from PIL import Image, ImageEnhance
 
 from pipeline.images import decode, encode_jpeg, pixel_hash, resize
-from pipeline.likeness import fingerprint, groups, near_duplicates
+from pipeline.likeness import fingerprint, joined, near_duplicates
 from pipeline.membership import ListError
 from pipeline.splitting import Assignment, SplitError, assign
 
@@ -30,6 +30,11 @@ def candidate(pixels: Any, name: str, source: int = 0, **labels: str) -> dict[st
 
 
 FACES = [candidate(face(index, SIDE), f"{index:05d}.png") for index in range(24)]
+
+
+def pairs(prints: list[bytes], distance: int) -> list[tuple[int, int]]:
+    found = list(near_duplicates(prints, distance))
+    return [(int(a), int(b)) for one, other in found for a, b in zip(one, other, strict=True)]
 
 
 def split(
@@ -58,18 +63,18 @@ def written(path: Path, *lines: str) -> str:
 )
 def test_a_copy_that_was_changed_a_little_is_a_near_duplicate(change: Any) -> None:
     prints = [fingerprint(face(index, SIDE)) for index in range(12)] + [fingerprint(change(face(5, SIDE)))]
-    assert list(near_duplicates(prints, 16)) == [(5, 12)]
+    assert pairs(prints, 16) == [(5, 12)]
 
 
 def test_pictures_of_one_pattern_in_other_colours_are_different_ones() -> None:
     picture = face(1, SIDE)
-    assert not list(near_duplicates([fingerprint(picture), fingerprint(255 - picture[..., ::-1] // 2)], 16))
+    assert not pairs([fingerprint(picture), fingerprint(255 - picture[..., ::-1] // 2)], 16)
 
 
 def test_flat_pictures_are_told_apart_by_their_pixels_alone() -> None:
     flat = [np.full((SIDE, SIDE, 3), level, np.uint8) for level in (100, 101)]
     assert [fingerprint(pixels) for pixels in flat] == [b"", b""]
-    assert not list(near_duplicates([b"", b""], 128))
+    assert not pairs([b"", b""], 128)
 
 
 def test_every_pair_within_the_distance_is_found_also_across_blocks() -> None:
@@ -78,12 +83,14 @@ def test_every_pair_within_the_distance_is_found_also_across_blocks() -> None:
     table[2400] = table[3]
     table[2400, 0] ^= 0b1011  # three bits
     prints = [bytes(row) + bytes(192) for row in table]
-    assert list(near_duplicates(prints, 3)) == [(3, 2400)]
-    assert not list(near_duplicates(prints, 2))
+    assert pairs(prints, 3) == [(3, 2400)]
+    assert not pairs(prints, 2)
 
 
 def test_groups_join_what_is_linked_over_others() -> None:
-    assert groups(6, [(4, 5), (1, 3), (3, 4)]).tolist() == [0, 1, 2, 1, 1, 1]
+    links = np.array([4, 1, 3]), np.array([5, 3, 4])
+    assert joined(np.arange(6), *links).tolist() == [0, 1, 2, 1, 1, 1]
+    assert joined(np.array([0, 0, 2, 3]), np.array([1]), np.array([2])).tolist() == [0, 0, 0, 3]
 
 
 # counts
@@ -106,9 +113,31 @@ def test_groups_are_placed_so_that_they_fit() -> None:
         assert split(faces, {"train": 1, "test": 2}, seed=seed).splits == ["train", "test", "test"]
 
 
-def test_groups_that_fit_nowhere_are_an_error_that_says_so() -> None:
+def test_a_group_too_large_for_any_split_gives_a_part_and_its_rest_is_in_none() -> None:
+    copies = [FACES[0] | {"name": f"{index}.png"} for index in range(10)]
+    answer = split([*copies, *FACES[1:13]], {"train": "rest", "test": 3})
+    assert Counter(answer.splits) == {"train": 19, "test": 3}
+    answer = split([*copies, *FACES[1:7]], {"train": 6, "test": 5})
+    assert len(set(answer.splits[:10]) - {""}) == 1
+    assert Counter(answer.splits) == {"train": 6, "test": 5, "": 5}
+    assert not any(answer.refusals)
+
+
+def test_counts_that_groups_make_impossible_are_an_error_that_says_so() -> None:
     with pytest.raises(SplitError, match=r"2 faces asked for, 2 usable ones found; .*must stay together have up to 2"):
         split([FACES[0], FACES[0]], {"train": 1, "test": 1})
+
+
+def test_an_archive_of_variations_on_few_pictures_takes_little_memory() -> None:
+    prints = [fingerprint(face(index, SIDE)) for index in range(4)] * 1000
+    table = np.zeros(4, np.int64)
+    groups = np.arange(4000)
+    for one, other in near_duplicates(prints, 16):
+        assert len(one) <= 1 << 15
+        groups = joined(groups, one, other)
+        table += np.bincount(one % 4, minlength=4)
+    assert set(groups.tolist()) == {0, 1, 2, 3}
+    assert table.tolist() == [1000 * 999 // 2] * 4
 
 
 def test_adding_faces_leaves_the_order_of_the_others_as_it_was() -> None:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pipeline.shards import atomic, write_bytes
 from pipeline.sources.base import Entry, SourceError, oversize, printable, readable, reason, unsafe, wanted
 from pipeline.sources.celeba import numeric_order, pictures_folder
+from pipeline.sources.salvage import mended
 from pipeline.storage import Place, StorageError
 
 
@@ -49,6 +50,7 @@ class Zip:
     def entries(self) -> Iterator[Entry]:
         """Members in archive order; encrypted ones and paths that point outside are named as unusable.
 
+        Where the directory is lost, complete members are read by their own headers, and the break is named last.
         Of CelebAMask-HQ only the pictures are listed, by number, named as in their folder.
 
         A member's stamp is its checksum and size, so that it stays the same in an archive that has grown.
@@ -65,6 +67,9 @@ class Zip:
             if not info.is_dir() and wanted(name):
                 problem = unsafe(name) or ("encrypted" if info.flag_bits & 1 else "") or oversize(info.file_size)
                 yield Entry(name, index, problem, [info.CRC, info.file_size], info.file_size)
+        if archive.broken:
+            text = f"truncated archive ({archive.broken}); what came before it was read"
+            yield Entry(printable(self.place.name), None, text)
 
     def read(self, key: Any) -> bytes:
         """Bytes of a member, its checksum verified."""
@@ -87,12 +92,14 @@ class _OpenZip:
     """An open archive that several threads can read at once."""
 
     def __init__(self, place: Place):
-        self.repaired = False
+        self.repaired, self.broken = False, ""
         try:
             # a path where there is one: zipfile closes what it opened
             self.archive = zipfile.ZipFile(place.local or place.open())
         except UnicodeDecodeError:
             self.archive, self.repaired = zipfile.ZipFile(_Unmarked(place.open())), True
+        except zipfile.BadZipFile:
+            self.archive, self.broken = mended(place.open)
         self.members = self.archive.infolist()
         self.lock = Lock()
 

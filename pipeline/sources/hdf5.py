@@ -6,9 +6,10 @@ Each dataset is uint8 (pictures, channels, height, width), in the order of Celeb
 import os
 from collections.abc import Iterator
 from functools import lru_cache
+from math import prod
 from typing import Any
 
-from pipeline.sources.base import Entry, SourceError, readable
+from pipeline.sources.base import Entry, SourceError, oversize, readable
 from pipeline.sources.rasters import png_of
 from pipeline.storage import Place, StorageError
 
@@ -23,14 +24,18 @@ class Hdf5:
         """Pictures of the largest dataset in its order; no pixel is read."""
         with readable(self.place):
             stamp = self.place.stamp()
-            count = self._pictures().shape[0]
-        for index in range(count):
-            yield Entry(f"{index:05d}.png", index, stamp=stamp)
+            shape = self._pictures().shape
+        for index in range(shape[0]):
+            yield Entry(f"{index:05d}.png", index, oversize(prod(shape[1:])), stamp)
 
     def read(self, key: Any) -> bytes:
         """A picture as PNG."""
         try:
-            planes = self._pictures()[key]
+            pictures = self._pictures()
+            problem = oversize(prod(pictures.shape[1:]))
+            if problem:
+                raise SourceError(problem)
+            planes = pictures[key]
         except SourceError:
             raise
         except StorageError as error:

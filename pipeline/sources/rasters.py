@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.images import encode_png
-from pipeline.sources.base import MAX_BYTES, SourceError
+from pipeline.sources.base import SourceError
 
 
 def png_of(planes: NDArray[Any]) -> bytes:
@@ -21,8 +21,6 @@ def png_of(planes: NDArray[Any]) -> bytes:
         raise SourceError(
             f"not pixels of a picture ({planes.dtype} of shape {planes.shape}, not uint8 of 1 or 3 planes)"
         )
-    if planes.nbytes > MAX_BYTES:
-        raise SourceError(f"too large ({planes.nbytes:,} bytes of pixels, at most {MAX_BYTES:,} are read)")
     if planes.shape[0] == 3:
         return encode_png(np.ascontiguousarray(planes.transpose(1, 2, 0)))
     buffer = io.BytesIO()
