@@ -156,7 +156,11 @@ def _by_counts(
     if short:
         asked, found = sum(count for count in wanted.values() if count != "rest"), len(mine)
         largest = max(sizes.values(), default=0)
-        why = f"; groups that must stay together have up to {largest} faces" if found >= asked and largest > 1 else ""
+        why = (
+            f"; alike pictures, or those of one person, that must stay together are up to {largest}"
+            if found >= asked and largest > 1
+            else ""
+        )
         raise SplitError(f"{name}: {asked} faces asked for, {found} usable ones found; short by {short}{why}")
     for group, (split, count) in {**{group: (split, len(mine)) for group, split in taken.items()}, **chosen}.items():
         if split:

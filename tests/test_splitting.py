@@ -124,7 +124,7 @@ def test_a_group_too_large_for_any_split_gives_a_part_and_its_rest_is_in_none() 
 
 
 def test_counts_that_groups_make_impossible_are_an_error_that_says_so() -> None:
-    with pytest.raises(SplitError, match=r"2 faces asked for, 2 usable ones found; .*must stay together have up to 2"):
+    with pytest.raises(SplitError, match=r"2 faces asked for, 2 usable ones found; .*must stay together are up to 2"):
         split([FACES[0], FACES[0]], {"train": 1, "test": 1})
 
 
