@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from pipeline.params_baselines import Baselines
+from pipeline.params_section import Count, Positive, Section, Share, Weight
 from pipeline.schema import AUGMENTATIONS, SCALES
 from pipeline.vgg import layer_indices
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
 # YAML has lists only; everything else must have the very type that is asked for: "500" is no number
 Range = Annotated[tuple[Weight, Weight], Field(strict=False)]
 Quality = Annotated[int, Field(ge=1, le=100)]
@@ -21,12 +19,6 @@ Quality = Annotated[int, Field(ge=1, le=100)]
 
 class ParamsError(ValueError):
     """params.yaml cannot be used; the message names file and key."""
-
-
-class Section(BaseModel):
-    """Common rules: no unknown key, no value silently converted, nothing changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class SplitCounts(Section):
@@ -269,6 +261,7 @@ class Params(Section):
     pairs: Pairs
     train: Train
     upscale: Upscale
+    baselines: Baselines
     evaluate: Evaluate
 
 
