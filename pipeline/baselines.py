@@ -90,7 +90,8 @@ def describe_methods(
     for kind, named in (("weights", settings.weights), ("results", settings.results)):
         for name, path in named.items():
             described[name] = {"kind": kind, "about": ABOUT[kind], "options": {}, **common, "path": path}
-            build_method(described[name], UPSCALED_SCALES[1])
+            # tried now, so that a wrong file is not found out after hours of training
+            build_method(described[name], [scale for scale in UPSCALED_SCALES if _covers(Path(path), scale)][-1])
             if kind == "weights":
                 described[name]["model"] = file_hash(Path(path))
     for name in settings.methods:
@@ -197,7 +198,7 @@ class BaselineWorker:
                 if result.shape != (FACTOR * face.low.shape[0], FACTOR * face.low.shape[1], 3):
                     height, width = result.shape[:2]
                     raise ValueError(f"{face.name}: the result is {width}x{height}, not four times its input")
-        except (ValueError, RuntimeError, ArithmeticError, OSError) as error:
+        except Exception as error:  # a stranger's network may raise anything; it is that picture's failure
             if len(faces) == 1:
                 return [str(error).splitlines()[0] if str(error) else type(error).__name__]
             return [result for face in faces for result in self._results(unit, [face])]

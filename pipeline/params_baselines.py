@@ -1,6 +1,7 @@
 """The baselines section of params.yaml: what else is measured beside bicubic, Lanczos and our own generators."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -79,6 +80,11 @@ class Baselines(Section):
     address: str | None = None
     """Ray cluster; null: a local one."""
     max_failed: Count = 0
+
+    @property
+    def files(self) -> list[Path]:
+        """All that comes from elsewhere."""
+        return [Path(path) for path in (*self.weights.values(), *self.results.values())]
 
     @model_validator(mode="after")
     def _names(self) -> Self:

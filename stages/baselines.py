@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.baselines import BaselineWorker, assemble, describe_methods, plan_units
+from pipeline.memory import OutOfMemory
 from pipeline.params import Params
 from pipeline.progress import console
 from pipeline.shards import publish
@@ -19,12 +20,14 @@ FACES, INPUTS, MANIFEST = Path("data/faces"), Path("data/inputs"), Path("data/pa
 def main(params: Params) -> None:
     """Train the twin, then enlarge faces with every method that params name."""
     settings = params.baselines
-    files = [Path(path) for path in (*settings.weights.values(), *settings.results.values())]
     how = {"workers", "cpus_per_worker", "gpus_per_worker", "address"}
     keys = [settings.model_dump(exclude=how), params.train.model_dump(), params.upscale.model_dump(exclude=how)]
-    work = work_folder("baselines", FACES, INPUTS / "test", INPUTS / "train", MANIFEST, *files, *keys)
-    with stop_requested() as asked:
-        described = describe_methods(settings, params.train, params.upscale, FACES, MANIFEST, work, asked)
+    work = work_folder("baselines", FACES, INPUTS / "test", INPUTS / "train", MANIFEST, *settings.files, *keys)
+    try:
+        with stop_requested() as asked:
+            described = describe_methods(settings, params.train, params.upscale, FACES, MANIFEST, work, asked)
+    except OutOfMemory as error:
+        raise StageError(str(error)) from error
     if described is None:
         raise SystemExit(143)
     units = list(plan_units(settings, described, FACES, INPUTS, work))

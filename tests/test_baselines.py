@@ -320,6 +320,8 @@ def test_results_are_found_by_name_and_a_missing_or_small_one_is_a_row_with_the_
     assert rows[3]["error"].endswith("has no picture called 3")
     with pytest.raises(ModelError, match="no folder 64to256"):
         load_results(folder, "64to256")
+    with pytest.raises(ModelError, match="no folder 256to1024"):
+        load_results(tmp_path / "nowhere", "256to1024")
 
 
 def test_a_truncated_input_is_a_row_and_the_rest_is_enlarged(tmp_path: Path) -> None:
