@@ -115,12 +115,12 @@ def main() -> None:
     parser.add_argument(
         "--judge", type=int, default=24, help="the first so many are judged on, the others learned from"
     )
+    parser.add_argument("--score", type=int, help="only the first so many of them, since ZSSR takes a minute for each")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--steps", type=int, default=1000, help="of both trainings; 0: neither")
     parser.add_argument("--zssr-steps", type=int, default=600, help="for each factor; 0: no ZSSR")
     parser.add_argument("--zssr-crop", type=int, default=64)
     parser.add_argument("--zssr-scales", type=float, nargs="+", default=[4.0])
-    parser.add_argument("--zssr-faces", type=int, help="a second table, of the first so many faces, has ZSSR")
     parser.add_argument("--method", action="append", default=[], metavar="NAME=FILE", help="weights of others")
     parser.add_argument("--vgg", help="VGG-19 weights for fd; without them it is left out")
     parser.add_argument("--sheet", type=Path, help="write a picture of the first two faces")
@@ -146,23 +146,19 @@ def main() -> None:
     config = ZssrConfig(
         scales=tuple(options.zssr_scales), steps=options.zssr_steps, crop=options.zssr_crop
     )  # at_once changes nothing: each face is done alone, so that what is finished is kept
-    with_zssr = {"zssr": zssr_kept(options, config), **methods}
-    truths = list(islice(faces(options), options.judge))
-    tables = [(methods, options.judge)]
     if options.zssr_steps:
-        tables = [(with_zssr, options.zssr_faces or options.judge)] + (tables if options.zssr_faces else [])
-    for some, count in tables:
-        with progress("scoring", count) as advance:
-            scores = score(some, truths[:count], textures, lambda advance=advance: advance(1))
-        print(f"\n| {count} faces | PSNR, dB | gain | SSIM | fd | off by |\n| --- | --- | --- | --- | --- | --- |")
-        for name, one in scores.items():
-            fd = "" if one["fd"] is None else f"{one['fd']:.3f}"
-            print(
-                f"| {name} | {one['psnr']:.2f} | {one['gain']:+.2f} | {one['ssim']:.4f} | {fd} "
-                f"| {one['consistency']:.2f} |"
-            )
+        methods = {"zssr": zssr_kept(options, config), **methods}
+    truths = list(islice(faces(options), options.score or options.judge))
+    with progress("scoring", len(truths)) as advance:
+        scores = score(methods, truths, textures, lambda: advance(1))
+    print(f"\n| {len(truths)} faces | PSNR, dB | gain | SSIM | fd | off by |\n| --- | --- | --- | --- | --- | --- |")
+    for name, one in scores.items():
+        fd = "" if one["fd"] is None else f"{one['fd']:.3f}"
+        print(
+            f"| {name} | {one['psnr']:.2f} | {one['gain']:+.2f} | {one['ssim']:.4f} | {fd} | {one['consistency']:.2f} |"
+        )
     if options.sheet:
-        sheet(with_zssr if options.zssr_steps else methods, truths[:2]).save(options.sheet)
+        sheet(methods, truths[:2]).save(options.sheet)
 
 
 if __name__ == "__main__":

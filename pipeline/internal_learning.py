@@ -34,7 +34,7 @@ class ZssrConfig:
     """How each picture's network is trained and used; the keys are those of `params_baselines.Zssr`."""
 
     seed: int = 1
-    scales: tuple[float, ...] = (2.0, 4.0)
+    scales: tuple[float, ...] = (4.0,)
     steps: int = 1000
     layers: int = 8
     channels: int = 64

@@ -18,8 +18,8 @@ class Zssr(Section):
 
     faces: dict[Literal["train", "test"], Positive] = {}
     """Instead of `baselines.faces`, since each face costs a training."""
-    scales: Annotated[list[Annotated[float, Field(gt=1, le=4)]], Field(min_length=1, max_length=8)] = [2.0, 4.0]
-    """Gradual enlargement: one training for each factor; the last is 4."""
+    scales: Annotated[list[Annotated[float, Field(gt=1, le=4)]], Field(min_length=1, max_length=8)] = [4.0]
+    """Factors of gradual enlargement, one training for each; the last is 4. [2.0, 4.0]: docs/baselines.md."""
     steps: Positive = 1000
     """Updates for each factor, at most; training ends before where the learning rate has fallen to its end."""
     layers: Positive = 8
