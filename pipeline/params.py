@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.params_base import Count, Positive, Quality, Range, Section, Share, Weight
+from pipeline.params_baselines import Baselines
 from pipeline.params_ingest import Ingest
 from pipeline.schema import AUGMENTATIONS, SCALES
 from pipeline.vgg import layer_indices
@@ -214,6 +215,7 @@ class Params(Section):
     pairs: Pairs
     train: Train
     upscale: Upscale
+    baselines: Baselines
     evaluate: Evaluate
 
 

@@ -77,7 +77,7 @@ UPSCALED: Final = _with_features(
         ("name", pa.string()),
         ("split", pa.string()),
         ("scale", pa.string()),  # 64to256 or 256to1024
-        ("method", pa.string()),  # facesr or facesr-realism
+        ("method", pa.string()),  # facesr, facesr-realism or a baseline
         ("status", pa.string()),  # ok or failed
         ("error", pa.string()),  # empty where ok
         ("width", pa.int32()),

@@ -86,6 +86,17 @@ def test_every_input_was_enlarged_four_times_by_both_generators(project):
             assert {(row["status"], row["width"], row["height"]) for row in rows} == {("ok", side, side)}
 
 
+def test_zssr_and_the_supervised_twin_lie_where_evaluation_finds_them(project):
+    told = json.loads((project / "data/baselines/methods.json").read_text())
+    assert {name: one["reason"] for name, one in told.items()} == {"twin": None, "zssr": None}
+    for method in told:
+        for scale, side in (("64to256", 256), ("256to1024", 1024)):
+            rows = pq.read_table(project / "data/baselines" / method / scale).to_pylist()
+            tested = pq.read_table(project / "data/inputs/test", columns=["id"])["id"].to_pylist()
+            assert [row["id"] for row in rows] == tested
+            assert {(row["status"], row["width"], row["height"]) for row in rows} == {("ok", side, side)}
+
+
 def test_the_report_and_pictures_are_there(project):
     page = (project / "reports/report.html").read_text()
     assert "data:image" in page
@@ -120,5 +131,6 @@ def test_two_runs_from_scratch_give_the_same_manifest_weights_and_metrics(projec
     again = copy_project(tmp_path / "again")
     run(again, "dvc", "repro")
     assert metrics(again) == metrics(project)
-    for name in ("data/pairs.parquet", "models/fidelity.safetensors", "models/realism.safetensors"):
+    models = ("models/fidelity.safetensors", "models/realism.safetensors", "models/baselines/twin.safetensors")
+    for name in ("data/pairs.parquet", *models):
         assert (again / name).read_bytes() == (project / name).read_bytes(), name

@@ -76,6 +76,11 @@ def test_training_depends_on_the_inputs_and_the_manifest_alone():
     assert data == {"data/inputs/train", "data/inputs/valid", "data/pairs.parquet"}
 
 
+def test_no_stage_but_baselines_can_train_on_originals():
+    users = {stage for stage in STAGES if "pipeline/supervised.py" in STAGES[stage]["deps"]}
+    assert users == {"baselines"}
+
+
 def test_dvc_finds_the_graph_sound():
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"], cwd=ROOT, capture_output=True, text=True

@@ -1,0 +1,60 @@
+"""DVC stage `baselines`: faces, inputs, manifest -> data/baselines/<method>/<scale>/, models/baselines/.
+
+Run from the project's root: python -m stages.baselines
+"""
+
+import shutil
+from pathlib import Path
+
+from pipeline.baselines import BaselineWorker, assemble, describe_methods, plan_units
+from pipeline.memory import OutOfMemory
+from pipeline.params import Params
+from pipeline.progress import console
+from pipeline.shards import publish
+from pipeline.stage import StageError, run_stage, stop_requested, work_folder
+from pipeline.units import do_units
+
+FACES, INPUTS, MANIFEST = Path("data/faces"), Path("data/inputs"), Path("data/pairs.parquet")
+
+
+def main(params: Params) -> None:
+    """Train the twin, then enlarge faces with every method that params name."""
+    settings = params.baselines
+    how = {"workers", "cpus_per_worker", "gpus_per_worker", "address"}
+    keys = [settings.model_dump(exclude=how), params.train.model_dump(), params.upscale.model_dump(exclude=how)]
+    work = work_folder("baselines", FACES, INPUTS / "test", INPUTS / "train", MANIFEST, *settings.files, *keys)
+    try:
+        with stop_requested() as asked:
+            described = describe_methods(settings, params.train, params.upscale, FACES, MANIFEST, work, asked)
+    except OutOfMemory as error:
+        raise StageError(str(error)) from error
+    if described is None:
+        raise SystemExit(143)
+    units = list(plan_units(settings, described, FACES, INPUTS, work))
+    do_units(
+        "baselines",
+        BaselineWorker,
+        (str(INPUTS), described),
+        units,
+        images=lambda unit: unit["stop"] - unit["start"],
+        **settings.model_dump(include=how),
+    )
+    failed = assemble(units, described, work)
+    if len(failed) > settings.max_failed:
+        first = f"{failed[0]['method']}, {failed[0]['name']}: {failed[0]['error']}"
+        raise StageError(f"{len(failed)} results failed, baselines.max_failed allows {settings.max_failed}; {first}")
+    for name, one in described.items():
+        if one["reason"] is not None:
+            console.print(f"baselines: no results of {name}: {one['reason']}", style="yellow", markup=False)
+    models = work / "models"
+    models.mkdir(exist_ok=True)
+    if described.get("twin", {}).get("path"):
+        # copied, not moved: a kill between here and the end must find everything again
+        shutil.copyfile(described["twin"]["path"], models / "twin.safetensors")
+    publish(models, Path("models/baselines"))
+    publish(work / "out", Path("data/baselines"))
+    shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    run_stage(main)
