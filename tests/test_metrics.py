@@ -7,17 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.distances import FeatureStatistics, frechet_distance
+from pipeline.features import InceptionFeatures
 from pipeline.images import Pixels, resize
-from pipeline.metrics import (
-    PSNR_CAP,
-    FeatureStatistics,
-    InceptionFeatures,
-    Reference,
-    consistency,
-    frechet_distance,
-    psnr,
-    ssim,
-)
+from pipeline.metrics import PSNR_CAP, Reference, consistency, psnr, ssim
 
 
 def picture(seed: int, side: int = 96) -> Pixels:
