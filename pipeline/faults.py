@@ -78,14 +78,17 @@ def diagnose(score: Mapping[str, Any]) -> list[str]:
         return [f"it is mirrored: turned left to right it matches {score['mirror_gain']:.1f} dB better"]
     if max(map(abs, bias)) >= TINT:
         if max(bias) - min(bias) < 0.3:
-            levels = f"{sum(bias) / 3:+.1f} levels".replace("-", "−")
+            colour = f"{_signed(sum(bias) / 3)} levels"
         else:
-            levels = ", ".join(
-                f"{name} {value:+.1f}".replace("-", "−")
-                for name, value in zip(("red", "green", "blue"), bias, strict=True)
-            )
-        found.append(f"its reduction differs from the input by a constant colour of {levels}")
+            names = ("red", "green", "blue")
+            colour = ", ".join(f"{name} {_signed(value)}" for name, value in zip(names, bias, strict=True)) + " levels"
+        found.append(f"its reduction differs from the input by a constant colour of {colour}")
     if max(abs(score["shift_x"]), abs(score["shift_y"])) >= SHIFT:
         place = f"({score['shift_x']:.1f}, {score['shift_y']:.1f})".replace("-", "−")
         found.append(f"it is shifted by {place} pixels to the right and down")
     return found
+
+
+def _signed(value: float) -> str:
+    # adding zero takes the sign off a negative one
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")

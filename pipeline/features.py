@@ -7,6 +7,7 @@ torch-fidelity's and torchmetrics'; ours hands them the weights.
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -117,17 +118,17 @@ class Perceptual:
             ValueError: the file is missing or is not such a state dict.
         """
         import torch
-        import torchvision
         from torchmetrics.functional.image import dists, lpips
 
         state = _tensors(weights, "AlexNet" if kind == "lpips" else "VGG-16")
         if kind == "dists":
             # its constructor would download the trunk; it is filled from the file below
-            with patch.object(dists, "vgg16", lambda weights: torchvision.models.vgg16(weights=None)):
+            with patch.object(dists, "vgg16", lambda weights: SimpleNamespace(features=_layers("vgg16"))):
                 network: Any = dists.DISTSNetwork()
             trunk = network
         else:
-            network = lpips._NoTrainLpips(net="alex" if kind == "lpips" else "vgg", pnet_rand=True)
+            with patch.object(lpips, "_get_tv_model_features", lambda net, pretrained: _layers(net)):
+                network = lpips._NoTrainLpips(net="alex" if kind == "lpips" else "vgg", pnet_rand=True)
             trunk = network.net
         parts = trunk.state_dict()
         try:
@@ -155,3 +156,11 @@ class Perceptual:
                 for pixels in (result, truth)
             )
             return float(self._network(first, second))
+
+
+def _layers(net: str) -> Any:
+    """Torchvision's feature layers alone: the ones behind them are 100 million parameters that nobody needs."""
+    from torchvision.models import alexnet
+    from torchvision.models.vgg import cfgs, make_layers
+
+    return make_layers(cfgs["D"]) if net == "vgg16" else alexnet(weights=None).features

@@ -74,7 +74,7 @@ class Reference:
         values, structure = self._luma
         other = luma(result)
         grey = structure.compare(other)
-        roomy = min(result.shape[:2]) > 2 * CROP + WINDOW
+        roomy = min(result.shape[:2]) >= 2 * CROP + WINDOW
         return {
             "psnr": psnr(self.truth, result),
             "ssim": plain.whole,
