@@ -12,11 +12,10 @@ from typing import Any, Final, NotRequired, TypedDict
 
 from pipeline.images import ImageError, Pixels, decode, resize
 from pipeline.pairs import degrade
+from pipeline.schema import AUGMENTED, UPSCALED_SCALES
 from pipeline.shards import read_range, read_rows, shard_files
 
-AUGMENTED: Final = "-augmented"
-"""Behind the name of a scale whose inputs have noise, blur or JPEG loss added."""
-SCALES: Final = ("64to256", "256to1024", f"64to256{AUGMENTED}", f"256to1024{AUGMENTED}")
+SCALES: Final = (*UPSCALED_SCALES, *(f"{scale}{AUGMENTED}" for scale in UPSCALED_SCALES))
 """Scales that are measured: input to output side, in pixels."""
 FACTOR: Final = 4
 BASELINES: Final = ("bicubic", "lanczos")

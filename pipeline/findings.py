@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from pipeline.aggregate import TESTED
-from pipeline.cases import AUGMENTED, BASELINES, SCALES, EvaluationConfig
+from pipeline.cases import BASELINES, SCALES, EvaluationConfig
 from pipeline.faults import diagnose
 from pipeline.measures import MAIN, MEASURES, Measure
 from pipeline.plots import BASELINE
+from pipeline.schema import AUGMENTED
 from pipeline.tables import cell, measured_keys
 
 Row = dict[str, Any]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.schema import AUGMENTATIONS, SCALES
+from pipeline.schema import AUGMENTATIONS, AUGMENTED, SCALES, UPSCALED_SCALES
 from pipeline.vgg import layer_indices
 
 Count = Annotated[int, Field(ge=0)]
@@ -108,6 +108,11 @@ class Pairs(Section):
             if low > high:
                 raise ValueError(f"{name}: the range {low} to {high} is upside down")
         return self
+
+    def degradation(self) -> dict[str, Any]:
+        """What `pairs.draw_degradation` draws an augmented input by: its keyword arguments."""
+        ranges = {"noise": self.noise, "blur": self.blur, "jpeg": self.jpeg}
+        return {"seed": self.seed, "chances": dict(self.augmentations), **ranges}
 
 
 class GeneratorParams(Section):
@@ -221,6 +226,9 @@ class Upscale(Section):
 
     faces: dict[str, Positive] = {}
     """Only the first so many faces of a split are enlarged and measured; all where a split is not named."""
+    augmented: dict[str, Count] = {}
+    """So many faces of a split are enlarged and measured once more, apart, from inputs that have noise, blur or JPEG
+    loss added, drawn as `pairs` draws them; none where a split is not named."""
     tile: Annotated[int, Field(ge=64)] = 512
     """Side of the pieces that larger inputs are cut into, pixels."""
     back_projection: Count = 0
@@ -240,10 +248,17 @@ class Upscale(Section):
 
     @model_validator(mode="after")
     def _known_splits(self) -> Self:
-        unknown = set(self.faces) - {"train", "test"}
-        if unknown:
-            raise ValueError(f"faces: {', '.join(sorted(unknown))}: only train and test are enlarged")
+        for name in ("faces", "augmented"):
+            unknown = set(getattr(self, name)) - {"train", "test"}
+            if unknown:
+                raise ValueError(f"{name}: {', '.join(sorted(unknown))}: only train and test are enlarged")
         return self
+
+    def limits(self) -> dict[str, dict[str, int]]:
+        """Faces at most, by scale and split; a split that is not named has no limit."""
+        augmented = {"train": 0, "test": 0} | self.augmented
+        clean: dict[str, dict[str, int]] = dict.fromkeys(UPSCALED_SCALES, dict(self.faces))
+        return clean | {f"{scale}{AUGMENTED}": augmented for scale in UPSCALED_SCALES}
 
 
 class Evaluate(Section):

@@ -15,6 +15,8 @@ AUGMENTATIONS: Final = ("none", "rot90", "rot180", "rot270", "noise", "blur", "j
 METHODS: Final = {"facesr": "fidelity", "facesr-realism": "realism"}
 """Method as named in reports -> its generator."""
 UPSCALED_SCALES: Final = ("64to256", "256to1024")
+AUGMENTED: Final = "-augmented"
+"""Behind the name of a scale whose inputs have noise, blur or JPEG loss added."""
 ROWS_PER_GROUP: Final = 100
 """Rows in a Parquet row group: small enough that one picture is read without decoding a whole shard."""
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.cases import AUGMENTED, EvaluationConfig
+from pipeline.cases import EvaluationConfig
 from pipeline.measures import MAIN, MEASURES, VARIANTS
+from pipeline.schema import AUGMENTED
 from pipeline.shards import write_bytes
 
 FORMATS: Final = {"csv": "csv", "markdown": "md", "latex": "tex"}
