@@ -257,7 +257,7 @@ class Upscale(Section):
     def limits(self) -> dict[str, dict[str, int]]:
         """Faces at most, by scale and split; a split that is not named has no limit."""
         augmented = {"train": 0, "test": 0} | self.augmented
-        clean: dict[str, dict[str, int]] = dict.fromkeys(UPSCALED_SCALES, dict(self.faces))
+        clean = {scale: dict(self.faces) for scale in UPSCALED_SCALES}
         return clean | {f"{scale}{AUGMENTED}": augmented for scale in UPSCALED_SCALES}
 
 

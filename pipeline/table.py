@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -14,18 +15,19 @@ _ORDER = ("train", "test", "64to256", "256to1024", "bicubic", "lanczos", "facesr
 
 
 def print_table(metrics: dict[str, Any], console: Console | None = None, baseline: str = "bicubic") -> None:
-    """Print reports/metrics.json: one row per split, scale and method, the gain over the baseline beside each PSNR."""
+    """Print reports/metrics.json: a table per split and scale, the gain over the baseline beside each PSNR."""
     shown = [key for key in measured_keys(metrics, _SHOWN) if key != "psnr"]
-    columns = [MEASURES[key] for key in shown]
-    table = Table(title="8-bit RGB, whole image; clean inputs where nothing else is said")
-    for name in ("split", "scale", "method"):
-        table.add_column(name, justify="left", overflow="fold")
-    for name in ("PSNR dB", *([f"vs {baseline}"] if baseline else []), *(one.heading for one in columns), "faces"):
-        table.add_column(name, justify="right", no_wrap=True)
+    console = console or Console()
+    heads = ["PSNR dB", *([f"vs {baseline}"] if baseline else []), *(MEASURES[key].heading for key in shown), "faces"]
     reasons: dict[str, list[str]] = {}
     for split in sorted(metrics, key=_place):
         for scale in sorted(metrics[split], key=_place):
             methods = metrics[split][scale]
+            # a table each: their names would take half the width of a terminal
+            table = Table(title=" ".join(filter(None, (split, scale))), title_justify="left", box=box.SIMPLE_HEAD)
+            table.add_column("method", no_wrap=True)
+            for head in heads:
+                table.add_column(head, justify="right")
             for method in sorted(methods, key=_place):
                 values = methods[method]
                 same = values.get("on_same_faces", methods)
@@ -35,10 +37,9 @@ def print_table(metrics: dict[str, Any], console: Console | None = None, baselin
                         reasons.setdefault(values[f"{key}_reason"], []).append(measure.heading)
                 gain = "–" if None in (reference, values["psnr"]) else f"{values['psnr'] - reference:+.2f}"
                 cells = [cell(values, "psnr"), *([gain] if baseline else []), *(cell(values, key) for key in shown)]
-                table.add_row(split, scale, method, *cells, str(values.get("count", "")))
-            table.add_section()
-    console = console or Console()
-    console.print(table)
+                table.add_row(method, *cells, str(values.get("count", "")))
+            console.print(table)
+    console.print("8-bit RGB, whole image; clean inputs where nothing else is said")
     for reason, names in reasons.items():
         console.print(f"not measured: {', '.join(dict.fromkeys(names))}: {reason}", markup=False)
 
