@@ -212,8 +212,14 @@ def headline(summary: Summary) -> str:
     split = "test" if "test" in summary else next(iter(summary), "")
     scales = summary.get(split, {})
     scale = SCALES[1] if SCALES[1] in scales else next(iter(scales), "")
-    scores = {method: score["psnr"] for method, score in scales.get(scale, {}).items() if score["psnr"] is not None}
+    scores = {method: score for method, score in scales.get(scale, {}).items() if score["psnr"] is not None}
     if "bicubic" not in scores:
         return "nothing could be measured"
-    gains = [f"{name} {psnr - scores['bicubic']:+.2f} dB" for name, psnr in scores.items() if name != "bicubic"]
+    gains = []
+    for name, score in scores.items():
+        if name != "bicubic":
+            # a method that covers fewer faces is compared on those
+            base = score.get("on_same_faces", scores)["bicubic"]["psnr"]
+            few = f" on {score['count']} faces" if "on_same_faces" in score else ""
+            gains.append(f"{name} {score['psnr'] - base:+.2f} dB{few}")
     return f"{split}, {scale}, PSNR over bicubic: {', '.join(gains)}"

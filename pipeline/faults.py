@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.images import Pixels, resize
 from pipeline.metrics import luma, psnr
 
-TINT: Final = 0.75
+TINT: Final = 1.0
 """Grey levels of a constant difference from which it is told; rounding and clipping stay under 0.3."""
 SHIFT: Final = 0.2
 """Pixels of the result from which a shift is told; estimates on faces that are not shifted stay under 0.1."""

@@ -18,13 +18,15 @@ def print_table(metrics: dict[str, Any], console: Console | None = None, baselin
     """Print reports/metrics.json: a table per split and scale, the gain over the baseline beside each PSNR."""
     shown = [key for key in measured_keys(metrics, _SHOWN) if key != "psnr"]
     console = console or Console()
-    heads = ["PSNR dB", *([f"vs {baseline}"] if baseline else []), *(MEASURES[key].heading for key in shown), "faces"]
+    heads = ["PSNR dB", *([f"vs {baseline}"] if baseline else []), *(MEASURES[key].heading for key in shown)]
     reasons: dict[str, list[str]] = {}
     for split in sorted(metrics, key=_place):
         for scale in sorted(metrics[split], key=_place):
             methods = metrics[split][scale]
             # a table each: their names would take half the width of a terminal
-            table = Table(title=" ".join(filter(None, (split, scale))), title_justify="left", box=box.SIMPLE_HEAD)
+            faces = max((values.get("count", 0) for values in methods.values()), default=0)
+            title = f"{' '.join(filter(None, (split, scale)))}, {faces} faces"
+            table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
             table.add_column("method", no_wrap=True)
             for head in heads:
                 table.add_column(head, justify="right")
@@ -37,7 +39,8 @@ def print_table(metrics: dict[str, Any], console: Console | None = None, baselin
                         reasons.setdefault(values[f"{key}_reason"], []).append(measure.heading)
                 gain = "–" if None in (reference, values["psnr"]) else f"{values['psnr'] - reference:+.2f}"
                 cells = [cell(values, "psnr"), *([gain] if baseline else []), *(cell(values, key) for key in shown)]
-                table.add_row(method, *cells, str(values.get("count", "")))
+                few = values.get("count", faces)
+                table.add_row(method if few == faces else f"{method} ({few} faces)", *cells)
             console.print(table)
     console.print("8-bit RGB, whole image; clean inputs where nothing else is said")
     for reason, names in reasons.items():
