@@ -4,15 +4,18 @@ They lie in three folders of shards with the same stems, and are joined by id:
 `faces/{stem}.parquet`, `inputs/{split}/{stem}.parquet`, `upscaled/{method}/{scale}/{stem}.parquet`.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NotRequired, TypedDict
 
 from pipeline.images import ImageError, Pixels, decode, resize
+from pipeline.pairs import degrade
+from pipeline.schema import AUGMENTED, UPSCALED_SCALES
 from pipeline.shards import read_range, read_rows, shard_files
 
-SCALES: Final = ("64to256", "256to1024")
+SCALES: Final = (*UPSCALED_SCALES, *(f"{scale}{AUGMENTED}" for scale in UPSCALED_SCALES))
 """Scales that are measured: input to output side, in pixels."""
 FACTOR: Final = 4
 BASELINES: Final = ("bicubic", "lanczos")
@@ -29,10 +32,24 @@ class EvaluationConfig(TypedDict):
     """Folder with `{method}/{scale}/` folders of shards."""
     methods: list[str]
     """Names of the networks' results, in the order shown; the first one is the subject of the report's summary."""
-    inception: NotRequired[str | None]
-    """Inception weights file; without it the Fréchet distance is null."""
+    folders: NotRequired[dict[str, str]]
+    """Folder of a method's results, where it is not `{upscaled}/{method}`."""
+    peers: NotRequired[list[str]]
+    """Methods to compare with, which may cover fewer faces than the others."""
+    networks: NotRequired[dict[str, str | None]]
+    """Weights file by name of `weights.NETWORKS`; a metric whose network is missing is null."""
+    problems: NotRequired[dict[str, str]]
+    """Why a network is missing, by its name."""
     device: NotRequired[str]
-    """Torch device of the Inception network: cpu (default) or cuda."""
+    """Torch device of the networks: cpu (default) or cuda."""
+    baseline: NotRequired[str]
+    """What gains are measured against; bicubic by default."""
+    baselines: NotRequired[list[str]]
+    """Which of BASELINES are made on the spot; both by default."""
+    training: NotRequired[str | None]
+    """Folder with dvclive's records of each training, for its curves."""
+    unmatched: NotRequired[list[str]]
+    """What could not be compared and why: the report names it."""
     sheet_faces: NotRequired[int]
     """Faces on each comparison sheet; 4 by default."""
     synthetic: NotRequired[bool]
@@ -50,11 +67,22 @@ class Case:
     id: str
     name: str
     low: Pixels | None = None
-    """The input; None where it or the truth could not be read."""
+    """The input; None where it or the truth could not be read, or, of pictures compared, where there is none."""
     truth: Pixels | None = None
     """Four times the input in size."""
     results: dict[str, Pixels] = field(default_factory=dict)
     """By method, baselines included; a method that failed is absent."""
+
+
+def methods_of(config: EvaluationConfig) -> list[str]:
+    """Every method in the order measured: those made on the spot, the networks, the peers."""
+    return [*config.get("baselines", BASELINES), *config["methods"], *config.get("peers", [])]
+
+
+def shards_of(config: EvaluationConfig, method: str, scale: str) -> Path:
+    """Folder of a method's shards."""
+    folder = config.get("folders", {}).get(method)
+    return (Path(folder) if folder else Path(config["upscaled"]) / method) / scale
 
 
 def _by_id(path: Path, wanted: set[str]) -> dict[str, dict[str, Any]]:
@@ -82,13 +110,13 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
     """Stream the cases of rows `start` to `stop` of an inputs shard, in row order.
 
     At 64to256 the 256 input is the truth and its reduction the input. At 256to1024 the face itself is the truth where
-    it is four times its input. A face without such an original yields no case, nor does one that no method has a row
-    of.
+    it is four times its input. At an augmented scale the input is degraded as the results' rows say. A face without
+    such an original yields no case, nor does one that no network has a row of.
 
     Args:
         config: where the shards are, and which methods to read.
         split: train or test.
-        scale: 64to256 or 256to1024.
+        scale: one of SCALES.
         stem: the shard's file name without suffix.
         start: first row of the inputs shard.
         stop: row after the last.
@@ -97,16 +125,20 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
     source = Path(config["inputs"]) / split / f"{stem}.parquet"
     inputs = list(read_range(source, start, stop, columns))
     wanted = {row["id"] for row in inputs}
+    made = config.get("baselines", BASELINES)
     upscaled = {
-        method: _by_id(Path(config["upscaled"]) / method / scale / f"{stem}.parquet", wanted)
-        for method in config["methods"]
+        method: _by_id(shards_of(config, method, scale) / f"{stem}.parquet", wanted)
+        for method in methods_of(config)
+        if method not in made
     }
-    originals = _by_id(Path(config["faces"]) / f"{stem}.parquet", wanted) if scale == SCALES[1] else {}
+    large = scale.removesuffix(AUGMENTED) == SCALES[1]
+    originals = _by_id(Path(config["faces"]) / f"{stem}.parquet", wanted) if large else {}
     for row in inputs:
-        if not any(row["id"] in rows for rows in upscaled.values()):
+        done = {method: rows[row["id"]] for method, rows in upscaled.items() if row["id"] in rows}
+        if not any(method in done for method in config["methods"]):
             continue  # not among the faces that were to be enlarged
         case = Case(row["id"], row["name"])
-        if scale == SCALES[1]:
+        if large:
             original = originals.get(row["id"])
             sides = (FACTOR * row["height"], FACTOR * row["width"])
             if original is None or (original["height"], original["width"]) != sides:
@@ -118,13 +150,12 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
         if low is None or truth is None or truth.shape != (FACTOR * low.shape[0], FACTOR * low.shape[1], 3):
             yield case
             continue
+        if degradation := next((one["degradation"] for one in done.values() if one.get("degradation")), None):
+            low = degrade(low, **json.loads(degradation))
         case.low, case.truth = low, truth
-        case.results = {
-            baseline: resize(low, *truth.shape[:2], lanczos=baseline == "lanczos") for baseline in BASELINES
-        }
-        for method, rows in upscaled.items():
-            done = rows.get(row["id"])
-            result = _pixels(done) if done and done["status"] == "ok" else None
+        case.results = {method: resize(low, *truth.shape[:2], lanczos=method == "lanczos") for method in made}
+        for method, one in done.items():
+            result = _pixels(one) if one["status"] == "ok" else None
             if result is not None and result.shape == truth.shape:
                 case.results[method] = result
         yield case

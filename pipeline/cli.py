@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pipeline import __version__, cli_adapt, cli_ingest, cli_inspect, cli_pairs, cli_training, cli_upscale, cli_view
+from pipeline import (
+    __version__,
+    cli_adapt,
+    cli_compare,
+    cli_evaluate,
+    cli_ingest,
+    cli_inspect,
+    cli_pairs,
+    cli_training,
+    cli_upscale,
+    cli_view,
+)
 from pipeline.progress import console
 
 app = typer.Typer(
@@ -27,6 +38,8 @@ app.command()(cli_inspect.inspect)
 app.command()(cli_adapt.adapt)
 app.command()(cli_ingest.ingest)
 app.command()(cli_pairs.pairs)
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_compare.compare)
 
 
 def _fail(message: str, code: int = 2) -> typer.Exit:
@@ -118,15 +131,29 @@ def profile(
 
 
 @app.command()
-def table(metrics: Annotated[Path, typer.Argument()] = Path("reports/metrics.json")) -> None:
+def table(
+    metrics: Annotated[Path, typer.Argument()] = Path("reports/metrics.json"),
+    form: Annotated[str, typer.Option("--format", help="terminal, csv, markdown or latex")] = "terminal",
+    paper: Annotated[bool, typer.Option("--paper", help="Tables 1 and 2 of the paper, ours beside them")] = False,
+) -> None:
     """Print the results table of reports/metrics.json."""
     import json
 
+    from pipeline import tables
     from pipeline.table import print_table
 
+    if form not in ("terminal", *tables.FORMATS):
+        raise _fail(f"--format {form}: terminal, {', '.join(tables.FORMATS)}")
     if not metrics.is_file():
         raise _fail(f"{metrics}: not there yet; `make repro` writes it")
-    print_table(json.loads(metrics.read_text()))
+    summary = json.loads(metrics.read_text())
+    if form == "terminal" and not paper:
+        print_table(summary)
+        return
+    printed = [tables.paper_table(summary, split, "facesr") for split in tables.PAPER] if paper else []
+    for one in printed or [tables.results(summary)]:
+        if one is not None:
+            typer.echo(tables.render(one, "markdown" if form == "terminal" else form))
 
 
 @weights_app.command("list")

@@ -1,6 +1,7 @@
 """Whether an enlarged face is still the same person: cosine of two face-recognition embeddings."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,25 @@ class Identity:
         Returns:
             -1..1: near 1 for one person, near 0 for two; None if no face is found.
         """
-        points = self._points(low, high)
+        against = self._against(low, self._points(low, high))
+        return None if against is None else against(high)
+
+    def against(self, truth: Pixels) -> Callable[[Pixels], float] | None:
+        """What tells how like one picture others of the same face are, all aligned by this one's landmarks.
+
+        Args:
+            truth: uint8 (h, w, 3), RGB.
+
+        Returns:
+            uint8 (h, w, 3) of the same face at the same place -> -1..1, as `similarity`; None if no face is found.
+        """
+        return self._against(truth, self._points(truth, truth))
+
+    def _against(self, picture: Pixels, points: Floats | None) -> Callable[[Pixels], float] | None:
         if points is None:
             return None
-        first, second = (self._embed(pixels, points * pixels.shape[1::-1]) for pixels in (low, high))
-        return float(np.clip(first @ second, -1, 1))
+        first = self._embed(picture, points * picture.shape[1::-1])
+        return lambda other: float(np.clip(first @ self._embed(other, points * other.shape[1::-1]), -1, 1))
 
     def _points(self, low: Pixels, high: Pixels) -> Floats | None:
         """Landmarks of the largest face in parts of the picture's width and height."""

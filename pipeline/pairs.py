@@ -4,6 +4,7 @@ A row of the manifest (pipeline/manifest.py) and the input that it names determi
 the ground truth (and so the pair); noise, blur and JPEG touch the low-resolution side only.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,44 @@ GROUND_TRUTH_SIDE = {"16to64": 64, "32to128": 128, "64to256": 256}
 """Side of the ground truth at each scale, pixels."""
 
 _QUARTER_TURNS = {"rot90": 1, "rot180": 2, "rot270": 3}
+
+
+def draw_degradation(
+    image_id: str,
+    scale: str,
+    *,
+    seed: int,
+    chances: Mapping[str, float],
+    noise: tuple[float, float],
+    blur: tuple[float, float],
+    jpeg: tuple[int, int],
+) -> dict[str, Any]:
+    """Draw what an augmented input suffers: noise, blur or JPEG loss as in training, by their relative chances.
+
+    A face is never left clean, and never turned: results are compared with the face as it is. The draw depends on
+    (seed, image id, scale) alone.
+
+    Args:
+        image_id: of the face.
+        scale: of the augmented inputs.
+        seed: of all draws.
+        chances: as in `manifest.draw_manifest`; where none of the three has one, they are alike.
+        noise: range of sigma, grey levels.
+        blur: range of sigma, pixels of the low-resolution side.
+        jpeg: range of quality, 1-100.
+
+    Returns:
+        `augmentation`, `strength` and `seed`, as `degrade` takes them.
+    """
+    ranges: dict[str, tuple[float, float]] = {"noise": noise, "blur": blur, "jpeg": jpeg}
+    weights = np.array([chances.get(name, 0.0) for name in ranges], dtype=np.float64)
+    weights = weights / weights.sum() if weights.sum() else np.full(len(ranges), 1 / len(ranges))
+    key = hashlib.sha256(f"{seed}:{image_id}:{scale}".encode()).digest()
+    random = np.random.Generator(np.random.PCG64(int.from_bytes(key[:16], "little")))
+    augmentation = str(random.choice(list(ranges), p=weights))
+    strength = float(random.uniform(*ranges[augmentation]))
+    strength = float(round(strength)) if augmentation == "jpeg" else round(strength, 3)
+    return {"augmentation": augmentation, "strength": strength, "seed": int(random.integers(2**62))}
 
 
 def make_pair(image: Pixels, row: Mapping[str, Any]) -> tuple[Pixels, Pixels]:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from pipeline.params_base import Count, Positive, Quality, Range, Section, Share, Weight
 from pipeline.params_baselines import Baselines
 from pipeline.params_ingest import Ingest
-from pipeline.schema import AUGMENTATIONS, SCALES
+from pipeline.schema import AUGMENTATIONS, AUGMENTED, SCALES, UPSCALED_SCALES
 from pipeline.vgg import layer_indices
 
 Kind = TypeVar("Kind", bound=Section)
@@ -54,6 +54,11 @@ class Pairs(Section):
             if low > high:
                 raise ValueError(f"{name}: the range {low} to {high} is upside down")
         return self
+
+    def degradation(self) -> dict[str, Any]:
+        """What `pairs.draw_degradation` draws an augmented input by: its keyword arguments."""
+        ranges = {"noise": self.noise, "blur": self.blur, "jpeg": self.jpeg}
+        return {"seed": self.seed, "chances": dict(self.augmentations), **ranges}
 
 
 class GeneratorParams(Section):
@@ -167,6 +172,9 @@ class Upscale(Section):
 
     faces: dict[str, Positive] = {}
     """Only the first so many faces of a split are enlarged and measured; all where a split is not named."""
+    augmented: dict[str, Count] = {}
+    """So many faces of a split are enlarged and measured once more, apart, from inputs that have noise, blur or JPEG
+    loss added, drawn as `pairs` draws them; none where a split is not named."""
     tile: Annotated[int, Field(ge=64)] = 512
     """Side of the pieces that larger inputs are cut into, pixels."""
     back_projection: Count = 0
@@ -186,17 +194,35 @@ class Upscale(Section):
 
     @model_validator(mode="after")
     def _known_splits(self) -> Self:
-        unknown = set(self.faces) - {"train", "test"}
-        if unknown:
-            raise ValueError(f"faces: {', '.join(sorted(unknown))}: only train and test are enlarged")
+        for name in ("faces", "augmented"):
+            unknown = set(getattr(self, name)) - {"train", "test"}
+            if unknown:
+                raise ValueError(f"{name}: {', '.join(sorted(unknown))}: only train and test are enlarged")
         return self
+
+    def limits(self) -> dict[str, dict[str, int]]:
+        """Faces at most, by scale and split; a split that is not named has no limit."""
+        augmented = {"train": 0, "test": 0} | self.augmented
+        clean = {scale: dict(self.faces) for scale in UPSCALED_SCALES}
+        return clean | {f"{scale}{AUGMENTED}": augmented for scale in UPSCALED_SCALES}
 
 
 class Evaluate(Section):
     """Metrics against the baselines, plots, sheets and the report."""
 
     inception: str | None = None
-    """Inception weights for FID; null: the places that `facesr weights list` shows."""
+    """Inception weights for FID, KID, precision and recall; null, as with those below: where `facesr weights list`
+    shows. A metric whose network is in neither place is null, with the reason."""
+    alexnet: str | None = None
+    """Trunk of LPIPS."""
+    vgg16: str | None = None
+    """Trunk of LPIPS with VGG, and of DISTS."""
+    embedding: str | None = None
+    """Face embedding, ONNX, for identity."""
+    detector: str | None = None
+    """Face detector, ONNX, for identity and for the crops on sheets."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where these networks run; the last two always run on the CPU."""
     sheet_faces: Positive = 4
     """Faces on a comparison sheet."""
     unit: Annotated[int, Field(ge=1, le=64)] = 8

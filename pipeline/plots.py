@@ -9,22 +9,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.measures import MAIN, PER_FACE
 from pipeline.shards import write_bytes
 
 BASELINE = "bicubic"
 """What gains are measured against."""
-_PER_IMAGE = ("id", "name", "split", "scale", "method", "psnr", "ssim", "consistency", "gain_psnr")
+_PER_IMAGE = ("id", "name", "split", "scale", "method", *PER_FACE, "gain_psnr")
+_SHORT = ("psnr", "ssim", "ms_ssim", "consistency", "lpips", "dists", "identity", "fid", "kid")
 
 
-def with_gains(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """METRICS rows plus `gain_psnr`: dB over bicubic on the same face; null where bicubic is missing."""
+def with_gains(rows: Iterable[dict[str, Any]], baseline: str = BASELINE) -> list[dict[str, Any]]:
+    """METRICS rows plus `gain_psnr`: dB over the baseline on the same face; null where it has no result."""
     listed = list(rows)
-    base = {(row["split"], row["scale"], row["id"]): row["psnr"] for row in listed if row["method"] == BASELINE}
+    base = {(row["split"], row["scale"], row["id"]): row["psnr"] for row in listed if row["method"] == baseline}
     gains = []
     for row in listed:
         reference = base.get((row["split"], row["scale"], row["id"]))
         gains.append({**row, "gain_psnr": None if reference is None else row["psnr"] - reference})
     return gains
+
+
+def short(summary: dict[str, Any]) -> dict[str, Any]:
+    """The figures that `dvc metrics show` and `diff` are for: `{"<split> <scale>": {method: {key: value}}}`."""
+    return {
+        f"{split} {scale}".strip(): {
+            method: {key: score[key] for key in _SHORT if score.get(key) is not None}
+            for method, score in methods.items()
+            if score["count"]
+        }
+        for split, scales in summary.items()
+        for scale, methods in scales.items()
+    }
 
 
 def _csv(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> bytes:
@@ -36,34 +51,48 @@ def _csv(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def write_tables(folder: Path, rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+def write_tables(
+    folder: Path,
+    rows: list[dict[str, Any]],
+    summary: dict[str, Any],
+    networks: Sequence[str] = (),
+    baseline: str = BASELINE,
+) -> None:
     """Write the tables that dvc.yaml plots.
 
     `per_image.csv` (a line per face and method), `summary.csv` (a line per split, scale and method), and one
     `gain-{split}-{scale}.csv` each: a column per network of its PSNR gains over bicubic, sorted, beside `rank`, the
-    share of faces (0-1) that gain no more.
+    share of faces (0-1) that gain no more. A column of `networks` is there also where it has no result.
     """
     write_bytes(folder / "per_image.csv", _csv(_PER_IMAGE, ([row[name] for name in _PER_IMAGE] for row in rows)))
+    columns = [*MAIN, "psnr_y", "ssim_y"]
     lines = [
-        (f"{split} {scale} {method}", split, scale, method, score["psnr"], score["ssim"], score["count"])
+        [
+            " ".join(filter(None, (split, scale, method))),
+            split,
+            scale,
+            method,
+            *(score.get(key) for key in columns),
+            score["count"],
+        ]
         for split, scales in summary.items()
         for scale, methods in scales.items()
         for method, score in methods.items()
     ]
-    header = ("label", "split", "scale", "method", "psnr", "ssim", "count")
-    write_bytes(folder / "summary.csv", _csv(header, lines))
+    write_bytes(folder / "summary.csv", _csv(["label", "split", "scale", "method", *columns, "count"], lines))
     groups: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if row["method"] != BASELINE and row["gain_psnr"] is not None:
+        if row["method"] != baseline and row["gain_psnr"] is not None:
             groups[row["split"], row["scale"]][row["method"]].append(row["gain_psnr"])
     for (split, scale), methods in groups.items():
-        columns = {method: sorted(values) for method, values in methods.items()}
-        longest = max(map(len, columns.values()))
+        sorts = {method: sorted(values) for method, values in methods.items()}
+        sorts |= {method: [] for method in networks if method not in sorts}
+        longest = max(map(len, sorts.values()))
         curve = [
-            [(place + 1) / longest, *(values[place] if place < len(values) else "" for values in columns.values())]
+            [(place + 1) / longest, *(values[place] if place < len(values) else "" for values in sorts.values())]
             for place in range(longest)
         ]
-        write_bytes(folder / f"gain-{split}-{scale}.csv", _csv(["rank", *columns], curve))
+        write_bytes(folder / f"gain-{'-'.join(filter(None, (split, scale)))}.csv", _csv(["rank", *sorts], curve))
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,22 @@ Pictures are embedded, scripts and styles are inline, and the page's own policy 
 """
 
 import base64
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline import findings, sheets
-from pipeline.cases import FACTOR, Case, EvaluationConfig
+from pipeline import charts, findings, sheets, tables
+from pipeline.aggregate import TESTED
+from pipeline.cases import FACTOR, Case, EvaluationConfig, methods_of
 from pipeline.findings import Group
 from pipeline.images import Pixels, encode_jpeg, resize
+from pipeline.measures import MAIN, MEASURES, VARIANTS
 from pipeline.plots import BASELINE
+from pipeline.spots import ALIGNED, Spots
 
-PAPER: Final = (
-    ("PSNR, dB", "32.51", "31.65", "36.96", "33.32"),
-    ("SSIM", "0.8535", "0.8347", "0.9514", "0.8974"),
-    ("FID", "19.17", "4.31", "9.30", "3.29"),
-)
-"""Jo and Park's figures. Metric; training faces: bicubic, their network; unseen faces: bicubic, their network."""
-_BUDGET: Final = 5_000_000
+_BUDGET: Final = 4_800_000
 """Bytes of embedded pictures; JPEG quality falls until they fit."""
 _QUALITIES: Final = (88, 80, 70, 60, 50, 40, 30)
 _SHEET_FACES: Final = 3
@@ -52,27 +51,39 @@ def _embed(pictures: dict[str, Pixels]) -> dict[str, str]:
 
 
 def _pictures(
-    shown: dict[Group, list[Case]], extremes: list[Case], config: EvaluationConfig, group: Group | None
+    shown: dict[Group, list[Case]],
+    extremes: list[Case],
+    config: EvaluationConfig,
+    group: Group | None,
+    spots: Callable[[Case], Spots],
 ) -> tuple[dict[str, Pixels], list[Case]]:
     """Every picture of the page by name, and the cases that have a slider."""
-    subject = config["methods"][0]
-    pictures = {
-        f"sheet-{split}-{scale}": sheets.draw(shown[split, scale][:_SHEET_FACES], config["methods"])
-        for split, scale in findings.GROUPS
-        if shown.get((split, scale))
-    }
+    subject, baseline = config["methods"][0], config.get("baseline", BASELINE)
+    pictures = {}
+    for (split, scale), cases in shown.items():
+        if cases:
+            present = [name for name in methods_of(config) if any(name in case.results for case in cases)]
+            columns = [name for name in present if name in config["methods"] or name in config.get("peers", [])]
+            pictures[f"sheet-{split}-{scale}"] = sheets.draw(cases[:_SHEET_FACES], columns, baseline, spots)
     cases = shown.get(group, []) if group else []
-    sliders = [case for case in cases if BASELINE in case.results and subject in case.results][:_SLIDERS]
+    sliders = [case for case in cases if _before(case, baseline) is not None and subject in case.results][:_SLIDERS]
     for case in sliders:
-        pictures[f"before-{case.id}"] = _detail(case.results[BASELINE])
+        before = _before(case, baseline)
+        if before is not None:
+            pictures[f"before-{case.id}"] = _detail(before)
         pictures[f"after-{case.id}"] = _detail(case.results[subject])
     for case in extremes:
-        for name in (BASELINE, subject):
+        for name in (baseline, subject):
             if name in case.results:
                 pictures[f"thumb-{name}-{case.id}"] = resize(case.results[name], _THUMB, _THUMB)
         if case.truth is not None:
             pictures[f"thumb-original-{case.id}"] = resize(case.truth, _THUMB, _THUMB)
     return pictures, sliders
+
+
+def _before(case: Case, baseline: str) -> Pixels | None:
+    """The left side of a slider: the baseline's picture, or the original where there is no baseline."""
+    return case.results.get(baseline) if baseline else case.truth
 
 
 def render(
@@ -82,6 +93,7 @@ def render(
     extremes: list[Case],
     config: EvaluationConfig,
     provenance: dict[str, Any],
+    spots: Callable[[Case], Spots] = lambda case: ALIGNED,
 ) -> str:
     """Render the page.
 
@@ -89,20 +101,29 @@ def render(
         summary: what metrics.json holds.
         rows: METRICS rows with `gain_psnr` (`plots.with_gains`).
         shown: cases for sheets and sliders, by split and scale.
-        extremes: cases of `findings.pick_extremes` in the headline's split and scale.
+        extremes: cases of `findings.pick_all` in the headline's split and scale.
         config: the evaluation's config; its first method is the page's subject.
         provenance: `{section: {name: value}}`, shown at the end in this order.
+        spots: where a face's features are.
 
     Returns:
         HTML under about 6 MB that loads nothing from anywhere.
     """
+    training = config.get("training")
     groups = findings.measured(summary)
     main = groups[0] if groups else None
-    subject = config["methods"][0]
-    pictures, sliders = _pictures(shown, extremes, config, main)
-    base = {
-        row["id"]: row for row in rows if (row["split"], row["scale"], row["method"]) == (*(main or ("", "")), BASELINE)
-    }
+    subject, baseline = config["methods"][0], config.get("baseline", BASELINE)
+    pictures, sliders = _pictures(shown, extremes, config, main, spots)
+    place = main or ("", "")
+    base = {row["id"]: row for row in rows if (row["split"], row["scale"], row["method"]) == (*place, baseline)}
+    picked = findings.pick_all(rows, main, subject) if main else []
+    verdicts = [findings.verdict(summary, rows, group, subject, baseline) for group in groups]
+    scatters = [
+        charts.scatter(rows, group, key, baseline, subject)
+        for group in groups[:1]
+        for key in TESTED
+        if baseline and baseline != subject
+    ]
     environment = Environment(
         loader=PackageLoader("pipeline"),
         autoescape=True,
@@ -114,19 +135,31 @@ def render(
     return environment.get_template("report.html.j2").render(
         main=main,
         subject=subject,
-        baseline=BASELINE,
+        baseline=baseline,
+        before=baseline or "original",
         factor=FACTOR,
-        verdicts=[one for one in (findings.verdict(summary, rows, group, subject) for group in groups) if one],
+        pipeline=any(group in findings.GROUPS for group in groups) or not groups,
+        verdicts=[one for one in verdicts if one],
         warnings=findings.warnings(summary, config),
-        metrics=findings.METRICS,
-        tables={group: findings.table(summary, group) for group in groups},
-        charts={group: findings.charts(rows, group, config["methods"]) for group in groups},
-        cases=findings.pick_extremes(rows, main, subject) if main else [],
+        faults=findings.faults(summary),
+        unmatched=config.get("unmatched", []),
+        columns=findings.columns_of(summary, MAIN),
+        variants=findings.columns_of(summary, ("psnr", "ssim", *VARIANTS)),
+        tables={group: findings.table(summary, group, MAIN) for group in groups},
+        variant_tables={group: findings.table(summary, group, ("psnr", "ssim", *VARIANTS)) for group in groups},
+        tests={group: findings.tests(summary, group, subject) for group in groups},
+        charts={group: charts.charts(rows, group, findings.compared(summary, group, baseline)) for group in groups},
+        scatters=[one for one in scatters if one],
+        curves=charts.curves(Path(training) if training else None),
+        cases=[row for row in picked if row["by"] == "gain_psnr"],
+        others=[row for row in picked if row["by"] != "gain_psnr"],
+        measures=MEASURES,
         base=base,
         sliders=sliders,
         pictures=pictures,
         uris=_embed(pictures),
         groups=groups,
-        paper=PAPER,
+        paper=[one for one in (tables.paper_table(summary, split, subject) for split in tables.PAPER) if one],
+        printed=tables.PAPER,
         provenance=provenance,
     )

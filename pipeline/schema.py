@@ -15,6 +15,8 @@ AUGMENTATIONS: Final = ("none", "rot90", "rot180", "rot270", "noise", "blur", "j
 METHODS: Final = {"facesr": "fidelity", "facesr-realism": "realism"}
 """Method as named in reports -> its generator."""
 UPSCALED_SCALES: Final = ("64to256", "256to1024")
+AUGMENTED: Final = "-augmented"
+"""Behind the name of a scale whose inputs have noise, blur or JPEG loss added."""
 ROWS_PER_GROUP: Final = 100
 """Rows in a Parquet row group: small enough that one picture is read without decoding a whole shard."""
 
@@ -83,6 +85,7 @@ UPSCALED: Final = _with_features(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("model", pa.string()),  # sha256 of the weights
+        ("degradation", pa.string()),  # of an augmented input: JSON of augmentation, strength and seed; null: clean
     ]
 )
 
@@ -116,11 +119,30 @@ METRICS: Final = pa.schema(
         ("split", pa.string()),
         ("scale", pa.string()),
         ("method", pa.string()),
+        # all others: null where the method has no result, a network is missing, or the picture is too small
         ("psnr", pa.float64()),  # dB, 8-bit RGB, whole image
         ("ssim", pa.float64()),  # Gaussian 11x11, sigma 1.5, valid area, mean over RGB
         ("consistency", pa.float64()),  # mean |result reduced 4x - input|, grey levels
+        ("ms_ssim", pa.float64()),
+        ("psnr_y", pa.float64()),  # dB, luma of BT.601
+        ("psnr_crop4", pa.float64()),  # dB, 4 pixels off each edge
+        ("psnr_y_crop4", pa.float64()),  # dB
+        ("ssim_y", pa.float64()),
+        ("ssim_crop4", pa.float64()),
+        ("ssim_y_crop4", pa.float64()),
+        ("lpips", pa.float64()),  # AlexNet
+        ("lpips_vgg", pa.float64()),
+        ("dists", pa.float64()),
+        ("identity", pa.float64()),  # cosine of embeddings of result and original
+        ("bias_r", pa.float64()),  # mean of result reduced - input, grey levels
+        ("bias_g", pa.float64()),
+        ("bias_b", pa.float64()),
+        ("shift_x", pa.float64()),  # of the result against the original, pixels to the right
+        ("shift_y", pa.float64()),  # pixels down
+        ("mirror_gain", pa.float64()),  # dB by which the mirrored result matches better, reduced
     ]
 )
+"""Definitions: `measures.MEASURES`, `faults.find_faults`."""
 
 PICTURES: Final = _with_features(
     [("id", pa.string()), ("image", IMAGE), ("name", pa.string()), ("width", pa.int32()), ("height", pa.int32())]

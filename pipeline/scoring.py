@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from pipeline.distances import FeatureStatistics, frechet_distance
 from pipeline.images import Pixels, decode, resize
 from pipeline.losses import PerceptualLoss
-from pipeline.metrics import FeatureStatistics, Reference, consistency, frechet_distance
+from pipeline.metrics import Reference, consistency
 from pipeline.precision import autocast, choose_device, choose_precision
 from pipeline.shards import read_rows, shard_files
 from pipeline.sources import open_archive

@@ -1,9 +1,10 @@
 """Comparison sheets: faces below one another, methods beside one another, whole and in crops at the pixel's own size.
 
 Columns: input (enlarged by repeating pixels), bicubic, the networks, original. Per face a row of whole faces at 256
-pixels with the PSNR of each, then crops of an eye, the mouth and the hair.
+pixels with the PSNR of each, then crops of an eye, the mouth and the hair, where `spots` has them.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.cases import Case
 from pipeline.images import Pixels, resize
 from pipeline.metrics import psnr
+from pipeline.plots import BASELINE
+from pipeline.spots import ALIGNED, Spots
 
 _CELL: Final = 256
 _CROP_HEIGHT: Final = 128
@@ -20,8 +23,6 @@ _MARGIN: Final = 64
 _HEAD: Final = 44
 _LINE: Final = 24
 _FACE_GAP: Final = 28
-_CROPS: Final = {"eye": (0.375, 0.46), "mouth": (0.5, 0.72), "hair": (0.36, 0.10)}
-"""Centres as shares of width and height, where aligned portraits (the FFHQ and CelebA-HQ crop) have these."""
 _PAPER: Final = (255, 255, 255)
 _INK: Final = (24, 28, 34)
 _FAINT: Final = (92, 99, 110)
@@ -44,27 +45,46 @@ def _crop(pixels: Pixels, centre: tuple[float, float]) -> Pixels:
     return _nearest(part, max(1, _CELL // width))[:_CROP_HEIGHT, :_CELL]
 
 
-def columns(case: Case, methods: list[str]) -> dict[str, Pixels | None]:
+def stem(split: str, scale: str) -> str:
+    """Name of a split's and scale's files."""
+    return "-".join(filter(None, (split, scale)))
+
+
+def columns(case: Case, methods: list[str], baseline: str = BASELINE) -> dict[str, Pixels | None]:
     """Caption → picture at the true one's size, None where a method failed."""
-    if case.low is None or case.truth is None:
-        return dict.fromkeys(("input", "bicubic", *methods, "original"))
-    shown: dict[str, Pixels | None] = {"input": _nearest(case.low, case.truth.shape[0] // case.low.shape[0])}
-    shown |= {method: case.results.get(method) for method in ("bicubic", *methods)}
+    captions = captions_of(methods, baseline)
+    if case.truth is None:
+        return dict.fromkeys(captions)
+    low = case.low
+    shown = {"input": None if low is None else _nearest(low, case.truth.shape[0] // low.shape[0])}
+    shown |= {method: case.results.get(method) for method in captions[1:-1]}
     return shown | {"original": case.truth}
 
 
-def draw(cases: list[Case], methods: list[str]) -> Pixels:
+def captions_of(methods: list[str], baseline: str) -> list[str]:
+    """Columns of a sheet, from left to right."""
+    return ["input", *dict.fromkeys([*([baseline] if baseline else []), *methods]), "original"]
+
+
+def draw(
+    cases: list[Case],
+    methods: list[str],
+    baseline: str = BASELINE,
+    spots: Callable[[Case], Spots] = lambda case: ALIGNED,
+) -> Pixels:
     """Draw a sheet of `cases`, one below the other.
 
     Args:
         cases: all of one scale; none gives a sheet of captions.
-        methods: networks shown between bicubic and original, in this order.
+        methods: networks shown between baseline and original, in this order.
+        baseline: shown first; "" where there is none.
+        spots: where a face's features are.
 
     Returns:
         uint8 (height, width, 3), RGB; width 64 + 264 per column.
     """
-    captions = ["input", "bicubic", *methods, "original"]
-    block = _CELL + _LINE + len(_CROPS) * (_CROP_HEIGHT + _GAP) + _FACE_GAP
+    captions = captions_of(methods, baseline)
+    block = _CELL + _LINE + len(ALIGNED) * (_CROP_HEIGHT + _GAP) + _FACE_GAP
     size = (_MARGIN + len(captions) * (_CELL + _GAP), _HEAD + max(1, len(cases)) * block)
     sheet = Image.new("RGB", size, _PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -78,10 +98,10 @@ def draw(cases: list[Case], methods: list[str]) -> Pixels:
         side = case.truth.shape[1] if case.truth is not None else 4 * _CELL
         zoom = "1:1" if side >= 4 * _CELL else f"{4 * _CELL // side}x"
         _label(pen, top + _CELL // 2, ["whole", "256 px"], small)
-        for step, crop in enumerate(_CROPS):
+        for step, crop in enumerate(ALIGNED):
             middle = below + step * (_CROP_HEIGHT + _GAP) + _CROP_HEIGHT // 2
             _label(pen, middle, [crop, zoom], small)
-        for place, (caption, pixels) in enumerate(columns(case, methods).items()):
+        for place, (caption, pixels) in enumerate(columns(case, methods, baseline).items()):
             left = _MARGIN + place * (_CELL + _GAP)
             centre = left + _CELL // 2
             if pixels is None or case.truth is None:
@@ -93,7 +113,7 @@ def draw(cases: list[Case], methods: list[str]) -> Pixels:
             note = f"{psnr(case.truth, pixels):.2f} dB" if caption not in ("input", "original") else ""
             note = case.id[:8] if caption == "original" else note
             pen.text((centre, top + _CELL + _LINE // 2), note, _FAINT, font=small, anchor="mm")
-            for step, spot in enumerate(_CROPS.values()):
+            for step, spot in enumerate(spots(case).values()):
                 crop_top = below + step * (_CROP_HEIGHT + _GAP)
                 sheet.paste(Image.fromarray(_crop(pixels, spot)), (left, crop_top))
     return np.asarray(sheet)

@@ -2,36 +2,49 @@
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.measures import MEASURES
+from pipeline.tables import cell, measured_keys
+
+_SHOWN = ("psnr", "ssim", "consistency", "lpips", "dists", "identity", "fid")
+"""What fits on a line; the report has all."""
 _ORDER = ("train", "test", "64to256", "256to1024", "bicubic", "lanczos", "facesr", "facesr-realism")
 
 
-def print_table(metrics: dict[str, Any], console: Console | None = None) -> None:
-    """Print reports/metrics.json: one row per split, scale and method, the gain over bicubic beside each PSNR."""
-    table = Table(title="8-bit RGB, whole image; clean inputs")
-    for name in ("split", "scale", "method", "PSNR dB", "vs bicubic", "SSIM", "FID"):
-        table.add_column(name, justify="left" if name in ("split", "scale", "method") else "right")
-    reasons = set()
+def print_table(metrics: dict[str, Any], console: Console | None = None, baseline: str = "bicubic") -> None:
+    """Print reports/metrics.json: a table per split and scale, the gain over the baseline beside each PSNR."""
+    shown = [key for key in measured_keys(metrics, _SHOWN) if key != "psnr"]
+    console = console or Console()
+    heads = ["PSNR dB", *([f"vs {baseline}"] if baseline else []), *(MEASURES[key].heading for key in shown)]
+    reasons: dict[str, list[str]] = {}
     for split in sorted(metrics, key=_place):
         for scale in sorted(metrics[split], key=_place):
             methods = metrics[split][scale]
-            reference = methods["bicubic"]["psnr"]
+            # a table each: their names would take half the width of a terminal
+            faces = max((values.get("count", 0) for values in methods.values()), default=0)
+            title = f"{' '.join(filter(None, (split, scale)))}, {faces} faces"
+            table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+            table.add_column("method", no_wrap=True)
+            for head in heads:
+                table.add_column(head, justify="right")
             for method in sorted(methods, key=_place):
                 values = methods[method]
-                if values["psnr"] is None:
-                    table.add_row(split, scale, method, "-", "-", "-", "-")
-                    continue
-                gain = f"{values['psnr'] - reference:+.2f}" if reference is not None else "-"
-                fid = "-" if values["fid"] is None else f"{values['fid']:.2f}"
-                reasons.add(values.get("fid_reason") or "")
-                table.add_row(split, scale, method, f"{values['psnr']:.2f}", gain, f"{values['ssim']:.4f}", fid)
-            table.add_section()
-    console = console or Console()
-    console.print(table)
-    for reason in sorted(reasons - {""}):
-        console.print(f"FID -: {reason}", markup=False)
+                same = values.get("on_same_faces", methods)
+                reference = same.get(baseline, {}).get("psnr")
+                for key, measure in MEASURES.items():
+                    if values["psnr"] is not None and values.get(f"{key}_reason"):
+                        reasons.setdefault(values[f"{key}_reason"], []).append(measure.heading)
+                gain = "–" if None in (reference, values["psnr"]) else f"{values['psnr'] - reference:+.2f}"
+                cells = [cell(values, "psnr"), *([gain] if baseline else []), *(cell(values, key) for key in shown)]
+                few = values.get("count", faces)
+                table.add_row(method if few == faces else f"{method} ({few} faces)", *cells)
+            console.print(table)
+    console.print("8-bit RGB, whole image; clean inputs where nothing else is said")
+    for reason, names in reasons.items():
+        console.print(f"not measured: {', '.join(dict.fromkeys(names))}: {reason}", markup=False)
 
 
 def _place(name: str) -> tuple[int, str]:

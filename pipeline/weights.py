@@ -43,12 +43,24 @@ NETWORKS = {
         "6726825d",
         "Fréchet Inception distance (torch-fidelity's copy of the 2015-12-05 network)",
     ),
+    "alexnet": Network(
+        "alexnet-owt-7be5be79.pth",
+        "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        "7be5be79",
+        "LPIPS (torchvision, ImageNet; its linear layers come with torchmetrics)",
+    ),
+    "vgg16": Network(
+        "vgg16-397923af.pth",
+        "https://download.pytorch.org/models/vgg16-397923af.pth",
+        "397923af",
+        "LPIPS with VGG, DISTS (torchvision, ImageNet; their own layers come with torchmetrics)",
+    ),
     # the copy in OpenCV's model zoo, whose checksum the zoo's Git LFS pointer states
     "detector": Network(
         "face_detection_yunet_2023mar.onnx",
         "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx",
         "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
-        "finding faces (YuNet): upscale --faces, --check",
+        "finding faces (YuNet): upscale --faces, --check, evaluate",
         option="--detector",
         instead=("detector-320",),
     ),
@@ -64,7 +76,7 @@ NETWORKS = {
         "mobilefacenet.onnx",
         "",
         "b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507",
-        "identity of enlarged faces (MobileFaceNet, 112x112 to 128 numbers): upscale --check",
+        "identity of enlarged faces (MobileFaceNet, 112x112 to 128 numbers): upscale --check, evaluate",
         option="--embedding",
     ),
 }

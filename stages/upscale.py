@@ -6,9 +6,10 @@ Run from the project's root: python -m stages.upscale
 import shutil
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from pipeline.params import Params
-from pipeline.schema import METHODS, UPSCALED, UPSCALED_SCALES
+from pipeline.schema import METHODS, UPSCALED
 from pipeline.shards import join_parts, publish, read_columns, row_ranges
 from pipeline.stage import StageError, run_stage, work_folder
 from pipeline.units import do_units
@@ -23,25 +24,25 @@ def main(params: Params) -> None:
     models = {method: Path("models") / f"{name}.safetensors" for method, name in METHODS.items()}
     options = {name: getattr(settings, name) for name in ("tile", "precision", "back_projection")}
     folders = [INPUTS / split for split in ("train", "test") if any((INPUTS / split).glob("*.parquet"))]
-    work = work_folder("upscale", *models.values(), *folders, options, settings.unit, settings.faces)
-    units = []
-    for folder, method, scale in product(folders, METHODS, UPSCALED_SCALES):
+    augment, limits = params.pairs.degradation(), settings.limits()
+    work = work_folder("upscale", *models.values(), *folders, options, settings.unit, augment, limits)
+    units: list[dict[str, Any]] = []
+    for folder, method, (scale, faces) in product(folders, METHODS, limits.items()):
         place = {"split": folder.name, "method": method, "scale": scale}
-        for stem, start, stop in row_ranges(folder, "*.parquet", settings.unit, settings.faces.get(folder.name)):
+        for stem, start, stop in row_ranges(folder, "*.parquet", settings.unit, faces.get(folder.name)):
             part = work / "parts" / method / scale / f"{stem}-{start:07d}.parquet"
             units.append({**place, "stem": stem, "start": start, "stop": stop, "part": str(part)})
     do_units(
         "upscale",
         UpscaleWorker,
-        (str(INPUTS), {method: str(path) for method, path in models.items()}, options),
+        (str(INPUTS), {method: str(path) for method, path in models.items()}, options, augment),
         units,
         images=lambda unit: unit["stop"] - unit["start"],
         **settings.model_dump(include={"workers", "cpus_per_worker", "gpus_per_worker", "address"}),
     )
-    for folder, method, scale in product(folders, METHODS, UPSCALED_SCALES):
-        for stem in dict.fromkeys(str(unit["stem"]) for unit in units if unit["split"] == folder.name):
-            target = work / "out" / method / scale / f"{stem}.parquet"
-            join_parts(work / "parts" / method / scale, f"{stem}-*.parquet", target, UPSCALED)
+    for method, scale, stem in dict.fromkeys((unit["method"], unit["scale"], unit["stem"]) for unit in units):
+        target = work / "out" / method / scale / f"{stem}.parquet"
+        join_parts(work / "parts" / method / scale, f"{stem}-*.parquet", target, UPSCALED)
     # counted in the finished shards, so that a resumed run judges the parts of earlier tries too
     rows = read_columns(work / "out", ["name", "status", "error"], "**/*.parquet")
     failed = [row for row in rows if row["status"] == "failed"]

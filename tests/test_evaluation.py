@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import evaluation
+from pipeline import aggregate as aggregation
+from pipeline import judges
 from pipeline.cases import EvaluationConfig, find_cases
 from pipeline.evaluation import EvaluationWorker, aggregate, finish, headline, plan_units
 from pipeline.images import Pixels, encode_png, pixel_hash, resize
@@ -18,6 +19,7 @@ from pipeline.shards import write_rows
 
 SIDE = 64
 METHODS = ["facesr", "facesr-realism"]
+CONFIG = EvaluationConfig(faces="", inputs="", upscaled="", methods=METHODS)
 
 
 def face(seed: int) -> Pixels:
@@ -87,7 +89,7 @@ def change(path: Path, schema, edit) -> None:
 def test_every_method_is_measured_at_both_scales_against_the_right_truth(tmp_path: Path) -> None:
     config = build(tmp_path, {"train": 2, "test": 3})
     assert sum(found["images"] for found in measure(config, tmp_path / "parts")) == 10
-    summary = aggregate(tmp_path / "parts")
+    summary = aggregate(tmp_path / "parts", CONFIG)
     assert {split: list(scales) for split, scales in summary.items()} == {
         "train": ["64to256", "256to1024"],
         "test": ["64to256", "256to1024"],
@@ -114,7 +116,7 @@ def test_every_method_is_measured_at_both_scales_against_the_right_truth(tmp_pat
 def test_a_split_without_originals_has_no_large_scale(tmp_path: Path) -> None:
     config = build(tmp_path, {"test": 2}, originals=False)
     measure(config, tmp_path / "parts")
-    assert list(aggregate(tmp_path / "parts")["test"]) == ["64to256"]
+    assert list(aggregate(tmp_path / "parts", CONFIG)["test"]) == ["64to256"]
 
 
 def test_a_face_that_one_method_failed_on_is_left_out_for_all_and_counted(tmp_path: Path) -> None:
@@ -131,7 +133,7 @@ def test_a_face_that_one_method_failed_on_is_left_out_for_all_and_counted(tmp_pa
     )
     found = measure(config, tmp_path / "parts")
     assert sum(one["failed"] for one in found) == 4  # three faces at the large scale, the damaged one at the small too
-    scores = aggregate(tmp_path / "parts")["test"]["256to1024"]
+    scores = aggregate(tmp_path / "parts", CONFIG)["test"]["256to1024"]
     assert {method: (score["count"], score["failed"]) for method, score in scores.items()} == {
         "bicubic": (1, 1),
         "lanczos": (1, 1),
@@ -148,7 +150,7 @@ def test_a_method_without_any_result_is_null_and_leaves_the_others_alone(tmp_pat
     config = build(tmp_path, {"test": 3})
     (tmp_path / "upscaled" / "facesr-realism" / "256to1024" / "test-00000.parquet").unlink()
     measure(config, tmp_path / "parts")
-    scores = aggregate(tmp_path / "parts")["test"]["256to1024"]
+    scores = aggregate(tmp_path / "parts", CONFIG)["test"]["256to1024"]
     assert (scores["facesr-realism"]["psnr"], scores["facesr-realism"]["failed"]) == (None, 3)
     assert scores["facesr"]["count"] == scores["bicubic"]["count"] == 3
 
@@ -185,7 +187,7 @@ def test_results_are_joined_by_id_not_by_place(tmp_path: Path) -> None:
     for folder, schema in (("faces", FACES), ("upscaled/facesr/256to1024", UPSCALED)):
         change(tmp_path / folder / "test-00000.parquet", schema, lambda rows: rows[::-1])
     measure(config, tmp_path / "turned", size=3)
-    assert aggregate(tmp_path / "straight") == aggregate(tmp_path / "turned")
+    assert aggregate(tmp_path / "straight", CONFIG) == aggregate(tmp_path / "turned", CONFIG)
     ids = [pixel_hash(face(number)) for number in (2, 0)]
     assert [case.id for case in find_cases(config, "test", "256to1024", ids)] == ids
 
@@ -193,9 +195,9 @@ def test_results_are_joined_by_id_not_by_place(tmp_path: Path) -> None:
 def test_without_inception_weights_fid_is_null_with_the_way_to_get_it(tmp_path: Path) -> None:
     config = build(tmp_path, {"test": 2})
     measure(config, tmp_path / "parts")
-    score = aggregate(tmp_path / "parts")["test"]["64to256"]["facesr"]
+    score = aggregate(tmp_path / "parts", CONFIG)["test"]["64to256"]["facesr"]
     assert score["fid"] is None
-    assert "facesr weights add inception FILE" in score["fid_reason"]
+    assert "no inception weights" in score["fid_reason"]
 
 
 class FakeInception:
@@ -204,16 +206,16 @@ class FakeInception:
     def __init__(self, weights: Path, device: str) -> None:
         self.weights = weights
 
-    def __call__(self, pixels: Pixels) -> np.ndarray:
+    def __call__(self, pixels: Pixels, resize: str) -> np.ndarray:
         return np.concatenate([pixels.mean(axis=(0, 1)), pixels.std(axis=(0, 1))]).astype(np.float32)
 
 
 def test_fid_is_taken_over_the_common_faces_and_warns_of_its_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "InceptionFeatures", FakeInception)
-    monkeypatch.setattr(evaluation, "_FEATURE_BLOCK", 2)
-    config = build(tmp_path, {"train": 1, "test": 5}) | {"inception": "inception.pth"}
+    monkeypatch.setattr(judges, "InceptionFeatures", FakeInception)
+    monkeypatch.setattr(aggregation, "_FEATURE_BLOCK", 2)
+    config = build(tmp_path, {"train": 1, "test": 5}) | {"networks": {"inception": "inception.pth"}}
     for method in METHODS:
         change(
             tmp_path / "upscaled" / method / "64to256" / "test-00000.parquet",
@@ -225,7 +227,7 @@ def test_fid_is_taken_over_the_common_faces_and_warns_of_its_sample(
     summaries = []
     for size in (2, 5):
         measure(config, tmp_path / f"parts{size}", size)
-        summaries.append(aggregate(tmp_path / f"parts{size}", config["inception"]))
+        summaries.append(aggregate(tmp_path / f"parts{size}", config))
     assert summaries[0] == summaries[1]
     scores = summaries[0]["test"]["64to256"]
     assert scores["facesr"]["fid"] == pytest.approx(0, abs=1e-3)
@@ -241,7 +243,8 @@ def test_plot_tables_carry_the_gain_over_bicubic(tmp_path: Path) -> None:
     measure(config, tmp_path / "parts")
     finish(tmp_path / "parts", config, tmp_path / "reports", {})
     lines = (tmp_path / "reports" / "plots" / "per_image.csv").read_text().splitlines()
-    assert lines[0] == "id,name,split,scale,method,psnr,ssim,consistency,gain_psnr"
+    assert lines[0].startswith("id,name,split,scale,method,psnr,ssim,ms_ssim,consistency,")
+    assert lines[0].endswith(",gain_psnr")
     assert len(lines) == 1 + 3 * 2 * 4
     for line in lines[1:]:
         cells = dict(zip(lines[0].split(","), line.split(","), strict=True))
