@@ -15,7 +15,7 @@ from pipeline.aggregate import SPLITS, Summary, aggregate, by_method, common_ids
 from pipeline.cases import SCALES, Case, EvaluationConfig, find_cases, methods_of, read_cases, shards_of
 from pipeline.images import encode_png
 from pipeline.judges import FEATURES, Judges
-from pipeline.schema import METRICS
+from pipeline.schema import AUGMENTED, METRICS
 from pipeline.shards import count_rows, row_ranges, shard_files, write_bytes, write_json, write_rows
 from pipeline.spots import Spotter
 
@@ -37,8 +37,10 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[di
     units = []
     for split in SPLITS:
         for scale in SCALES:
-            # only as many faces as were to be enlarged: the upscale stage writes a row for each of them
-            enlarged = sum(count_rows(path) for path in _longest(config, scale, split))
+            # only as many faces as were to be enlarged: the upscale stage writes a row for each of them, though not at
+            # every scale
+            alike = [one for one in SCALES if one.endswith(AUGMENTED) == scale.endswith(AUGMENTED)]
+            enlarged = max(_enlarged(config, one, split) for one in alike)
             inputs = Path(config["inputs"]) / split
             for stem, start, stop in row_ranges(inputs, f"{split}-*.parquet", size, enlarged):
                 part = parts / f"{split}-{scale}-{stem}-{start:07d}-{stop:07d}.parquet"
@@ -47,10 +49,10 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[di
     return units
 
 
-def _longest(config: EvaluationConfig, scale: str, split: str) -> list[Path]:
-    """Shards of the method that has most rows."""
+def _enlarged(config: EvaluationConfig, scale: str, split: str) -> int:
+    """Faces of a split that were to be enlarged at a scale: rows of the method that has most."""
     found = [shard_files(shards_of(config, method, scale), f"{split}-*.parquet") for method in config["methods"]]
-    return max(found, key=lambda paths: sum(map(count_rows, paths)), default=[])
+    return max((sum(map(count_rows, paths)) for paths in found), default=0)
 
 
 class EvaluationWorker:
