@@ -54,7 +54,7 @@ def write(folder: Path, count: int) -> None:
 
 
 def main() -> None:
-    """Print time and memory."""
+    """Draw, run, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--workers", type=int, default=2)

@@ -114,11 +114,11 @@ class _Group:
         truths, results = self._features(TRUTH, ids), self._features(method, ids)
         for name in RESIZES:
             distance = frechet_distance(_statistics(truths[name]), _statistics(results[name]))
-            score |= {name: round(distance, 4)}
+            score[name] = _digits(distance)
         if "kid" in enough:
             kid, error = kernel_distance(truths["fid"], results["fid"])
             precision, recall = precision_recall(truths["fid"], results["fid"])
-            score |= {"kid": round(kid, 7), "kid_std": round(error, 7)}
+            score |= {"kid": _digits(kid), "kid_std": _digits(error)}
             score |= {"precision": round(precision, 6), "recall": round(recall, 6)}
         if len(ids) < FID_SAMPLE:
             score["fid_warning"] = (
@@ -157,6 +157,11 @@ class _Group:
 def _matrix(rows: Sequence[Row], keys: Sequence[str]) -> NDArray[np.float64]:
     """Values (faces, keys), NaN for null."""
     return np.array([[np.nan if row[key] is None else row[key] for key in keys] for row in rows], dtype=np.float64)
+
+
+def _digits(value: float) -> float:
+    """Seven digits that count: distances of small pictures, or of few features, are small."""
+    return float(f"{value:.7g}")
 
 
 def _statistics(vectors: NDArray[np.float32]) -> FeatureStatistics:

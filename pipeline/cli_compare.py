@@ -20,6 +20,11 @@ def compare(
     report: Annotated[Path | None, typer.Option(help="Write tables, sheets and report.html to this folder")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core by default")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda, for the networks of metrics")] = "cpu",
+    inception: Annotated[str | None, typer.Option(help="Its weights, for FID and KID; else where weights lie")] = None,
+    alexnet: Annotated[str | None, typer.Option(help="Likewise, for LPIPS")] = None,
+    vgg16: Annotated[str | None, typer.Option(help="Likewise, for LPIPS with VGG and DISTS")] = None,
+    embedding: Annotated[str | None, typer.Option(help="Likewise, for identity")] = None,
+    detector: Annotated[str | None, typer.Option(help="Likewise, for identity and the crops of sheets")] = None,
 ) -> None:
     """Measure pictures against their originals. Exit 0: all compared, 1: some could not be, each named, 2: usage."""
     from pipeline import comparing
@@ -38,6 +43,7 @@ def compare(
         raise _fail(f"--device {device}: cpu or cuda")
     if report is not None and report.exists() and not report.is_dir():
         raise _fail(f"--report {report} is a file: name a folder")
+    files = {"inception": inception, "alexnet": alexnet, "vgg16": vgg16, "embedding": embedding, "detector": detector}
     made = [name for name in against or [] if name in comparing.MADE]
     named = _named([one for one in against or [] if one not in comparing.MADE], "--against", [comparing.SUBJECT, *made])
     with TemporaryDirectory(prefix="facesr-compare-") as scratch:
@@ -46,7 +52,7 @@ def compare(
             sources = comparing.open_places(originals, {comparing.SUBJECT: upscaled, **named}, Path(scratch))
             methods = {name: source for name, source in sources.items() if name != "original"}
             pairing = comparing.pair(sources["original"], methods)
-            networks, problems = find_networks({}, device)
+            networks, problems = find_networks(files, device)
         except (SourceError, WeightsError) as error:
             raise _fail(str(error)) from error
         if not any(comparing.SUBJECT in results for results in pairing.results):

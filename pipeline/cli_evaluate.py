@@ -58,7 +58,7 @@ def evaluate(
     config["peers"] = [*config["peers"], *named]
     config["folders"] = config["folders"] | {name: str(work / "methods" / name) for name in named}
     config["unmatched"] = [*config["unmatched"], *problems]
-    summary = assess(config, settings, work / "parts", out, provenance | {"other methods": named})
+    summary = assess(config, settings, work / "parts", out, provenance | {"methods named": named})
     console.print(f"evaluate: {headline(summary)}; see {out / 'report.html'}", markup=False)
     for problem in problems[:20]:
         console.print(problem, style="yellow", markup=False)

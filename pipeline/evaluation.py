@@ -51,8 +51,8 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[di
 
 def _enlarged(config: EvaluationConfig, scale: str, split: str) -> int:
     """Faces of a split that were to be enlarged at a scale: rows of the method that has most."""
-    folders = [shards_of(config, method, scale) for method in config["methods"]]
-    return max((sum(map(count_rows, shard_files(folder, f"{split}-*.parquet"))) for folder in folders), default=0)
+    found = [shard_files(shards_of(config, method, scale), f"{split}-*.parquet") for method in config["methods"]]
+    return max((sum(map(count_rows, paths)) for paths in found), default=0)
 
 
 def count_small(config: EvaluationConfig) -> dict[str, int]:

@@ -15,7 +15,8 @@ FACES: Final = "data/faces"
 INPUTS: Final = "data/inputs"
 UPSCALED: Final = "data/upscaled"
 BASELINES: Final = "data/baselines"
-"""Results of methods to compare with: `{method}/{scale}/`, as under UPSCALED."""
+"""Of methods to compare with: `{method}/{scale}/`, as under UPSCALED, and `methods.json`: what they are, with the
+`reason` of one that has no results."""
 TRAINING: Final = "reports/train"
 
 
@@ -32,8 +33,8 @@ def describe(settings: Any) -> tuple[EvaluationConfig, dict[str, dict[str, Any]]
     networks, problems = find_networks({name: getattr(settings, name) for name in NETWORKS}, settings.device)
     models = {name: load_generator(Path("models") / f"{name}.safetensors")[1] for name in METHODS.values()}
     peers = sorted(path.name for path in Path(BASELINES).glob("*") if path.is_dir())
-    about = Path(BASELINES) / "methods.json"
-    told = json.loads(about.read_text()) if about.exists() else {}
+    told = Path(BASELINES) / "methods.json"
+    others = json.loads(told.read_text()) if told.is_file() else {}
     config: EvaluationConfig = {
         "faces": FACES,
         "inputs": INPUTS,
@@ -48,10 +49,11 @@ def describe(settings: Any) -> tuple[EvaluationConfig, dict[str, dict[str, Any]]
         "synthetic": json.loads(Path("data/ingest.json").read_text())["synthetic"],
         "random_vgg": any(facts["provenance"]["vgg19"] == "random" for facts in models.values()),
         "training": TRAINING,
-        "unmatched": [f"{name}: {one['reason']}" for name, one in sorted(told.items()) if one["reason"]],
+        "unmatched": [f"{name}: {one['reason']}" for name, one in others.items() if one.get("reason")],
     }
     places = [FACES, INPUTS, UPSCALED, *([BASELINES] if peers else [])]
     data = {folder: content_hash(Path(folder)) for folder in places}
     trained = {f"{name} {key}": value for name, facts in models.items() for key, value in facts["provenance"].items()}
     hashes = {f"{name} sha256": facts["sha256"] for name, facts in models.items()}
-    return config, {"data, sha256": data, "generators": hashes | trained, "environment": environment()}
+    facts = {"other methods": others} if others else {}
+    return config, facts | {"data, sha256": data, "generators": hashes | trained, "environment": environment()}

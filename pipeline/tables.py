@@ -5,6 +5,7 @@ Each table is a heading and lines of text cells; how it is written is the format
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,7 @@ def render(table: TextTable, form: str) -> str:
 
 
 def _numeric(table: TextTable, place: int) -> bool:
-    return all(line[place] == _NONE or line[place][:1] in "0123456789-−" for line in table.lines)
+    return all(re.fullmatch(r"–|[-−]?[\d.]+( .*)?", line[place]) for line in table.lines)
 
 
 def _tex(text: str) -> str:

@@ -209,3 +209,26 @@ def test_the_page_shows_what_was_not_compared(tmp_path: Path) -> None:
     assert "people/3.png: missing" in page
     assert "The paper's own figures" not in page
     assert decode((tmp_path / "report/sheets/pictures.png").read_bytes()).shape[1] == 64 + 3 * 264
+
+
+def test_a_network_that_is_named_is_used_and_one_that_is_broken_is_a_reason_and_fails_nothing(tmp_path: Path) -> None:
+    import torch
+    from torchvision.models import alexnet
+
+    state = {f"features.{key}": value for key, value in alexnet(weights=None).features.state_dict().items()}
+    torch.save(state, tmp_path / "alexnet.pth")
+    (tmp_path / "vgg16.pth").write_bytes(b"torn")
+    arguments = [place(tmp_path / "o"), place(tmp_path / "u", mirrored), "--json", str(tmp_path / "out.json")]
+    networks = ["--alexnet", str(tmp_path / "alexnet.pth"), "--vgg16", str(tmp_path / "vgg16.pth")]
+    code, said = run(*arguments, *networks)
+    assert code == 0, said
+    score = json.loads((tmp_path / "out.json").read_text())["methods"]["upscaled"]
+    assert score["lpips"] > 0
+    assert score["lpips_ci95"]
+    for key in ("lpips_vgg", "dists"):
+        assert score[key] is None
+        assert "vgg16.pth holds no usable VGG-16 weights" in score[f"{key}_reason"]
+    assert score["psnr"] > 0
+    code, said = run(*arguments, "--inception", str(tmp_path / "nowhere.pth"))
+    assert code == 2
+    assert "nowhere.pth" in said.replace("\n", "")

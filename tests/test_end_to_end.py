@@ -103,6 +103,9 @@ def test_the_report_and_pictures_are_there(project):
     for sheet in ("train-64to256", "train-256to1024", "test-64to256", "test-256to1024"):
         assert (project / f"reports/sheets/{sheet}.png").stat().st_size > 10_000
     assert list((project / "reports/train/fidelity/samples").glob("*.png"))
+    assert "PSNR on the valid split" in page
+    for table in ("results.csv", "table1.tex", "table2.md"):
+        assert "SSIM" in (project / "reports/tables" / table).read_text()
 
 
 def test_a_second_repro_does_nothing(project):
@@ -114,6 +117,9 @@ def test_a_second_repro_does_nothing(project):
 def test_dvc_shows_metrics_and_plots(project):
     shown = run(project, "dvc", "metrics", "show", "--json").stdout
     assert "reports/metrics.json" in shown
+    short = run(project, "dvc", "metrics", "show", "--md", "reports/summary.json").stdout
+    assert "test 256to1024.facesr.psnr" in short
+    assert "reports/summary.json" in run(project, "dvc", "metrics", "diff", "--all", "--md").stdout
     run(project, "dvc", "plots", "show")
     assert (project / "dvc_plots/index.html").stat().st_size > 5_000
 

@@ -1,5 +1,6 @@
 """The report says what the numbers say, is one file that loads nothing, and works in a real browser."""
 
+import html
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pipeline import report, sheets
 from pipeline.cases import Case, EvaluationConfig
 from pipeline.findings import pick_extremes, signed, verdict, warnings
 from pipeline.images import Pixels, resize
+from pipeline.measures import MEASURES
 from pipeline.plots import with_gains
 
 CONFIG = EvaluationConfig(
@@ -109,6 +111,26 @@ def test_warnings_name_what_weakens_the_numbers() -> None:
     assert warnings(many, EvaluationConfig(faces="", inputs="", upscaled="", methods=[])) == []
 
 
+def test_the_page_tells_of_broken_methods_intervals_tests_and_definitions() -> None:
+    gone = {"lpips": None, "lpips_reason": "no alexnet weights: `facesr weights fetch alexnet`"}
+    tint = {"bias_r": 2.0, "bias_g": 2.1, "bias_b": 1.9, "shift_x": 0.0, "shift_y": -0.01, "mirror_gain": -20.0}
+    test = {"mean": 1.0, "ci95": [0.8, 1.2], "p": 0.001, "p_holm": 0.004, "won": 9, "count": 9}
+    doubt = test | {"mean": 0.001, "ci95": [-0.001, 0.003], "p_holm": 0.3, "won": 5}
+    summary = summary_of(
+        bicubic=score(30, 0.8, against={"facesr": {"psnr": test, "ssim": doubt}}, **gone),
+        facesr=score(31, 0.801, psnr_ci95=[30.5, 31.5], **tint, **gone),
+    )
+    page = report.render(summary, rows_of([1.0]), {}, [], CONFIG, {})
+    assert "facesr: its reduction differs from the input by a constant colour of +2.0 levels" in page
+    assert "95 % of resamples between +0.80 and +1.20 dB" in page
+    assert "30.50 to 31.50" in page
+    assert re.search(r"bicubic</th><td class=\"left\">PSNR</td>.*?.004</td>.*?better</td>", page)
+    assert re.search(r"bicubic</th><td class=\"left\">SSIM</td>.*?no difference shown</td>", page)
+    assert "LPIPS Alex: no alexnet weights: <code>facesr weights fetch alexnet</code>" in page
+    for measure in MEASURES.values():
+        assert html.escape(measure.definition, quote=False).replace("'", "&#39;") in page
+
+
 def test_worst_median_and_best_cases_are_picked_and_none_twice() -> None:
     picked = pick_extremes(rows_of(GAINS), GROUP, "facesr", each=1)
     assert [(row["kind"], round(row["gain_psnr"], 2)) for row in picked] == [
@@ -202,6 +224,10 @@ const before = gains();
 table.tHead.rows[0].cells[1].querySelector("button").click();
 out.sorted = JSON.stringify(gains()) === JSON.stringify([...before].sort((a, b) => b - a));
 out.aria = table.tHead.rows[0].cells[1].getAttribute("aria-sort");
+const figures = document.querySelector("#figures").closest("section").querySelector("table");
+figures.tHead.rows[0].cells[1].querySelector("button").click();
+const psnr = [...figures.tBodies[0].rows].map((row) => Number(row.cells[1].dataset.value));
+out.figures = psnr.length > 1 && psnr.every((value, place) => !place || value >= psnr[place - 1]);
 out.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
 addEventListener("load", () => {
   out.images = [...document.images].every((image) => image.complete && image.naturalWidth > 0);
@@ -220,6 +246,7 @@ def test_slider_sorting_and_layout_work_in_a_browser(tmp_path: Path, width: int)
     page.write_text(page_of(GAINS) + CHECK, encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
     flags += f" --disable-sync --no-first-run --window-size={width},900 --virtual-time-budget=4000 --dump-dom"
+    flags += " --enable-logging=stderr"
     done = subprocess.run(
         [browser, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
         capture_output=True,
@@ -227,9 +254,17 @@ def test_slider_sorting_and_layout_work_in_a_browser(tmp_path: Path, width: int)
         timeout=120,
         check=True,
     )
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     found = re.search(r"<title>CHECK (.*?)</title>", done.stdout)
     assert found, done.stdout[:300]
     assert '"cut":"20%"' in found[1]
     assert "inset(0px 0px 0px 20%)" in found[1]
-    for part in ('"focused":true', '"sorted":true', '"aria":"descending"', '"overflow":0', '"images":true'):
+    for part in (
+        '"focused":true',
+        '"sorted":true',
+        '"aria":"descending"',
+        '"overflow":0',
+        '"images":true',
+        '"figures":true',
+    ):
         assert part in found[1]
