@@ -80,6 +80,7 @@ def faces(options: argparse.Namespace) -> Iterator[Pixels]:
 def zssr_kept(options: argparse.Namespace, config: ZssrConfig) -> Enlarge:
     """ZSSR of one picture; each result is kept as a PNG."""
     name = f"zssr-{'-'.join(f'{scale:g}' for scale in config.scales)}-{config.steps}-{config.crop}"
+    name += "" if config.ensemble else "-plain"
 
     def enlarge(low: Pixels) -> Pixels:
         path = options.work / name / f"{pixel_hash(low)}.png"
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--zssr-steps", type=int, default=600, help="for each factor; 0: no ZSSR")
     parser.add_argument("--zssr-crop", type=int, default=64)
     parser.add_argument("--zssr-scales", type=float, nargs="+", default=[4.0])
+    parser.add_argument("--no-ensemble", action="store_true", help="ZSSR without turns and reflections")
     parser.add_argument("--method", action="append", default=[], metavar="NAME=FILE", help="weights of others")
     parser.add_argument("--vgg", help="VGG-19 weights for fd; without them it is left out")
     parser.add_argument("--sheet", type=Path, help="write a picture of the first two faces")
@@ -144,7 +146,10 @@ def main() -> None:
     vgg = weights.find_optional("vgg19", options.vgg)
     textures = TextureFeatures(vgg) if vgg else None
     config = ZssrConfig(
-        scales=tuple(options.zssr_scales), steps=options.zssr_steps, crop=options.zssr_crop
+        scales=tuple(options.zssr_scales),
+        steps=options.zssr_steps,
+        crop=options.zssr_crop,
+        ensemble=not options.no_ensemble,
     )  # at_once changes nothing: each face is done alone, so that what is finished is kept
     if options.zssr_steps:
         methods = {"zssr": zssr_kept(options, config), **methods}
