@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.cli import app
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 OTHERS = ("python", "pip", "docker", "kubectl", "make", "dvc", "ray", "git")
 """Commands whose options are not ours."""
