@@ -223,6 +223,10 @@ def warnings(summary: dict[str, Any], config: EvaluationConfig) -> list[str]:
     if small := config.get("small"):
         counts = ", ".join(f"{count} of {split}" for split, count in small.items())
         notes.append(f"Faces under 256x256 have no 64 → 256 pair and no original, and are not measured: {counts}.")
+    without = [split for split, scales in summary.items() if SCALES[0] in scales and SCALES[1] not in scales]
+    if without:
+        splits = " and ".join(sorted(without, reverse=True))
+        notes.append(f"No face of {splits} has an original of four times its input: only 64 → 256 is measured there.")
     few: list[str] = []
     reasons: dict[str, list[str]] = {}
     failures: list[str] = []

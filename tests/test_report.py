@@ -111,6 +111,18 @@ def test_warnings_name_what_weakens_the_numbers() -> None:
     assert warnings(many, EvaluationConfig(faces="", inputs="", upscaled="", methods=[])) == []
 
 
+def test_a_split_without_originals_is_said_to_be_measured_at_64_to_256_alone() -> None:
+    config = EvaluationConfig(faces="", inputs="", upscaled="", methods=[])
+    both = {
+        scale: {"bicubic": score(30, 0.8, count=5000, fid=1.0, fid_reason="")} for scale in ("64to256", "256to1024")
+    }
+    small = {"64to256": both["64to256"]}
+    (note,) = warnings({"train": small, "test": both}, config)
+    assert note == "No face of train has an original of four times its input: only 64 → 256 is measured there."
+    (note,) = warnings({"train": small, "test": small}, config)
+    assert note.startswith("No face of train and test has")
+
+
 def test_the_page_tells_of_broken_methods_intervals_tests_and_definitions() -> None:
     gone = {"lpips": None, "lpips_reason": "no alexnet weights: `facesr weights fetch alexnet`"}
     tint = {"bias_r": 2.0, "bias_g": 2.1, "bias_b": 1.9, "shift_x": 0.0, "shift_y": -0.01, "mirror_gain": -20.0}
