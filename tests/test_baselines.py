@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import face, faces_of, psnr, run_stage, write_inputs, write_manifest, write_params
+from helpers import ROOT, face, faces_of, psnr, run_stage, write_inputs, write_manifest, write_params
 from safetensors.torch import save_file
 
 from pipeline import external
@@ -31,7 +31,7 @@ from pipeline.pairs import reduce
 from pipeline.params import ParamsError, load_params
 from pipeline.schema import FACES, UPSCALED
 from pipeline.shards import write_rows
-from pipeline.supervised import NoOriginals, SupervisedPairs
+from pipeline.supervised import NoOriginals, SupervisedPairs, train_twin
 from pipeline.zssr import Diverged, back_projected, zssr
 
 CPU = torch.device("cpu")
@@ -189,6 +189,19 @@ def test_without_originals_there_is_nothing_to_be_supervised_by(supervised: Path
     with pytest.raises(NoOriginals, match="no face of the train split is 1024x1024"):
         SupervisedPairs(inputs, supervised / "data/pairs.parquet", tmp_path / "canvas.bin")
     assert not (tmp_path / "canvas.bin").exists()
+
+
+def test_a_twin_that_was_stopped_goes_on_where_it_was(supervised: Path, tmp_path: Path) -> None:
+    small = "generator={widths: [8], blocks: 0, bottleneck: 1}", "fidelity.steps=4", "crop=64", "batch=2"
+    params = load_params(ROOT / "params.yaml", [f"train.{change}" for change in small])
+    places = params.train, params.baselines.twin, supervised / "data/faces", supervised / "data/pairs.parquet"
+    assert train_twin(*places, tmp_path / "stopped", lambda: True) is None
+    assert list((tmp_path / "stopped").glob("state-00000001.safetensors"))
+    resumed, whole = train_twin(*places, tmp_path / "stopped"), train_twin(*places, tmp_path / "whole")
+    assert resumed is not None
+    assert whole is not None
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert not (tmp_path / "whole/originals.bin").exists()
 
 
 # other people's weights
