@@ -21,13 +21,14 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline import weights
-from pipeline.pairs import manifest_rows
+from pipeline.manifest import draw_manifest
+from pipeline.pairs import GROUND_TRUTH_SIDE
 from pipeline.params import Params, load_params
 from pipeline.progress import progress
 from pipeline.runs import train_phases
 from pipeline.schema import PAIRS
 from pipeline.scoring import TextureFeatures, originals, score
-from pipeline.shards import write_json, write_rows
+from pipeline.shards import write_batches, write_json
 from pipeline.upscaling import Upscaler
 
 BASE = "fidelity"
@@ -93,16 +94,21 @@ def manifest_of(row: Row, params: Params, options: argparse.Namespace, folder: P
     """The pipeline's manifest, or one of fewer faces or without augmentation."""
     if row.faces is None and row.augmented:
         return Path(options.pairs)
-    table = pq.read_table(options.pairs, columns=["image_id", "split"]).to_pylist()
-    images = list(dict.fromkeys((entry["image_id"], entry["split"]) for entry in table))
+    table = pq.read_table(options.pairs, columns=["image_id", "split", "scale"]).to_pylist()
+    sides: dict[tuple[str, str], int] = {}
+    for entry in table:
+        image = entry["image_id"], entry["split"]
+        sides[image] = max(sides.get(image, 0), GROUND_TRUTH_SIDE[entry["scale"]])
+    images = list(sides)
     train = sorted(image for image in images if image[1] == "train")
     chosen = train[: row.faces] + [image for image in images if image[1] == "valid"]  # ids are hashes: any are random
     settings = params.pairs
-    chances = settings.augmentations if row.augmented else {"none": 1.0}
+    chances = {str(name): chance for name, chance in settings.augmentations.items()} if row.augmented else {"none": 1.0}
     strengths: dict[str, Any] = {"noise": settings.noise, "blur": settings.blur, "jpeg": settings.jpeg}
     path = folder / "pairs.parquet"
-    rows = manifest_rows(chosen, seed=settings.seed, draws=settings.draws, chances=chances, **strengths)
-    write_rows(path, rows, PAIRS)
+    chosen_sides = [(*image, sides[image]) for image in chosen]
+    rows = draw_manifest(chosen_sides, seed=settings.seed, draws=settings.draws, chances=chances, **strengths)
+    write_batches(path, rows, PAIRS)
     return path
 
 

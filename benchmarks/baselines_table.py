@@ -22,13 +22,14 @@ from pipeline.allocator import keep_freed_memory
 from pipeline.external import load_peer
 from pipeline.images import Pixels, decode, encode_png, pixel_hash, resize
 from pipeline.internal_learning import ZssrConfig
-from pipeline.pairs import manifest_rows, reduce
+from pipeline.manifest import draw_manifest
+from pipeline.pairs import reduce
 from pipeline.params import Params, load_params
 from pipeline.progress import progress
 from pipeline.runs import build
 from pipeline.schema import FACES, PAIRS
 from pipeline.scoring import TextureFeatures, originals, score
-from pipeline.shards import write_bytes, write_rows
+from pipeline.shards import write_batches, write_bytes, write_rows
 from pipeline.supervised import train_twin
 from pipeline.zssr import zssr
 
@@ -54,10 +55,9 @@ def learned(options: argparse.Namespace, params: Params) -> dict[str, Path]:
         write_rows(work / "faces/train-00000.parquet", lists[False], FACES)
         write_rows(work / "inputs/train/train-00000.parquet", lists[True], FACES)
         drawing = params.pairs.model_dump(exclude={"workers", "augmentations"})
-        ids = [(row["id"], "train") for row in lists[False]]
-        write_rows(
-            work / "pairs.parquet", manifest_rows(ids, chances=dict(params.pairs.augmentations), **drawing), PAIRS
-        )
+        images = [(row["id"], "train", row["width"]) for row in lists[True]]
+        chances = {str(name): chance for name, chance in params.pairs.augmentations.items()}
+        write_batches(work / "pairs.parquet", draw_manifest(images, chances=chances, **drawing), PAIRS)
     steps = params.train.fidelity.steps
     twin = train_twin(
         params.train, params.baselines.twin, work / "faces", work / "pairs.parquet", work / f"twin{steps}"
