@@ -20,7 +20,8 @@ FACTOR = 4
 GROUND_TRUTH_SIDE = {"16to64": 64, "32to128": 128, "64to256": 256}
 """Side of the ground truth at each scale, pixels."""
 
-_QUARTER_TURNS = {"rot90": 1, "rot180": 2, "rot270": 3}
+QUARTER_TURNS = {"rot90": 1, "rot180": 2, "rot270": 3}
+"""Counter-clockwise."""
 
 
 def draw_degradation(
@@ -83,7 +84,7 @@ def ground_truth(image: Pixels, scale: str, augmentation: str) -> Pixels:
     side = GROUND_TRUTH_SIDE[scale]
     if min(image.shape[:2]) < side:
         raise ValueError(f"an image of {image.shape[1]}x{image.shape[0]} has no {side}x{side} ground truth")
-    return np.rot90(resize(image, side, side), _QUARTER_TURNS.get(augmentation, 0))
+    return np.rot90(resize(image, side, side), QUARTER_TURNS.get(augmentation, 0))
 
 
 def reduce(image: Pixels) -> Pixels:

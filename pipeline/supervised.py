@@ -19,7 +19,7 @@ from pipeline.batches import BatchConfig, PairData
 from pipeline.images import Pixels, decode
 from pipeline.inputs import SIDE
 from pipeline.live import LiveLog
-from pipeline.pairs import FACTOR, degrade, reduce
+from pipeline.pairs import FACTOR, QUARTER_TURNS, degrade, reduce
 from pipeline.params import Train
 from pipeline.params_baselines import Twin
 from pipeline.shards import atomic, content_hash, read_rows, shard_files
@@ -28,8 +28,6 @@ from pipeline.training_config import phase_config
 
 SCALE = "64to256"
 """Rows of the manifest at this scale tell how the twin's pairs are turned and degraded: they are those of training."""
-
-_TURNS = {"rot90": 1, "rot180": 2, "rot270": 3}
 
 
 class NoOriginals(ValueError):
@@ -106,7 +104,7 @@ class SupervisedPairs(PairData):
         return torch.from_numpy(lows), torch.from_numpy(truths)
 
     def _cut(self, row: dict[str, Any], side: int, across: float, down: float) -> tuple[Pixels, Pixels]:
-        turns, small = _TURNS.get(row["augmentation"], 0), side // FACTOR
+        turns, small = QUARTER_TURNS.get(row["augmentation"], 0), side // FACTOR
         low = np.ascontiguousarray(np.rot90(self.images[row["image_id"]], turns))
         low = degrade(low, row["augmentation"], row["strength"], row["seed"])
         truth = np.rot90(self.originals[self.places[row["image_id"]]], turns)
