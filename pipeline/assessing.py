@@ -14,7 +14,7 @@ from pipeline.units import do_units
 NETWORKS: Final = ("inception", "alexnet", "vgg16", "embedding", "detector")
 """Networks that metrics use; each has a setting of its name."""
 
-SLOW: Final = {"vgg16": "on a CPU VGG-16 takes 20 s and 2.6 GB for a 1024x1024 picture: use a GPU, or name its file"}
+SLOW: Final = {"vgg16": "on a CPU VGG-16 takes 20 s and 2.5 GB for a 1024x1024 picture: use a GPU, or name its file"}
 """Networks that are used on a CPU only where their file is named, and why."""
 
 
