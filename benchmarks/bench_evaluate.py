@@ -1,6 +1,7 @@
 """Time and memory of `facesr compare`: 1024x1024 faces, three methods, every measure that needs no network.
 
 python benchmarks/bench_evaluate.py [--count 500] [--workers 2]
+python benchmarks/bench_evaluate.py --network lpips     # or lpips_vgg, dists: core-seconds and memory of one picture
 
 Faces are drawn and varied (shifted, lit, noise of their own). Methods: bicubic, Lanczos, and a sharpened bicubic, saved
 as JPEG. Exit 1 where a promise is broken: under 10 minutes and under 4 GB for 500 faces on two cores. Memory is PSS
@@ -10,6 +11,7 @@ as JPEG. Exit 1 where a promise is broken: under 10 minutes and under 4 GB for 5
 import argparse
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -53,12 +55,35 @@ def write(folder: Path, count: int) -> None:
         archive.close()
 
 
+def network(kind: str) -> None:
+    """Print what a perceptual network takes for one 1024x1024 picture on one core; its weights are random."""
+    import torch
+
+    from pipeline.features import Perceptual, _layers
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "trunk.pth"
+        trunk = _layers("alexnet" if kind == "lpips" else "vgg16")
+        torch.save({f"features.{name}": value for name, value in trunk.state_dict().items()}, path)
+        judge = Perceptual(kind, path)
+    truth = portrait(0, 0, SIDE)
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    judge(truth, results(truth)["bicubic"])
+    spent, peak = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print({"network": kind, "core-seconds": round(spent, 1), "MB": round(peak / 1e3)})
+
+
 def main() -> None:
     """Draw, run, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--network", choices=("lpips", "lpips_vgg", "dists"))
     asked = parser.parse_args()
+    if asked.network:
+        network(asked.network)
+        return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write(folder, asked.count)

@@ -143,6 +143,7 @@ def finish(
         # where a method to compare with covers few faces, those are shown
         few = [peer for peer in peers if not set(common_ids(found, peers)) <= found[peer].keys()]
         ids = common_ids({name: faces for name, faces in found.items() if name not in peers or name in few})
+        ids = ids or common_ids(found, peers)
         shown[split, scale] = find(split, scale, _spread(ids, config.get("sheet_faces", 4)))
         drawn = sheets.draw(shown[split, scale], columns, baseline, spots)
         write_bytes(reports / "sheets" / f"{sheets.stem(split, scale)}.png", encode_png(drawn, level=6))

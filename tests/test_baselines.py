@@ -344,7 +344,7 @@ def test_a_truncated_input_is_a_row_and_the_rest_is_enlarged(tmp_path: Path) -> 
     write_rows(tmp_path / "test/test-00000.parquet", rows, FACES)
     options = vars(TINY) | {"steps": 2}
     unit = {
-        "split": "test", "method": "zssr", "scale": "64to256", "stem": "test-00000", "start": 0, "stop": 3,
+        "split": "test", "method": "zssr", "scale": "256to1024", "stem": "test-00000", "start": 0, "stop": 3,
         "part": str(tmp_path / "part.parquet"),
     }  # fmt: skip
     BaselineWorker(str(tmp_path), {"zssr": {"kind": "zssr", "model": "", "options": options}})(unit)

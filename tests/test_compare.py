@@ -11,6 +11,8 @@ from helpers import as_folder, as_zip, face, saved
 from PIL import Image
 from typer.testing import CliRunner
 
+from pipeline import weights
+from pipeline.assessing import find_networks
 from pipeline.cli import app
 from pipeline.faults import diagnose, find_faults
 from pipeline.images import Pixels, decode, encode_png, resize
@@ -232,3 +234,13 @@ def test_a_network_that_is_named_is_used_and_one_that_is_broken_is_a_reason_and_
     code, said = run(*arguments, "--inception", str(tmp_path / "nowhere.pth"))
     assert code == 2
     assert "nowhere.pth" in said.replace("\n", "")
+
+
+def test_vgg_that_merely_lies_there_does_not_make_a_run_on_a_cpu_take_hours() -> None:
+    path = weights.cache_folder() / weights.NETWORKS["vgg16"].file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"never read")
+    networks, problems = find_networks({}, "cpu")
+    assert networks.get("vgg16") is None
+    assert "20 s" in problems["vgg16"]
+    assert "holds no usable VGG-16" in find_networks({"vgg16": str(path)}, "cpu")[1]["vgg16"]

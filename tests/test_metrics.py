@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.distances import FeatureStatistics, frechet_distance
+from pipeline.distances import FeatureStatistics, frechet_distance, kernel_distance
 from pipeline.features import InceptionFeatures
 from pipeline.images import Pixels, resize
 from pipeline.metrics import PSNR_CAP, Reference, consistency, psnr, ssim
@@ -210,26 +210,33 @@ def inception_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extractor, "load_state_dict", lambda self, state: None)
         network = extractor("random", ["2048"], feature_extractor_weights_path=path)
+    for parameter in network.parameters():
+        if parameter.ndim == 4:  # as it comes, features die out on the way
+            torch.nn.init.kaiming_normal_(parameter)
     torch.save(network.state_dict(), path)
     return path
 
 
-def test_fid_is_that_of_torch_fidelity_with_the_same_weights(tmp_path: Path, inception_weights: Path) -> None:
+def test_fid_and_kid_are_those_of_torch_fidelity_with_the_same_weights(tmp_path: Path, inception_weights: Path) -> None:
     import torch_fidelity
 
     # an early layer: torch-fidelity's own distance takes a minute at 2048 features
     inception = InceptionFeatures(inception_weights, layer="192")
-    sides = []
+    features = []
     for folder, seeds in (("a", range(8)), ("b", range(20, 28))):
         (tmp_path / folder).mkdir()
         pictures = [picture(seed, 64) for seed in seeds]
         for number, pixels in enumerate(pictures):
             Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
-        sides.append(statistics(np.stack([inception(pixels) for pixels in pictures])))
+        features.append(np.stack([inception(pixels) for pixels in pictures]))
+    sides = [statistics(block) for block in features]
     theirs = torch_fidelity.calculate_metrics(
         input1=str(tmp_path / "a"),
         input2=str(tmp_path / "b"),
         fid=True,
+        kid=True,
+        kid_subset_size=4,
+        feature_layer_kid="192",
         cuda=False,
         feature_extractor_weights_path=str(inception_weights),
         feature_layer_fid="192",
@@ -237,8 +244,11 @@ def test_fid_is_that_of_torch_fidelity_with_the_same_weights(tmp_path: Path, inc
         save_cpu_ram=True,  # no loader processes
         cache=False,
         verbose=False,
-    )["frechet_inception_distance"]
-    assert frechet_distance(*sides) == pytest.approx(theirs, rel=1e-3)
+    )
+    assert frechet_distance(*sides) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
+    mean, deviation = kernel_distance(features[1], features[0])
+    assert mean == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
+    assert deviation == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-3)
 
 
 def test_a_file_that_holds_no_inception_weights_is_refused_by_name(tmp_path: Path) -> None:

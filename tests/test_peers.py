@@ -6,17 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_evaluation import METHODS, SIDE, build, change, face, image, measure
+from upscaling import make_models
 
 from pipeline.aggregate import aggregate, headline
 from pipeline.cases import SCALES, find_cases
 from pipeline.evaluation import finish
-from pipeline.images import encode_png, pixel_hash, resize
+from pipeline.images import decode, encode_png, pixel_hash, resize
 from pipeline.imported import enlarge_inputs, import_pictures
 from pipeline.metrics import psnr
 from pipeline.pairs import degrade, draw_degradation
 from pipeline.schema import AUGMENTED, UPSCALED
+from pipeline.schema import METHODS as GENERATORS
 from pipeline.shards import read_rows, write_rows
 from pipeline.tables import FORMATS, paper_table, render, results
+from pipeline.upscale_shards import UpscaleWorker
+from pipeline.upscaling import Upscaler
 
 DRAW = {"seed": 3, "chances": {"none": 5.0, "noise": 1.0}, "noise": (4.0, 8.0), "blur": (0.5, 1.0), "jpeg": (40, 60)}
 
@@ -107,6 +111,28 @@ def test_augmented_inputs_are_degraded_alike_for_every_method_and_stand_apart(tm
     assert table.head[3:] == ["clean: bicubic", "clean: facesr", "augmented: bicubic", "augmented: facesr"]
     assert table.lines[0][1:3] == ["36.96", "33.32"]
     assert table.lines[2][3:] == ["–"] * 4
+
+
+def test_the_upscale_worker_records_what_an_augmented_input_suffered_and_enlarges_that(tmp_path: Path) -> None:
+    build(tmp_path, {"test": 2})
+    make_models(tmp_path)
+    options = {"tile": 64, "precision": "fp32", "back_projection": 2}
+    models = {method: str(tmp_path / f"{name}.safetensors") for method, name in GENERATORS.items()}
+    worker = UpscaleWorker(str(tmp_path / "inputs"), models, options, DRAW)
+    place = {"split": "test", "method": "facesr", "stem": "test-00000", "start": 0, "stop": 2}
+    rows = {}
+    for scale in ("256to1024", f"256to1024{AUGMENTED}", f"64to256{AUGMENTED}"):
+        part = tmp_path / "parts" / f"{scale}.parquet"
+        assert worker({**place, "scale": scale, "part": str(part)}) == {"images": 2, "failed": 0}
+        rows[scale] = list(read_rows(part))
+    clean, large, small = rows.values()
+    assert [row["degradation"] for row in clean] == [None, None]
+    plain = Upscaler.load(Path(models["facesr"]), **options | {"back_projection": 0})
+    for low, row in zip(lows(2), large, strict=True):
+        drawn = json.loads(row["degradation"])
+        assert drawn == draw_degradation(row["id"], row["scale"], **DRAW)
+        assert (decode(row["image"]["bytes"]) == plain([degrade(low, **drawn)])[0]).all()
+    assert {row["width"] for row in small} == {SIDE}
 
 
 def test_a_degradation_depends_on_the_face_alone_and_is_never_none_or_a_turn() -> None:
