@@ -351,7 +351,7 @@ def test_a_truncated_input_is_a_row_and_the_rest_is_enlarged(tmp_path: Path) -> 
     done = faces_of(tmp_path)
     assert [row["status"] for row in done] == ["ok", "failed", "ok"]
     assert "truncated" in done[1]["error"]
-    assert (done[0]["width"], done[0]["method"], done[0]["scale"]) == (64, "zssr", "64to256")
+    assert (done[0]["width"], done[0]["method"], done[0]["scale"]) == (256, "zssr", "256to1024")
 
 
 # the stage
