@@ -17,8 +17,9 @@ from pipeline.images import FACTOR, ImageError, Pixels, decode, encode_png
 from pipeline.inputs import SIDE
 from pipeline.internal_learning import ZssrConfig
 from pipeline.pairs import reduce
-from pipeline.params import Train, Upscale
+from pipeline.params import Upscale
 from pipeline.params_baselines import Baselines
+from pipeline.params_train import Train
 from pipeline.schema import UPSCALED, UPSCALED_SCALES
 from pipeline.shards import file_hash, join_parts, read_columns, read_range, row_ranges, write_json, write_rows
 from pipeline.supervised import NoOriginals, train_twin

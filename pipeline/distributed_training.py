@@ -19,7 +19,7 @@ import torch
 
 from pipeline.distributed import WorkerError, session
 from pipeline.live import SPEED
-from pipeline.params import Train
+from pipeline.params_train import Train
 from pipeline.progress import Advance, console, progress
 from pipeline.runs import PHASES, train_phases
 

@@ -11,7 +11,7 @@ from pipeline.checkpoint import load_generator
 from pipeline.live import LiveLog
 from pipeline.memory import warning
 from pipeline.networks import Generator
-from pipeline.params import Train
+from pipeline.params_train import Train
 from pipeline.peers import Peers
 from pipeline.precision import choose_device
 from pipeline.progress import console

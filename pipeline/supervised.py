@@ -20,8 +20,8 @@ from pipeline.images import Pixels, decode
 from pipeline.inputs import SIDE
 from pipeline.live import LiveLog
 from pipeline.pairs import FACTOR, QUARTER_TURNS, degrade, reduce
-from pipeline.params import Train
 from pipeline.params_baselines import Twin
+from pipeline.params_train import Train
 from pipeline.shards import atomic, content_hash, read_rows, shard_files
 from pipeline.training import Stopped, Training
 from pipeline.training_config import phase_config

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline import weights
 from pipeline.batches import BatchConfig
 from pipeline.networks import DiscriminatorConfig, GeneratorConfig
-from pipeline.params import Phase, Train
+from pipeline.params_train import Phase, Train
 from pipeline.plan import TrainConfig
 from pipeline.shards import file_hash
 
