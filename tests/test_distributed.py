@@ -47,6 +47,12 @@ def pool():
     return [process.info["name"] for process in psutil.process_iter(["name"])
             if process.pid in family and "MapWorker" in process.info["name"]]
 
+def sockets_of(process):
+    try:
+        return process.net_connections("inet")
+    except psutil.NoSuchProcess:  # a worker that has just ended
+        return []
+
 with prepare(None), session(None):
     import ray
     report = {"address": ray.get_runtime_context().gcs_address}
@@ -67,7 +73,7 @@ with prepare(None), session(None):
         time.sleep(0.2)
     report["pool"] = pool()
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    sockets = [socket for process in family for socket in process.net_connections("inet")]
+    sockets = [socket for process in family for socket in sockets_of(process)]
     report["listening"] = sorted({socket.laddr.ip for socket in sockets if socket.status == "LISTEN"})
 report["left"] = len(psutil.wait_procs(family[1:], timeout=20)[1])
 Path("report.json").write_text(json.dumps(report))
@@ -248,7 +254,8 @@ def test_a_picture_that_cannot_be_enlarged_is_a_failed_row_and_the_others_are_do
     pq.write_table(table.from_pylist(rows, schema=table.schema), path)
     failed = run_stage("upscale", folder)
     assert failed.returncode == 1
-    assert "4 pictures failed" in " ".join(failed.stderr.split())
+    # by both generators; a face under 256 is not enlarged at 64to256
+    assert "2 pictures failed" in " ".join(failed.stderr.split())
     assert not (folder / "data" / "upscaled").exists()
     # every other picture was enlarged, with its row in its place
     rows = [row for part in sorted(folder.glob("work/upscale/*/parts/facesr/256to1024/test-*.parquet"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import write_inputs
 from test_evaluation import METHODS, SIDE, build, change, face, image, measure
 from upscaling import make_models
 
@@ -120,10 +121,14 @@ def test_the_upscale_worker_records_what_an_augmented_input_suffered_and_enlarge
     models = {method: str(tmp_path / f"{name}.safetensors") for method, name in GENERATORS.items()}
     worker = UpscaleWorker(str(tmp_path / "inputs"), models, options, DRAW)
     place = {"split": "test", "method": "facesr", "stem": "test-00000", "start": 0, "stop": 2}
+    # inputs of this side are large enough to be reduced themselves
+    write_inputs(tmp_path / "whole" / "test", [face(number) for number in range(2)], "test")
+    reducing = UpscaleWorker(str(tmp_path / "whole"), models, options, DRAW)
     rows = {}
     for scale in ("256to1024", f"256to1024{AUGMENTED}", f"64to256{AUGMENTED}"):
         part = tmp_path / "parts" / f"{scale}.parquet"
-        assert worker({**place, "scale": scale, "part": str(part)}) == {"images": 2, "failed": 0}
+        done = (reducing if scale.startswith("64") else worker)({**place, "scale": scale, "part": str(part)})
+        assert done == {"images": 2, "failed": 0}
         rows[scale] = list(read_rows(part))
     clean, large, small = rows.values()
     assert [row["degradation"] for row in clean] == [None, None]
@@ -132,7 +137,8 @@ def test_the_upscale_worker_records_what_an_augmented_input_suffered_and_enlarge
         drawn = json.loads(row["degradation"])
         assert drawn == draw_degradation(row["id"], row["scale"], **DRAW)
         assert (decode(row["image"]["bytes"]) == plain([degrade(low, **drawn)])[0]).all()
-    assert {row["width"] for row in small} == {SIDE}
+    for low, row in zip(lows(2), small, strict=True):
+        assert (decode(row["image"]["bytes"]) == plain([degrade(low, **json.loads(row["degradation"]))])[0]).all()
 
 
 def test_a_degradation_depends_on_the_face_alone_and_is_never_none_or_a_turn() -> None:
