@@ -20,16 +20,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline import weights
-from pipeline.manifest import draw_manifest
-from pipeline.pairs import GROUND_TRUTH_SIDE
-from pipeline.params import Params, load_params
-from pipeline.progress import progress
-from pipeline.runs import train_phases
-from pipeline.schema import PAIRS
-from pipeline.scoring import TextureFeatures, originals, score
-from pipeline.shards import write_batches, write_json
-from pipeline.upscaling import Upscaler
+from pipeline.compare.score import TextureFeatures, originals, score
+from pipeline.core.degradation import GROUND_TRUTH_SIDE
+from pipeline.core.files import write_json
+from pipeline.core.schema import PAIRS
+from pipeline.core.shards import write_batches
+from pipeline.pairs.manifest import draw_manifest
+from pipeline.params.all_sections import Params, load_params
+from pipeline.pretrained import registry as weights
+from pipeline.runtime.console import progress
+from pipeline.train.phases import train_phases
+from pipeline.upscale.upscaler import Upscaler
 
 BASE = "fidelity"
 SMALL = ("generator.widths=[64]", "generator.bottleneck=12")

@@ -17,21 +17,23 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline import Upscaler, weights
-from pipeline.allocator import keep_freed_memory
-from pipeline.external import load_peer
-from pipeline.images import Pixels, decode, encode_png, pixel_hash, resize
-from pipeline.internal_learning import ZssrConfig
-from pipeline.manifest import draw_manifest
-from pipeline.pairs import reduce
-from pipeline.params import Params, load_params
-from pipeline.progress import progress
-from pipeline.runs import build
-from pipeline.schema import FACES, PAIRS
-from pipeline.scoring import TextureFeatures, originals, score
-from pipeline.shards import write_batches, write_bytes, write_rows
-from pipeline.supervised import train_twin
-from pipeline.zssr import zssr
+from pipeline import Upscaler
+from pipeline.baselines.spandrel_peer import load_peer
+from pipeline.baselines.supervised_twin import train_twin
+from pipeline.baselines.zssr import zssr
+from pipeline.baselines.zssr_training import ZssrConfig
+from pipeline.compare.score import TextureFeatures, originals, score
+from pipeline.core.degradation import reduce
+from pipeline.core.files import write_bytes
+from pipeline.core.images import Pixels, decode, encode_png, pixel_hash, resize
+from pipeline.core.schema import FACES, PAIRS
+from pipeline.core.shards import write_batches, write_rows
+from pipeline.pairs.manifest import draw_manifest
+from pipeline.params.all_sections import Params, load_params
+from pipeline.pretrained import registry as weights
+from pipeline.runtime.console import progress
+from pipeline.train.phases import build
+from pipeline.upscale.allocator import keep_freed_memory
 
 Enlarge = Callable[[Pixels], Pixels]
 CROPS = ((0.29, 0.40), (0.41, 0.64))

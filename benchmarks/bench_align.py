@@ -26,13 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 import numpy as np
 
-from pipeline import aligning
-from pipeline.aligning import Aligner
-from pipeline.alignment import apply, centred, inverse
-from pipeline.images import ImageError, Pixels, decode
-from pipeline.sources import open_archive
-from pipeline.synthetic import portrait
-from pipeline.weights import WeightsError
+from pipeline.core.images import ImageError, Pixels, decode
+from pipeline.faces.geometry import apply, centred, inverse
+from pipeline.ingest import align as aligning
+from pipeline.ingest.align import Aligner
+from pipeline.pretrained.registry import WeightsError
+from pipeline.sources.open import open_archive
+from pipeline.synthetic.portrait import portrait
 
 _TURNS = (25, 70, -40, 150)
 _SCALES = (0.6, 0.35)

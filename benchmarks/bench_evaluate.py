@@ -23,8 +23,8 @@ import psutil
 from bench_repro import tree_pss
 from PIL import Image, ImageFilter
 
-from pipeline.images import Pixels, encode_jpeg, resize
-from pipeline.synthetic import portrait
+from pipeline.core.images import Pixels, encode_jpeg, resize
+from pipeline.synthetic.portrait import portrait
 
 ROOT = Path(__file__).resolve().parents[1]
 DRAWN, SIDE = 8, 1024
@@ -59,7 +59,7 @@ def network(kind: str) -> None:
     """Print what a perceptual network takes for one 1024x1024 picture on one core; its weights are random."""
     import torch
 
-    from pipeline.features import Perceptual, _layers
+    from pipeline.metrics.perceptual import Perceptual, _layers
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:

@@ -29,8 +29,8 @@ from bench_repro import tree_pss
 from PIL import Image
 from upscale_damaged import DAMAGES
 
-from pipeline.images import Pixels, encode_png
-from pipeline.synthetic import portrait
+from pipeline.core.images import Pixels, encode_png
+from pipeline.synthetic.portrait import portrait
 
 ROOT = Path(__file__).resolve().parents[1]
 DRAWN = 48

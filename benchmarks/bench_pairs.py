@@ -23,14 +23,14 @@ from tempfile import TemporaryDirectory
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.batches import BatchConfig, PairData
-from pipeline.images import encode_png, resize
-from pipeline.manifest import draw_manifest
-from pipeline.pairs import make_pair
-from pipeline.params import Pairs
-from pipeline.schema import AUGMENTATIONS, FACES, PAIRS
-from pipeline.shards import write_batches, write_rows
-from pipeline.synthetic import portrait
+from pipeline.core.degradation import make_pair
+from pipeline.core.images import encode_png, resize
+from pipeline.core.schema import AUGMENTATIONS, FACES, PAIRS
+from pipeline.core.shards import write_batches, write_rows
+from pipeline.pairs.manifest import draw_manifest
+from pipeline.params.pairs import Pairs
+from pipeline.synthetic.portrait import portrait
+from pipeline.train.engine.batches import BatchConfig, PairData
 
 
 def _rate(seconds: float, work: object) -> float:

@@ -22,7 +22,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipeline.synthetic import portrait
+from pipeline.synthetic.portrait import portrait
 
 
 def _start() -> None:

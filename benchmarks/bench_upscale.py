@@ -28,12 +28,12 @@ import torch
 from upscale_common import Faces, Promises, Run, folder, make_generator, rows_of, run
 from upscale_damaged import differing, write_damaged
 
-from pipeline import released
 from pipeline.bulk.task import Settings
-from pipeline.checkpoint import load_generator
-from pipeline.pictures import encode_picture, read_picture
-from pipeline.sources import open_archive
-from pipeline.upscaling import Upscaler, clean_steps
+from pipeline.codecs.reader import encode_picture, read_picture
+from pipeline.models.checkpoint import load_generator
+from pipeline.sources.open import open_archive
+from pipeline.upscale import weights as released
+from pipeline.upscale.upscaler import Upscaler, clean_steps
 
 WORKERS = 2
 MOST_MEMORY = 4e9

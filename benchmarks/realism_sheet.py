@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline import Upscaler
-from pipeline.images import FACTOR, Pixels, resize
-from pipeline.synthetic import portrait
+from pipeline.core.images import FACTOR, Pixels, resize
+from pipeline.synthetic.portrait import portrait
 
 SEED = 7
 CROPS = (

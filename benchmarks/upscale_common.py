@@ -17,11 +17,11 @@ import psutil
 import pyarrow.parquet as pq
 import torch
 
-from pipeline.checkpoint import save_generator
-from pipeline.images import Pixels, encode_png
-from pipeline.networks import Generator, GeneratorConfig
-from pipeline.shards import atomic
-from pipeline.synthetic import VERSION, portrait
+from pipeline.core.files import atomic
+from pipeline.core.images import Pixels, encode_png
+from pipeline.models.checkpoint import save_generator
+from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.synthetic.portrait import VERSION, portrait
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.version import __version__
+
 if TYPE_CHECKING:
-    from pipeline.upscaling import Upscaler
+    from pipeline.upscale.upscaler import Upscaler
 
 __all__ = ["Upscaler", "__version__"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
@@ -14,5 +15,5 @@ def __getattr__(name: str) -> Any:
     if name == "Upscaler":
         from importlib import import_module
 
-        return import_module("pipeline.upscaling").Upscaler
+        return import_module("pipeline.upscale.upscaler").Upscaler
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

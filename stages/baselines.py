@@ -6,13 +6,13 @@ Run from the project's root: python -m stages.baselines
 import shutil
 from pathlib import Path
 
-from pipeline.baselines import BaselineWorker, assemble, describe_methods, plan_units
-from pipeline.memory import OutOfMemory
-from pipeline.params import Params
-from pipeline.progress import console
-from pipeline.shards import publish
-from pipeline.stage import StageError, run_stage, stop_requested, work_folder
-from pipeline.units import do_units
+from pipeline.baselines.methods import BaselineWorker, assemble, describe_methods, plan_units
+from pipeline.core.files import publish
+from pipeline.params.all_sections import Params
+from pipeline.runtime.console import console
+from pipeline.runtime.stage import StageError, run_stage, stop_requested, work_folder
+from pipeline.runtime.units import do_units
+from pipeline.train.engine.memory import OutOfMemory
 
 FACES, INPUTS, MANIFEST = Path("data/faces"), Path("data/inputs"), Path("data/pairs.parquet")
 

@@ -6,12 +6,13 @@ Run from the project's root: python -m stages.evaluate
 import shutil
 from pathlib import Path
 
-from pipeline.assessing import assess
-from pipeline.evaluation import count_failed, headline
-from pipeline.own_data import describe
-from pipeline.params import Params
-from pipeline.progress import console
-from pipeline.stage import StageError, run_stage, work_folder
+from pipeline.evaluate.aggregate import count_failed, headline
+from pipeline.evaluate.project import describe
+from pipeline.evaluate.worker import measure_all
+from pipeline.params.all_sections import Params
+from pipeline.report.write import finish
+from pipeline.runtime.console import console
+from pipeline.runtime.stage import StageError, run_stage, work_folder
 
 
 def main(params: Params) -> None:
@@ -19,7 +20,8 @@ def main(params: Params) -> None:
     settings = params.evaluate
     config, provenance = describe(settings)
     work = work_folder("evaluate", provenance["data, sha256"], config, settings.unit)
-    summary = assess(config, settings, work, Path("reports"), provenance)
+    measure_all(config, settings, work)
+    summary = finish(work, config, Path("reports"), provenance)
     console.print(f"evaluate: {headline(summary)}; see reports/report.html or `facesr table`", markup=False)
     if count_failed(summary) > settings.max_failed:
         raise StageError(f"{count_failed(summary)} results could not be judged, max_failed: {settings.max_failed}")

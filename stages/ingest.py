@@ -5,10 +5,10 @@ Run from the project's root: python -m stages.ingest
 
 from pathlib import Path
 
-from pipeline.ingest import ingest, told
-from pipeline.params import Params
-from pipeline.progress import console
-from pipeline.stage import WORK, run_stage
+from pipeline.ingest.run import ingest, told
+from pipeline.params.all_sections import Params
+from pipeline.runtime.console import console
+from pipeline.runtime.stage import WORK, run_stage
 
 
 def main(params: Params) -> None:

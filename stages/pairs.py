@@ -6,9 +6,9 @@ Run from the project's root: python -m stages.pairs
 import shutil
 from pathlib import Path
 
-from pipeline.pairing import make_pairs
-from pipeline.params import Params
-from pipeline.stage import run_stage, work_folder
+from pipeline.pairs.run import make_pairs
+from pipeline.params.all_sections import Params
+from pipeline.runtime.stage import run_stage, work_folder
 
 FACES = Path("data/faces")
 

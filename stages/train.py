@@ -6,11 +6,11 @@ Run from the project's root: python -m stages.train
 import shutil
 from pathlib import Path
 
-from pipeline.distributed import WorkerError
-from pipeline.memory import OutOfMemory
-from pipeline.params import Params
-from pipeline.runs import dependencies, train_phases
-from pipeline.stage import StageError, run_stage, stop_requested, work_folder
+from pipeline.params.all_sections import Params
+from pipeline.runtime.stage import StageError, run_stage, stop_requested, work_folder
+from pipeline.runtime.units import WorkerError
+from pipeline.train.engine.memory import OutOfMemory
+from pipeline.train.phases import dependencies, train_phases
 
 INPUTS, MANIFEST = Path("data/inputs"), Path("data/pairs.parquet")
 
@@ -22,7 +22,7 @@ def main(params: Params) -> None:
     work = work_folder("train", provenance)
     train = train_phases
     if settings.workers > 1 or settings.address is not None:
-        from pipeline.distributed_training import train_on_ray as train  # one process needs no Ray
+        from pipeline.train.ray_train import train_on_ray as train  # one process needs no Ray
     try:
         with stop_requested() as asked:
             results = train(settings, INPUTS, MANIFEST, work, provenance, asked)

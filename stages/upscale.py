@@ -8,12 +8,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pipeline.params import Params
-from pipeline.schema import METHODS, UPSCALED
-from pipeline.shards import join_parts, publish, read_columns, row_ranges
-from pipeline.stage import StageError, run_stage, work_folder
-from pipeline.units import do_units
-from pipeline.upscale_shards import UpscaleWorker
+from pipeline.core.files import publish
+from pipeline.core.schema import METHODS, UPSCALED
+from pipeline.core.shards import join_parts, read_columns, row_ranges
+from pipeline.params.all_sections import Params
+from pipeline.runtime.stage import StageError, run_stage, work_folder
+from pipeline.runtime.units import do_units
+from pipeline.upscale.stage import UpscaleWorker
 
 INPUTS = Path("data/inputs")
 

@@ -28,13 +28,13 @@ import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from PIL import Image
 
-from pipeline.batches import BatchConfig
-from pipeline.images import Pixels, decode, encode_png, pixel_hash, resize
-from pipeline.manifest import draw_manifest
-from pipeline.networks import DiscriminatorConfig, GeneratorConfig
-from pipeline.plan import TrainConfig
-from pipeline.schema import FACES, PAIRS
-from pipeline.shards import write_batches, write_rows
+from pipeline.core.images import Pixels, decode, encode_png, pixel_hash, resize
+from pipeline.core.schema import FACES, PAIRS
+from pipeline.core.shards import write_batches, write_rows
+from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
+from pipeline.pairs.manifest import draw_manifest
+from pipeline.train.engine.batches import BatchConfig
+from pipeline.train.engine.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import Place
+from pipeline.storage.place import Place
 
 NO_SERVER = "127.0.0.1:1"
 """An endpoint where nothing listens."""

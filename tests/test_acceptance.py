@@ -10,8 +10,8 @@ import pytest
 from helpers import face, jpeg, saved
 from PIL import Image, ImageCms
 
-from pipeline.acceptance import Face, accept, read_rgb
-from pipeline.images import ImageError, decode, encode_png
+from pipeline.core.images import ImageError, decode, encode_png
+from pipeline.ingest.preprocess import Face, accept, read_rgb
 
 RULES = {"max_pixels": 1 << 20, "not_square": "reject", "larger": "reduce", "min_size": 64, "size": 256}
 PICTURE = face(1, 128)

@@ -28,16 +28,17 @@ from helpers import (
 )
 from typer.testing import CliRunner
 
-from pipeline import adapting_faces, released
-from pipeline.adapting_faces import Faces, FacesError, gather, square
-from pipeline.checkpoint import interpolate, load_generator, save_generator
+from pipeline.adapt import dataset as adapting_faces
+from pipeline.adapt.dataset import Faces, FacesError, gather, square
 from pipeline.cli import app
-from pipeline.images import ImageError, encode_png, resize
-from pipeline.networks import Generator, GeneratorConfig
-from pipeline.pairs import GROUND_TRUTH_SIDE
-from pipeline.sources import open_archive
-from pipeline.updates import Updates
-from pipeline.upscaling import Upscaler
+from pipeline.core.degradation import GROUND_TRUTH_SIDE
+from pipeline.core.images import ImageError, encode_png, resize
+from pipeline.models.checkpoint import interpolate, load_generator, save_generator
+from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.sources.open import open_archive
+from pipeline.train.engine.step import Updates
+from pipeline.upscale import weights as released
+from pipeline.upscale.upscaler import Upscaler
 
 pytestmark = pytest.mark.usefixtures("fixed_threads")
 
@@ -396,7 +397,7 @@ def test_a_stopped_run_saves_its_state_and_says_how_to_go_on(
 
 
 def test_adapting_needs_neither_ray_nor_dvc_nor_pydantic() -> None:
-    code = "import sys, pipeline.adapting; print(*{'ray', 'dvc', 'pydantic', 'rich', 'cv2'} & set(sys.modules))"
+    code = "import sys, pipeline.adapt.fine_tune; print(*{'ray', 'dvc', 'pydantic', 'rich', 'cv2'} & set(sys.modules))"
     assert python(code, ROOT).stdout.strip() == ""
 
 

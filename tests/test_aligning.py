@@ -7,13 +7,13 @@ import pytest
 from helpers import jpeg
 from test_faces import DETECTOR, PHOTOS, face_at, texture
 
-from pipeline import aligning
-from pipeline.aligning import Aligner, outside, resample, transform
-from pipeline.alignment import apply, inverse, sample
-from pipeline.detection import Face
-from pipeline.images import ImageError, Pixels, decode, resize
-from pipeline.synthetic import portrait
-from pipeline.weights import WeightsError
+from pipeline.core.images import ImageError, Pixels, decode, resize
+from pipeline.faces.detector import Face
+from pipeline.faces.geometry import apply, inverse, sample
+from pipeline.ingest import align as aligning
+from pipeline.ingest.align import Aligner, outside, resample, transform
+from pipeline.pretrained.registry import WeightsError
+from pipeline.synthetic.portrait import portrait
 
 RECIPES = ("celebahq", "ffhq")
 with_detector = pytest.mark.skipif(not (DETECTOR.is_file() and PHOTOS), reason="the detector is elsewhere")

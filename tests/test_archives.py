@@ -30,11 +30,12 @@ from helpers import (
 )
 from object_store import Store, s3_server
 
-from pipeline.images import decode, encode_png, pixel_hash
-from pipeline.sources import SourceError, open_archive, open_source
+from pipeline.core.images import decode, encode_png, pixel_hash
+from pipeline.sources.base import SourceError
+from pipeline.sources.open import open_archive, open_source
 from pipeline.sources.tfrecords import celebahq_order, masked_crc
-from pipeline.storage import Place, StorageError
-from pipeline.stores import shown
+from pipeline.storage.object_stores import shown
+from pipeline.storage.place import Place, StorageError
 
 FACES = {f"{index}.png": encode_png(face(index, 32)) for index in range(5)}
 HASHES = [pixel_hash(decode(data)) for data in FACES.values()]

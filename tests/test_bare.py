@@ -40,11 +40,11 @@ for name in ("ray", "dvc", "dvclive", "pydantic", "cv2", "rich", "typer", "torch
 
 from pathlib import Path
 import numpy as np
-from pipeline.batches import BatchConfig, PairData
-from pipeline.networks import DiscriminatorConfig, GeneratorConfig
-from pipeline.plan import TrainConfig
-from pipeline.training import Training
-from pipeline.upscaling import Upscaler
+from pipeline.train.engine.batches import BatchConfig, PairData
+from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
+from pipeline.train.engine.config import TrainConfig
+from pipeline.train.engine.loop import Training
+from pipeline.upscale.upscaler import Upscaler
 
 data = PairData(Path("train"), Path("pairs.parquet"), "train")
 config = TrainConfig(

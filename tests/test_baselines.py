@@ -10,13 +10,13 @@ import torch
 from helpers import ROOT, face, faces_of, psnr, run_stage, write_inputs, write_manifest, write_params
 from safetensors.torch import save_file
 
-from pipeline import external
-from pipeline.baselines import BaselineWorker
-from pipeline.batches import BatchConfig
-from pipeline.checkpoint import ModelError, load_generator
-from pipeline.external import NoSpandrel, load_peer, load_results
-from pipeline.images import encode_png, resize
-from pipeline.internal_learning import (
+from pipeline.baselines import spandrel_peer as external
+from pipeline.baselines.finished_results import load_results
+from pipeline.baselines.methods import BaselineWorker
+from pipeline.baselines.spandrel_peer import NoSpandrel, load_peer
+from pipeline.baselines.supervised_twin import NoOriginals, SupervisedPairs, train_twin
+from pipeline.baselines.zssr import Diverged, back_projected, zssr
+from pipeline.baselines.zssr_training import (
     CHECK_EVERY,
     DROPS,
     WINDOW,
@@ -27,12 +27,14 @@ from pipeline.internal_learning import (
     turned,
     turned_back,
 )
-from pipeline.pairs import reduce
-from pipeline.params import ParamsError, load_params
-from pipeline.schema import FACES, UPSCALED
-from pipeline.shards import write_rows
-from pipeline.supervised import NoOriginals, SupervisedPairs, train_twin
-from pipeline.zssr import Diverged, back_projected, zssr
+from pipeline.core.degradation import reduce
+from pipeline.core.images import encode_png, resize
+from pipeline.core.schema import FACES, UPSCALED
+from pipeline.core.shards import write_rows
+from pipeline.models.checkpoint import ModelError, load_generator
+from pipeline.params.all_sections import load_params
+from pipeline.params.read import ParamsError
+from pipeline.train.engine.batches import BatchConfig
 
 CPU = torch.device("cpu")
 TINY = ZssrConfig(scales=(2.0, 4.0), steps=30, layers=2, channels=8, crop=32, precision="fp32")

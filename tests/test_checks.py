@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from helpers import face
 
-from pipeline import metrics
-from pipeline.checks import DISAGREES_ALWAYS, consistency, flag, severity
-from pipeline.images import resize
+from pipeline.bulk.checks import DISAGREES_ALWAYS, consistency, flag, severity
+from pipeline.core.images import resize
+from pipeline.metrics import fidelity as metrics
 
 
 def noisy(pixels: np.ndarray, amount: int, seed: int = 0) -> np.ndarray:

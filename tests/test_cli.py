@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline import __version__
 from pipeline.cli import app
-from pipeline.images import lossless
+from pipeline.core.images import lossless
+from pipeline.version import __version__
 
 ROOT = Path(__file__).parent.parent
 runner = CliRunner()

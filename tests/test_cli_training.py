@@ -10,12 +10,12 @@ from helpers import as_folder, face, psnr, saved, write_inputs, write_manifest, 
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline import metrics
-from pipeline.checkpoint import load_generator
 from pipeline.cli import app
-from pipeline.images import resize
-from pipeline.losses import PerceptualLoss
-from pipeline.upscaling import Upscaler
+from pipeline.core.images import resize
+from pipeline.metrics import fidelity as metrics
+from pipeline.models.checkpoint import load_generator
+from pipeline.train.engine.losses import PerceptualLoss
+from pipeline.upscale.upscaler import Upscaler
 
 pytestmark = pytest.mark.usefixtures("fixed_threads")
 runner = CliRunner()

@@ -13,10 +13,10 @@ from pathlib import Path
 import workers
 from workers import Share, Squares, double, hang
 from helpers import as_zip, face, files_of
-from pipeline.distributed import on_every_node, run_units, session
-from pipeline.images import encode_png
-from pipeline.ingest import ingest
-from pipeline.params_ingest import Ingest
+from pipeline.runtime.units import on_every_node, run_units, session
+from pipeline.core.images import encode_png
+from pipeline.ingest.run import ingest
+from pipeline.params.ingest import Ingest
 from ray.cluster_utils import Cluster
 
 folder = str(Path.cwd())

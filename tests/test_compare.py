@@ -11,12 +11,12 @@ from helpers import as_folder, as_zip, face, saved
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline import weights
-from pipeline.assessing import find_networks
 from pipeline.cli import app
-from pipeline.faults import diagnose, find_faults
-from pipeline.images import Pixels, decode, encode_png, resize
-from pipeline.metrics import consistency, psnr, ssim
+from pipeline.core.images import Pixels, decode, encode_png, resize
+from pipeline.evaluate.networks import find_networks
+from pipeline.metrics.defects import diagnose, find_faults
+from pipeline.metrics.fidelity import consistency, psnr, ssim
+from pipeline.pretrained import registry as weights
 
 SIDE = 192
 

@@ -14,10 +14,10 @@ import torch
 from helpers import KILLED, ROOT, face, files_of, python, run_stage, watch, write_inputs, write_params
 from workers import Squares
 
-from pipeline.checkpoint import save_generator
-from pipeline.distributed import run_units
-from pipeline.images import decode
-from pipeline.networks import Generator, GeneratorConfig
+from pipeline.core.images import decode
+from pipeline.models.checkpoint import save_generator
+from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.runtime.units import run_units
 
 
 def runs(folder: Path, number: int) -> int:
@@ -31,7 +31,7 @@ import time
 from pathlib import Path
 import psutil
 from workers import NoModel, Squares, double
-from pipeline.distributed import node_alive, on_every_node, prepare, run_units, session
+from pipeline.runtime.units import node_alive, on_every_node, prepare, run_units, session
 
 def answers(units, **options):
     return sorted(run_units(Squares, (str(Path.cwd()),), units, **options), key=lambda answer: answer["number"])
@@ -155,7 +155,7 @@ def test_no_units_and_one_worker_need_no_ray(tmp_path: Path, monkeypatch: pytest
 
 FOR_EVER = """
 from workers import Squares
-from pipeline.distributed import run_units
+from pipeline.runtime.units import run_units
 for answer in run_units(Squares, ("",), [{"number": n, "seconds": 0.5} for n in range(1000)], workers=2):
     print(answer["number"], flush=True)
 """
@@ -185,7 +185,7 @@ CONFIG = GeneratorConfig((8,), blocks=0, bottleneck=1)
 OPTIONS = {"augmented": {}, "unit": 1, "precision": "fp32"}
 KILL_AFTER_THREE = """
 import os, signal
-import pipeline.units as units
+import pipeline.runtime.units as units
 def three(*arguments, run=units.run_units, **options):
     for index, statistics in enumerate(run(*arguments, **options)):
         if index == 2:

@@ -12,11 +12,11 @@ import pytest
 import torch
 from helpers import ROOT, face, files_of, python, run_stage, tiny_config, write_inputs, write_manifest, write_params
 
-from pipeline.batches import PairData
-from pipeline.checkpoint import load_generator
-from pipeline.params import load_params
-from pipeline.runs import dependencies, train_phases
-from pipeline.training import Training
+from pipeline.models.checkpoint import load_generator
+from pipeline.params.all_sections import load_params
+from pipeline.train.engine.batches import PairData
+from pipeline.train.engine.loop import Training
+from pipeline.train.phases import dependencies, train_phases
 
 pytestmark = [pytest.mark.usefixtures("fixed_threads"), pytest.mark.timeout(1300)]
 
@@ -116,8 +116,8 @@ import os
 from pathlib import Path
 import torch
 import torch.distributed as dist
-from pipeline.params import load_params
-from pipeline.runs import dependencies, train_phases
+from pipeline.params.all_sections import load_params
+from pipeline.train.phases import dependencies, train_phases
 torch.set_num_threads(1)
 dist.init_process_group("gloo", f"file://{Path('meeting').resolve()}", rank=int(os.environ["RANK"]), world_size=2)
 settings, inputs, manifest = load_params().train, Path("data/inputs"), Path("data/pairs.parquet")
@@ -219,8 +219,8 @@ def test_a_process_that_helps_leaves_it_to_rank_0_to_end_early(tmp_path: Path) -
 HOPELESS = """
 import os, threading, time
 import psutil
-from pipeline.distributed import session
-from pipeline.stage import run_stage
+from pipeline.runtime.units import session
+from pipeline.runtime.stage import run_stage
 from stages.train import main
 
 listening = set()

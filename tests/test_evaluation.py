@@ -7,15 +7,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import aggregate as aggregation
-from pipeline import judges
-from pipeline.cases import EvaluationConfig, find_cases
-from pipeline.evaluation import EvaluationWorker, aggregate, finish, headline, plan_units
-from pipeline.images import Pixels, encode_png, pixel_hash, resize
-from pipeline.metrics import consistency, psnr, ssim
-from pipeline.plots import histogram
-from pipeline.schema import FACES, UPSCALED
-from pipeline.shards import write_rows
+from pipeline.core.images import Pixels, encode_png, pixel_hash, resize
+from pipeline.core.schema import FACES, UPSCALED
+from pipeline.core.shards import write_rows
+from pipeline.evaluate import aggregate as aggregation
+from pipeline.evaluate import scorer as judges
+from pipeline.evaluate.aggregate import aggregate, headline
+from pipeline.evaluate.cases import EvaluationConfig, find_cases
+from pipeline.evaluate.worker import EvaluationWorker, plan_units
+from pipeline.metrics.fidelity import consistency, psnr, ssim
+from pipeline.report.dvc_plots import histogram
+from pipeline.report.write import finish
 
 SIDE = 64
 METHODS = ["facesr", "facesr-realism"]

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from PIL.Image import Resampling
 
-from pipeline.alignment import apply, canonical, roll, sample, settled
-from pipeline.detection import _distinct
-from pipeline.faces import Face, FaceFinder, restore_faces
-from pipeline.identity import Identity
-from pipeline.images import Pixels, Planes
-from pipeline.weights import WeightsError
+from pipeline.bulk.face_restore import Face, FaceFinder, restore_faces
+from pipeline.core.images import Pixels, Planes
+from pipeline.faces.detector import _distinct
+from pipeline.faces.geometry import apply, canonical, roll, sample, settled
+from pipeline.metrics.identity import Identity
+from pipeline.pretrained.registry import WeightsError
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 DETECTOR, EMBEDDING = SHARED / "weights/yunet_n_320_320.onnx", SHARED / "weights/mobilefacenet.onnx"

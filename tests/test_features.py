@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from pipeline.distances import kernel_distance, precision_recall
-from pipeline.features import InceptionFeatures, Perceptual, clean_resize
-from pipeline.images import Pixels, resize
+from pipeline.core.images import Pixels, resize
+from pipeline.metrics.distances import kernel_distance, precision_recall
+from pipeline.metrics.perceptual import InceptionFeatures, Perceptual, clean_resize
 
 
 def picture(seed: int, side: int = 96) -> Pixels:

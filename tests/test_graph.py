@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.params import Params
+from pipeline.params.all_sections import Params
 
 ROOT = Path(__file__).parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -77,7 +77,7 @@ def test_training_depends_on_the_inputs_and_the_manifest_alone():
 
 
 def test_no_stage_but_baselines_can_train_on_originals():
-    users = {stage for stage in STAGES if "pipeline/supervised.py" in STAGES[stage]["deps"]}
+    users = {stage for stage in STAGES if "pipeline/baselines/supervised_twin.py" in STAGES[stage]["deps"]}
     assert users == {"baselines"}
 
 

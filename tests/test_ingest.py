@@ -33,11 +33,11 @@ from helpers import (
 )
 from PIL import Image
 
-from pipeline.images import ImageError, decode, encode_png, pixel_hash, resize
-from pipeline.ingest import IngestError, plan
-from pipeline.ingest import ingest as run_ingest
-from pipeline.schema import FACES
-from pipeline.splitting import SplitError
+from pipeline.core.images import ImageError, decode, encode_png, pixel_hash, resize
+from pipeline.core.schema import FACES
+from pipeline.ingest.run import IngestError, plan
+from pipeline.ingest.run import ingest as run_ingest
+from pipeline.ingest.split import SplitError
 
 CONFIG = {
     "size": 128,

@@ -30,8 +30,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.images import decode, encode_png
-from pipeline.synthetic import portrait
+from pipeline.core.images import decode, encode_png
+from pipeline.synthetic.portrait import portrait
 
 COMMAND = "from pipeline.cli import app; app({arguments!r})"
 SMALL = ("--min-size", "64", "--size", "64")

@@ -12,11 +12,12 @@ from helpers import ARCHIVES, RASTERS, as_folder, as_tar, as_zip, face, jpeg, sa
 from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
-from pipeline import contact_sheet
 from pipeline.cli import app
-from pipeline.images import encode_png
-from pipeline.inspection import Findings, examine, look_at, spread, survey, use_of
-from pipeline.sources import Entry, open_archive
+from pipeline.core.images import encode_png
+from pipeline.inspect import contact_sheet
+from pipeline.inspect.survey import Findings, examine, look_at, spread, survey, use_of
+from pipeline.sources.base import Entry
+from pipeline.sources.open import open_archive
 
 PLAIN = {f"{index:03d}.png": encode_png(face(index, 64)) for index in range(6)}
 

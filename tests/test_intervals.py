@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.intervals import bootstrap, holm, paired
+from pipeline.evaluate.statistics import bootstrap, holm, paired
 
 
 def test_intervals_are_those_of_scipys_bootstrap() -> None:

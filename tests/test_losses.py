@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import vgg19
 
-from pipeline.losses import PerceptualLoss, adversarial_loss
-from pipeline.vgg import layer_indices
+from pipeline.pretrained.vgg19 import layer_indices
+from pipeline.train.engine.losses import PerceptualLoss, adversarial_loss
 
 LAYERS = ("relu1_2", "relu2_1")
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.distances import FeatureStatistics, frechet_distance, kernel_distance
-from pipeline.features import InceptionFeatures
-from pipeline.images import Pixels, resize
-from pipeline.metrics import PSNR_CAP, Reference, consistency, psnr, ssim
+from pipeline.core.images import Pixels, resize
+from pipeline.metrics.distances import FeatureStatistics, frechet_distance, kernel_distance
+from pipeline.metrics.fidelity import PSNR_CAP, Reference, consistency, psnr, ssim
+from pipeline.metrics.perceptual import InceptionFeatures
 
 
 def picture(seed: int, side: int = 96) -> Pixels:

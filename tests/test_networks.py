@@ -10,12 +10,12 @@ from helpers import face, psnr
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from pipeline.checkpoint import ModelError, interpolate, load_generator, save_generator
-from pipeline.images import resize
-from pipeline.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, enlarge, evened
-from pipeline.precision import choose_precision
-from pipeline.released import NoModelError
-from pipeline.upscaling import Upscaler
+from pipeline.core.images import resize
+from pipeline.models.checkpoint import ModelError, interpolate, load_generator, save_generator
+from pipeline.models.device import choose_precision
+from pipeline.models.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, enlarge, evened
+from pipeline.upscale.upscaler import Upscaler
+from pipeline.upscale.weights import NoModelError
 
 pytestmark = pytest.mark.usefixtures("fixed_threads")
 

@@ -12,18 +12,18 @@ from helpers import KILL_AT_RENAME, KILLED, face, faces_of, files_of, pixels_of,
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline.batches import BatchConfig, PairData
-from pipeline.checkpoint import save_generator
 from pipeline.cli import app
-from pipeline.images import Pixels
-from pipeline.inputs import InputWorker
-from pipeline.networks import Generator, GeneratorConfig
-from pipeline.pair_report import degradations
-from pipeline.params import Pairs
-from pipeline.schema import METHODS, PAIRS, SCALES
-from pipeline.shards import write_rows
-from pipeline.upscale_shards import UpscaleWorker
-from pipeline.validation import validate
+from pipeline.core.images import Pixels
+from pipeline.core.schema import METHODS, PAIRS, SCALES
+from pipeline.core.shards import write_rows
+from pipeline.models.checkpoint import save_generator
+from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.pairs.inputs import InputWorker
+from pipeline.pairs.report import degradations
+from pipeline.params.pairs import Pairs
+from pipeline.train.engine.batches import BatchConfig, PairData
+from pipeline.train.engine.validation import validate
+from pipeline.upscale.stage import UpscaleWorker
 
 SIDES = (64, 100, 128, 200, 256, 300)
 

@@ -15,13 +15,13 @@ import torch
 from helpers import CHANCES, STRENGTHS, face, static, write_inputs, write_manifest
 from PIL import Image
 
-from pipeline.batches import BatchConfig, PairData, prefetch
-from pipeline.images import ImageError
-from pipeline.manifest import draw_manifest
-from pipeline.pair_tables import Inputs
-from pipeline.pairs import GROUND_TRUTH_SIDE, make_pair, reduce
-from pipeline.schema import AUGMENTATIONS, FACES, PAIRS, SCALES
-from pipeline.shards import write_rows
+from pipeline.core.degradation import GROUND_TRUTH_SIDE, make_pair, reduce
+from pipeline.core.images import ImageError
+from pipeline.core.schema import AUGMENTATIONS, FACES, PAIRS, SCALES
+from pipeline.core.shards import write_rows
+from pipeline.pairs.manifest import draw_manifest
+from pipeline.train.engine.batches import BatchConfig, PairData, prefetch
+from pipeline.train.engine.dataset import Inputs
 
 IMAGES = [(f"face-{index:04d}", "train", 256) for index in range(400)]
 
@@ -188,7 +188,7 @@ def test_the_draws_are_those_of_numpys_generator() -> None:
 
 def test_the_manifest_does_not_depend_on_how_the_images_were_batched(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = draw(IMAGES[:20])
-    monkeypatch.setattr("pipeline.manifest._IMAGES", 7)
+    monkeypatch.setattr("pipeline.pairs.manifest._IMAGES", 7)
     assert draw(IMAGES[:20]) == whole
 
 

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from helpers import ROOT, run_stage
 
-from pipeline import stage
-from pipeline.params import Params, ParamsError, load_params
+from pipeline.params.all_sections import Params, load_params
+from pipeline.params.read import ParamsError
+from pipeline.runtime import stage
 
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))]
 

@@ -9,19 +9,19 @@ from helpers import write_inputs
 from test_evaluation import METHODS, SIDE, build, change, face, image, measure
 from upscaling import make_models
 
-from pipeline.aggregate import aggregate, headline
-from pipeline.cases import SCALES, find_cases
-from pipeline.evaluation import finish
-from pipeline.images import decode, encode_png, pixel_hash, resize
-from pipeline.imported import enlarge_inputs, import_pictures
-from pipeline.metrics import psnr
-from pipeline.pairs import degrade, draw_degradation
-from pipeline.schema import AUGMENTED, UPSCALED
-from pipeline.schema import METHODS as GENERATORS
-from pipeline.shards import read_rows, write_rows
-from pipeline.tables import FORMATS, paper_table, render, results
-from pipeline.upscale_shards import UpscaleWorker
-from pipeline.upscaling import Upscaler
+from pipeline.compare.import_results import enlarge_inputs, import_pictures
+from pipeline.core.degradation import degrade, draw_degradation
+from pipeline.core.images import decode, encode_png, pixel_hash, resize
+from pipeline.core.schema import AUGMENTED, UPSCALED
+from pipeline.core.schema import METHODS as GENERATORS
+from pipeline.core.shards import read_rows, write_rows
+from pipeline.evaluate.aggregate import aggregate, headline
+from pipeline.evaluate.cases import SCALES, find_cases
+from pipeline.metrics.fidelity import psnr
+from pipeline.report.tables import FORMATS, paper_table, render, results
+from pipeline.report.write import finish
+from pipeline.upscale.stage import UpscaleWorker
+from pipeline.upscale.upscaler import Upscaler
 
 DRAW = {"seed": 3, "chances": {"none": 5.0, "noise": 1.0}, "noise": (4.0, 8.0), "blur": (0.5, 1.0), "jpeg": (40, 60)}
 

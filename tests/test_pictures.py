@@ -15,18 +15,9 @@ import pytest
 from helpers import jpeg, python, saved, static
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
-from pipeline import encoding
-from pipeline.images import ImageError, decode
-from pipeline.pictures import (
-    FORMATS,
-    Facts,
-    Planes,
-    encode_picture,
-    fits,
-    format_of,
-    read_picture,
-    write_picture,
-)
+from pipeline.codecs import writer as encoding
+from pipeline.codecs.reader import FORMATS, Facts, Planes, encode_picture, fits, format_of, read_picture, write_picture
+from pipeline.core.images import ImageError, decode
 
 MARK = {"software": "facesr 1.0", "model": "large", "realism": "0.5"}
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -543,7 +534,7 @@ sys.modules["cv2"] = None
 from pathlib import Path
 import numpy as np
 from pipeline.pictures import *
-from pipeline.images import ImageError
+from pipeline.core.images import ImageError
 for pixels in (np.full((9, 9, 3), 7, np.uint8), np.full((9, 9, 1), 700, np.uint16)):
     assert (read_picture(encode_picture(pixels, Facts(), "png", 90, {})).pixels == pixels).all()
 try:
@@ -636,7 +627,7 @@ import resource
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from pipeline.pictures import Facts, write_picture
+from pipeline.codecs.reader import Facts, write_picture
 Image.init()
 canvas = np.memmap("canvas", np.uint8, "r", shape=({side}, {side}, 3))
 used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) << 10

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import report, sheets
-from pipeline.cases import Case, EvaluationConfig
-from pipeline.findings import pick_extremes, signed, verdict, warnings
-from pipeline.images import Pixels, resize
-from pipeline.measures import MEASURES
-from pipeline.plots import with_gains
+from pipeline.core.images import Pixels, resize
+from pipeline.evaluate.cases import Case, EvaluationConfig
+from pipeline.metrics.registry import MEASURES
+from pipeline.report import page as report
+from pipeline.report import sheets
+from pipeline.report.dvc_plots import with_gains
+from pipeline.report.findings import pick_extremes, signed, verdict, warnings
 
 CONFIG = EvaluationConfig(
     faces="", inputs="", upscaled="", methods=["facesr", "facesr-realism"], synthetic=True, random_vgg=True

@@ -22,14 +22,15 @@ import pytest
 from helpers import ARCHIVES, as_folder, as_parquet, as_tar, as_zip
 from object_store import NO_SERVER, Store, s3_server
 
-from pipeline import storage, stores
-from pipeline.images import decode
-from pipeline.schema import UPSCALED
-from pipeline.shards import write_rows
-from pipeline.sources import SourceError, open_archive, open_source
+from pipeline.core.images import decode
+from pipeline.core.schema import UPSCALED
+from pipeline.core.shards import write_rows
 from pipeline.sources.base import ARCHIVES as SUFFIXES
-from pipeline.sources.base import SIDECARS
-from pipeline.synthetic import portrait
+from pipeline.sources.base import SIDECARS, SourceError
+from pipeline.sources.open import open_archive, open_source
+from pipeline.storage import object_stores as stores
+from pipeline.storage import place as storage
+from pipeline.synthetic.portrait import portrait
 
 # bytes are not decoded here, so any will do
 FILES = {

@@ -9,10 +9,10 @@ import pytest
 from helpers import face
 from PIL import Image, ImageEnhance
 
-from pipeline.images import decode, encode_jpeg, pixel_hash, resize
-from pipeline.likeness import fingerprint, joined, near_duplicates
-from pipeline.membership import ListError
-from pipeline.splitting import Assignment, SplitError, assign
+from pipeline.core.images import decode, encode_jpeg, pixel_hash, resize
+from pipeline.ingest.dedup import fingerprint, joined, near_duplicates
+from pipeline.ingest.split import Assignment, SplitError, assign
+from pipeline.ingest.split_lists import ListError
 
 SIDE = 256
 

@@ -13,8 +13,8 @@ import pytest
 from helpers import ROOT
 from object_store import NO_SERVER, Store, s3_server
 
-from pipeline.shards import atomic, write_bytes
-from pipeline.storage import Place, StorageError
+from pipeline.core.files import atomic, write_bytes
+from pipeline.storage.place import Place, StorageError
 
 LARGE = b"0123456789" * 1_200_000
 """More than one piece of an S3 upload."""
@@ -98,7 +98,7 @@ def test_an_error_while_writing_leaves_nothing_and_keeps_what_was_there(
 
 def test_a_process_that_dies_while_writing_leaves_nothing_under_the_name(folder: Place, tmp_path: Path) -> None:
     script = (
-        "import os, sys; from pipeline.storage import Place\n"
+        "import os, sys; from pipeline.storage.place import Place\n"
         "with Place.of(sys.argv[1]).writing() as handle:\n"
         "    handle.write(bytes(12 << 20)); handle.flush(); os._exit(7)\n"
     )

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import synthetic
-from pipeline.synthetic import portrait
+from pipeline.synthetic import portrait as synthetic
+from pipeline.synthetic.portrait import portrait
 
 ROOT = Path(__file__).resolve().parents[1]
 _HASHES = """

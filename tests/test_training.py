@@ -27,17 +27,18 @@ from helpers import (
 )
 from torch import Tensor
 
-from pipeline import memory, metrics, validation
-from pipeline.batches import PairData
-from pipeline.checkpoint import ModelError, load_generator, load_state
-from pipeline.images import resize
-from pipeline.losses import PerceptualLoss
-from pipeline.memory import OutOfMemory, needed
-from pipeline.networks import DiscriminatorConfig, Generator, GeneratorConfig
-from pipeline.plan import learning_rate
-from pipeline.training import Diverged, Stopped, Training
-from pipeline.updates import Updates
-from pipeline.upscaling import Upscaler
+from pipeline.core.images import resize
+from pipeline.metrics import fidelity as metrics
+from pipeline.models.checkpoint import ModelError, load_generator, load_state
+from pipeline.models.networks import DiscriminatorConfig, Generator, GeneratorConfig
+from pipeline.train.engine import memory, validation
+from pipeline.train.engine.batches import PairData
+from pipeline.train.engine.config import learning_rate
+from pipeline.train.engine.loop import Diverged, Stopped, Training
+from pipeline.train.engine.losses import PerceptualLoss
+from pipeline.train.engine.memory import OutOfMemory, needed
+from pipeline.train.engine.step import Updates
+from pipeline.upscale.upscaler import Upscaler
 
 pytestmark = pytest.mark.usefixtures("fixed_threads")
 
@@ -214,8 +215,8 @@ import torch
 from pathlib import Path
 from helpers import tiny_config
 from pipeline import memory, metrics, validation
-from pipeline.batches import PairData
-from pipeline.training import Training
+from pipeline.train.engine.batches import PairData
+from pipeline.train.engine.loop import Training
 torch.set_num_threads(1)
 data = PairData(Path("train"), Path("pairs.parquet"), "train")
 Training(tiny_config(steps=12), data, [], Path("WORK")).run()
@@ -483,7 +484,7 @@ TINY_STAGE: dict[str, Any] = {
 
 SIGTERM_AT_STEP_10 = """
 import os, signal
-from pipeline.live import LiveLog
+from pipeline.train.live_log import LiveLog
 def values(self, step, numbers, log=LiveLog.values):
     log(self, step, numbers)
     if step == 10:

@@ -17,10 +17,10 @@ from helpers import ROOT, as_tar, as_zip
 from PIL import Image, PngImagePlugin
 from upscaling import command, encoded, make_models, manifest, picture, pictures, said, start, upscale
 
-from pipeline import upscaling as engine
 from pipeline.bulk import treatment
-from pipeline.images import FACTOR, decode
-from pipeline.upscaling import CLEAN_STEPS, Upscaler
+from pipeline.core.images import FACTOR, decode
+from pipeline.upscale import upscaler as engine
+from pipeline.upscale.upscaler import CLEAN_STEPS, Upscaler
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from helpers import ROOT
 from PIL import PngImagePlugin
 from upscaling import encoded, make_models, manifest, picture, pictures, start, upscale
 
-from pipeline.bulk.cluster import _problems
-from pipeline.bulk.journal import Journal
-from pipeline.storage import Place
+from pipeline.bulk.crash_journal import Journal
+from pipeline.bulk.node_check import _problems
+from pipeline.storage.place import Place
 
 POISON = """
 import os, PIL.Image

@@ -11,7 +11,7 @@ from helpers import as_folder, as_zip
 from object_store import NO_SERVER, Store, s3_server
 from upscaling import encoded, make_models, pictures, said, upscale
 
-from pipeline.storage import Place
+from pipeline.storage.place import Place
 
 FILES = {name: encoded(index) for index, name in enumerate(("a.png", "deep/b.png", "deep/c.png"))}
 

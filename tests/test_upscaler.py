@@ -10,8 +10,8 @@ from PIL import Image
 from upscaling import encoded, make_models, picture
 
 import pipeline
-from pipeline.images import ImageError
-from pipeline.upscaling import Upscaler
+from pipeline.core.images import ImageError
+from pipeline.upscale.upscaler import Upscaler
 
 
 @pytest.fixture(scope="module")

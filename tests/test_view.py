@@ -19,10 +19,10 @@ from helpers import ARCHIVES, as_folder, as_parquet, as_tar, as_zip, face, stati
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline import gallery
-from pipeline.checks import choose
-from pipeline.cli_view import view
-from pipeline.images import Pixels, encode_png, resize
+from pipeline.bulk import gallery
+from pipeline.bulk.checks import choose
+from pipeline.cli.view import view
+from pipeline.core.images import Pixels, encode_png, resize
 
 SIDE = 128
 """Of the inputs: the results are 512, so that there is a detail to show."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import weights
-from pipeline.weights import Network, WeightsError
+from pipeline.pretrained import registry as weights
+from pipeline.pretrained.registry import Network, WeightsError
 
 
 @pytest.fixture(autouse=True)

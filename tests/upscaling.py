@@ -16,9 +16,9 @@ from helpers import ROOT
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from pipeline.checkpoint import save_generator
 from pipeline.cli import app
-from pipeline.networks import Generator, GeneratorConfig
+from pipeline.models.checkpoint import save_generator
+from pipeline.models.networks import Generator, GeneratorConfig
 
 CONFIG = GeneratorConfig(widths=(8,), blocks=1, bottleneck=1)
 

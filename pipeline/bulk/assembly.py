@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.bulk.outputs import Output
-from pipeline.progress import Advance, progress
-from pipeline.schema import PICTURES, ROWS_PER_GROUP
-from pipeline.shards import GROUP_BYTES
+from pipeline.core.schema import PICTURES, ROWS_PER_GROUP
+from pipeline.core.shards import GROUP_BYTES
+from pipeline.runtime.console import Advance, progress
 
 SHARD_BYTES = 256 << 20
 """Pictures in a Parquet shard: large enough for DVC remotes, small enough to be made again."""

@@ -8,10 +8,10 @@ import numpy as np
 
 from pipeline.bulk.plan import Item
 from pipeline.bulk.task import Settings
-from pipeline.images import FACTOR, eight_bit_rgb, resize
-from pipeline.pictures import Picture, encode_picture, fits, format_of, read_picture
-from pipeline.sources import Source
-from pipeline.upscaling import Upscaler
+from pipeline.codecs.reader import Picture, encode_picture, fits, format_of, read_picture
+from pipeline.core.images import FACTOR, eight_bit_rgb, resize
+from pipeline.sources.base import Source
+from pipeline.upscale.upscaler import Upscaler
 
 SAMPLES = 6
 LARGEST_SAMPLE = 1024 * 1024

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import __version__
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import Item, listing_hash, units_of
 from pipeline.bulk.record import Row, part_rows, read_part, read_record, write_part, write_record
 from pipeline.bulk.task import NOT_IN_PICTURES, Engine, Settings
-from pipeline.distributed import Unit
-from pipeline.storage import Place
+from pipeline.runtime.units import Unit
+from pipeline.storage.place import Place
+from pipeline.version import __version__
 
 CARRIED = "carried.parquet"
 """The part that holds the rows of an earlier listing."""

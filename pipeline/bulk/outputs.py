@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.pictures import format_of
-from pipeline.storage import Place
+from pipeline.codecs.reader import format_of
+from pipeline.storage.place import Place
 
 KINDS = ("folder", "zip", "tar", "parquet")
 

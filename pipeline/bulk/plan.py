@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline.distributed import Unit
-from pipeline.pictures import FORMATS, format_of
-from pipeline.shards import content_hash
-from pipeline.sources import Entry
+from pipeline.codecs.reader import FORMATS, format_of
+from pipeline.core.files import content_hash
+from pipeline.runtime.units import Unit
+from pipeline.sources.base import Entry
 
 LARGEST_UNIT = 32
 """Pictures in a work unit, at most: what a killed worker loses. Small archives are cut finer, so that all workers have

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.bulk.outputs import Output
-from pipeline.schema import UPSCALE_MANIFEST
-from pipeline.storage import Place
+from pipeline.core.schema import UPSCALE_MANIFEST
+from pipeline.storage.place import Place
 
 Row = dict[str, Any]
 

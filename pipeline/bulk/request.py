@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import released
 from pipeline.bulk.outputs import Output, OutputError
-from pipeline.distributed import prepare
-from pipeline.pictures import FORMATS, format_of
-from pipeline.sources import Entry, Source, SourceError, open_archive
-from pipeline.storage import Place
+from pipeline.codecs.reader import FORMATS, format_of
+from pipeline.runtime.units import prepare
+from pipeline.sources.base import Entry, Source, SourceError
+from pipeline.sources.open import open_archive
+from pipeline.storage.place import Place
+from pipeline.upscale import weights as released
 
 FEW = 4
 """Pictures that are done here rather than by workers, whose start would take longer."""

@@ -10,24 +10,24 @@ from typing import Any
 import torch
 
 from pipeline.bulk.assembly import assemble
-from pipeline.bulk.cluster import check_nodes
+from pipeline.bulk.checks import flag
 from pipeline.bulk.estimate import Estimate, estimate
 from pipeline.bulk.job import Job, begin, locked, open_job
+from pipeline.bulk.node_check import check_nodes
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import items_of
 from pipeline.bulk.record import Row, read_part, write_manifest
 from pipeline.bulk.request import Listing, Request, cores, in_process
 from pipeline.bulk.task import Engine, Settings, Task
 from pipeline.bulk.worker import BulkWorker
-from pipeline.checkpoint import load_generator
-from pipeline.checks import flag
-from pipeline.distributed import WorkerError, prepare, run_units
-from pipeline.precision import choose_device, choose_precision
-from pipeline.progress import Advance, console, progress
-from pipeline.sources import Source
-from pipeline.stage import StageError
-from pipeline.upscaling import Upscaler
-from pipeline.weights import find, find_optional
+from pipeline.models.checkpoint import load_generator
+from pipeline.models.device import choose_device, choose_precision
+from pipeline.pretrained.registry import find, find_optional
+from pipeline.runtime.console import Advance, console, progress
+from pipeline.runtime.stage import StageError
+from pipeline.runtime.units import WorkerError, prepare, run_units
+from pipeline.sources.base import Source
+from pipeline.upscale.upscaler import Upscaler
 
 CPU_BATCH = 256 * 256
 """Input pixels that go through the network together on a CPU, where more is no faster."""

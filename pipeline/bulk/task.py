@@ -7,9 +7,9 @@ whatever happened in between.
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
-from pipeline import __version__
 from pipeline.bulk.outputs import Output
-from pipeline.storage import Place
+from pipeline.storage.place import Place
+from pipeline.version import __version__
 
 S = TypeVar("S", bound="_Values")
 

@@ -14,17 +14,17 @@ from typing import Any, TypeVar
 
 import torch
 
-from pipeline.allocator import keep_freed_memory
-from pipeline.bulk.journal import Journal
+from pipeline.bulk.crash_journal import Journal
+from pipeline.bulk.picture_job import StrictError, Treatment, Work, line
 from pipeline.bulk.plan import Item
 from pipeline.bulk.record import read_part, write_part
 from pipeline.bulk.task import Task
-from pipeline.bulk.treatment import StrictError, Treatment, Work, line
-from pipeline.distributed import Statistics, Unit
-from pipeline.images import Planes
-from pipeline.nodes import here, node_alive
-from pipeline.sources import Source
-from pipeline.storage import Place
+from pipeline.core.images import Planes
+from pipeline.runtime.nodes import here, node_alive
+from pipeline.runtime.units import Statistics, Unit
+from pipeline.sources.base import Source
+from pipeline.storage.place import Place
+from pipeline.upscale.allocator import keep_freed_memory
 
 AHEAD = 3
 """Pictures decoded before the network wants them, and results that wait to be encoded, at most."""

@@ -17,11 +17,11 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from pipeline.shards import atomic, write_bytes
+from pipeline.core.files import atomic, write_bytes
 from pipeline.sources.base import Entry, SourceError, oversize, printable, readable, reason, unsafe, wanted
 from pipeline.sources.celeba import numeric_order, pictures_folder
-from pipeline.sources.salvage import mended
-from pipeline.storage import Place, StorageError
+from pipeline.sources.zip_recovery import mended
+from pipeline.storage.place import Place, StorageError
 
 
 def _open_zstd(handle: IO[bytes]) -> io.BufferedReader:

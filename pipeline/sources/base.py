@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any, Protocol
 from unicodedata import category
 
-from pipeline.storage import Place, StorageError
+from pipeline.storage.place import Place, StorageError
 
 SIDECARS = {
     *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".xml", ".yaml", ".yml", ".npy", ".ini"),

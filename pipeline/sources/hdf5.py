@@ -10,8 +10,8 @@ from math import prod
 from typing import Any
 
 from pipeline.sources.base import Entry, SourceError, oversize, readable
-from pipeline.sources.rasters import png_of
-from pipeline.storage import Place, StorageError
+from pipeline.sources.raw_pixels import png_of
+from pipeline.storage.place import Place, StorageError
 
 
 class Hdf5:

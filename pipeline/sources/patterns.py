@@ -9,8 +9,8 @@ from itertools import product
 from math import prod
 
 from pipeline.sources.base import ARCHIVES, SourceError, printable, wanted
-from pipeline.storage import Place
-from pipeline.stores import join, scheme_of, split
+from pipeline.storage.object_stores import join, scheme_of, split
+from pipeline.storage.place import Place
 
 MAX_FILES = 1_000_000
 

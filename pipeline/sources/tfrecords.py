@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.sources.base import Entry, SourceError, oversize, printable, readable, reason
-from pipeline.sources.rasters import png_of
-from pipeline.storage import Place
+from pipeline.sources.raw_pixels import png_of
+from pipeline.storage.place import Place
 
 HEAD, TAIL = 12, 4
 """Bytes of a record before and after what it holds."""

@@ -1,0 +1,1 @@
+"""Fine-tune the released generators on faces of one's own: `facesr adapt`."""

@@ -1,0 +1,161 @@
+"""The supervised twin: the same generator, trained on 256 -> 1024 pairs of true originals instead of on inputs alone.
+
+What a supervised method gains by its high-resolution data shows against it (figure 4 of the paper compares with PAN).
+Here alone a training sees 1024 originals; the `train` stage neither imports this module nor depends on what it reads.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from pipeline.core.degradation import FACTOR, QUARTER_TURNS, degrade, reduce
+from pipeline.core.files import atomic, content_hash, shard_files
+from pipeline.core.images import Pixels, decode
+from pipeline.core.shards import read_rows
+from pipeline.pairs.inputs import SIDE
+from pipeline.params.baselines import Twin
+from pipeline.params.train import Train
+from pipeline.train.engine.batches import BatchConfig, PairData
+from pipeline.train.engine.loop import Stopped, Training
+from pipeline.train.from_params import phase_config
+from pipeline.train.live_log import LiveLog
+
+SCALE = "64to256"
+"""Rows of the manifest at this scale tell how the twin's pairs are turned and degraded: they are those of training."""
+
+
+class NoOriginals(ValueError):
+    """The faces have no 1024x1024 originals to be supervised by."""
+
+
+def original_rows(faces: Path, split: str, limit: int | None = None) -> Iterator[tuple[str, Pixels]]:
+    """(id, uint8 (1024, 1024, 3)) of the first `limit` faces of a split that are four times their 256x256 input."""
+    found = 0
+    for shard in shard_files(faces, f"{split}-*.parquet"):
+        for row in read_rows(shard, ["id", "image", "width", "height"]):
+            if found == limit:
+                return
+            if row["width"] == row["height"] == FACTOR * SIDE:
+                found += 1
+                yield row["id"], decode(row["image"]["bytes"])
+
+
+class SupervisedPairs(PairData):
+    """Pairs of an original and its 256x256 input, degraded and turned as the manifest says of that face.
+
+    The decoded originals lie in a memory-mapped file, 3 MB each, so that memory stays flat; a crop reads its rows only.
+
+    Args:
+        faces: folder of face shards.
+        manifest: the pairs manifest, which names every training face.
+        canvas: the file of decoded originals; one that is complete is used as it is.
+        limit: at most so many originals.
+
+    Raises:
+        NoOriginals: no training face that the manifest names has one.
+    """
+
+    def __init__(self, faces: Path, manifest: Path, canvas: Path, limit: int | None = None):
+        wanted = [("split", "==", "train"), ("scale", "==", SCALE)]
+        rows = pq.read_table(manifest, filters=wanted).to_pylist()
+        named = {row["image_id"] for row in rows}
+        sides = [("width", "==", FACTOR * SIDE), ("height", "==", FACTOR * SIDE)]
+        ids = [
+            row["id"]
+            for shard in shard_files(faces, "train-*.parquet")
+            for row in pq.read_table(shard, columns=["id"], filters=sides).to_pylist()
+            if row["id"] in named
+        ][:limit]
+        if not ids:
+            raise NoOriginals(f"{faces}: no face of the train split is {FACTOR * SIDE}x{FACTOR * SIDE}")
+        self.places = {one: place for place, one in enumerate(ids)}
+        self.rows = {SCALE: [row for row in rows if row["image_id"] in self.places]}
+        shape = (len(ids), FACTOR * SIDE, FACTOR * SIDE, 3)
+        if not canvas.exists():
+            with atomic(canvas) as temporary:
+                filled = np.memmap(temporary, np.uint8, "w+", shape=shape)
+                for one, pixels in original_rows(faces, "train"):
+                    if one in self.places:
+                        filled[self.places[one]] = pixels
+                filled.flush()
+        self.originals = np.memmap(canvas, np.uint8, "r", shape=shape)
+        self.images = {one: reduce(np.asarray(self.originals[place])) for one, place in self.places.items()}
+
+    def batch(self, config: BatchConfig, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """The batch of a step: low uint8 (N, c/4, c/4, 3) of the inputs and truth uint8 (N, c, c, 3) of the originals.
+
+        Crops have the side of the self-supervised training's largest, `config.crop`.
+        """
+        random = np.random.Generator(np.random.PCG64([config.seed, step]))
+        rows = self.rows[SCALE]
+        chosen = random.integers(len(rows), size=config.batch)
+        places = random.random((config.batch, 2))
+        pairs = [
+            self._cut(rows[index], config.crop, *place)
+            for index, place in zip(chosen[share], places[share].tolist(), strict=True)
+        ]
+        lows, truths = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+        return torch.from_numpy(lows), torch.from_numpy(truths)
+
+    def _cut(self, row: dict[str, Any], side: int, across: float, down: float) -> tuple[Pixels, Pixels]:
+        turns, small = QUARTER_TURNS.get(row["augmentation"], 0), side // FACTOR
+        low = np.ascontiguousarray(np.rot90(self.images[row["image_id"]], turns))
+        low = degrade(low, row["augmentation"], row["strength"], row["seed"])
+        truth = np.rot90(self.originals[self.places[row["image_id"]]], turns)
+        top, left = round(down * (low.shape[0] - small)), round(across * (low.shape[1] - small))
+        y, x = FACTOR * top, FACTOR * left
+        return low[top : top + small, left : left + small], truth[y : y + side, x : x + side]
+
+
+def train_twin(
+    settings: Train,
+    twin: Twin,
+    faces: Path,
+    manifest: Path,
+    work: Path,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Path | None:
+    """Train the twin, or take its training up where it was; a finished one is kept.
+
+    Args:
+        settings: the train section: generator, batch, crop and fidelity phase are the twin's too.
+        twin: what it has of its own.
+        faces: folder of face shards; the train split is learned from, the valid split chosen by.
+        manifest: the pairs manifest.
+        work: folder of states, log and result.
+        should_stop: see `Training.run`.
+
+    Returns:
+        Path of the weights; None if it was stopped before the end.
+
+    Raises:
+        NoOriginals: there is nothing to be supervised by.
+    """
+    result = work / "generator.safetensors"
+    if result.exists():
+        return result
+    data = SupervisedPairs(faces, manifest, work / "originals.bin", twin.faces)
+    valid = [(pixels, reduce(pixels)) for _, pixels in original_rows(faces, "valid", twin.valid_faces)]
+    phase = settings.fidelity.model_copy(update={"steps": twin.steps or settings.fidelity.steps, "smoother": 0.0})
+    provenance = {
+        "phase": "twin",
+        "supervised_by": f"{len(data.places)} originals of {FACTOR * SIDE}x{FACTOR * SIDE}",
+        "data_sha256": content_hash(faces, manifest),
+        "params_sha256": content_hash(settings.model_dump(), twin.model_dump()),
+    }
+    config = phase_config(settings, phase, provenance)
+    config = replace(config, validate_every=twin.validate_every or config.validate_every)
+    training = Training(config, data, valid, work)
+    with LiveLog(work / "log", "twin", config.steps) as log, suppress(Stopped):
+        training.run(log.values, log.sample, should_stop)
+    if training.stopped:
+        return None
+    (work / "originals.bin").unlink()
+    return result

@@ -1,0 +1,302 @@
+"""The result of a bulk upscaling as one self-contained HTML page: flagged pictures first, before and after each.
+
+Nobody looks at thousands: the page shows what the checks flagged, a sample of the rest, and why pictures failed.
+"""
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from pipeline.bulk.checks import FACTOR, choose, severity
+from pipeline.core.images import ImageError, Pixels, decode, encode_jpeg, resize
+from pipeline.html.pages import environment
+from pipeline.sources.base import Entry, Source, SourceError
+from pipeline.sources.open import open_archive
+
+LARGEST: Final = 20_000 * 20_000
+"""Pixels of a result beyond which it is named and not shown: decoding it takes over 2 GB."""
+WHOLE: Final = 768
+"""Long side, pixels, of a picture shown whole."""
+DETAIL: Final = 384
+"""Side, pixels, of the piece of the result that is shown 1:1; of a portrait the eyes, the nose and the mouth."""
+_STEPS: Final = ((WHOLE, 88), (WHOLE, 80), (WHOLE, 70), (640, 60), (512, 50), (384, 40), (256, 30))
+"""Long side and JPEG quality, tried in this order until a picture takes no more than its share of the page."""
+_SHARE: Final = 280_000
+"""Bytes of the page for a picture, on average: 56 MB at 200 of them."""
+_FEWEST: Final = 200
+"""Pictures whose shares are the least that a page may take: a few may be large."""
+_REASONS: Final = 1000
+"""Failures that are listed; the manifest names all."""
+_MARGIN: Final = 4
+"""Input pixels around a detail that is enlarged, so that bicubic sees what lies beyond its border; it reaches 2."""
+
+Row = dict[str, Any]
+
+_COLUMNS: Final = {
+    "name": pa.string(),
+    "status": pa.string(),
+    "error": pa.string(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "seconds": pa.float64(),
+    "model": pa.string(),
+    "file": pa.string(),
+    "note": pa.string(),
+    "faces": pa.int32(),
+    "consistency": pa.float64(),
+    "identity": pa.float64(),
+    "flags": pa.string(),
+}
+"""What is read of a manifest; a column that an older one lacks counts as empty."""
+
+
+class ViewError(ValueError):
+    """A result that cannot be shown; the message is one line that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What became of every picture, and of what."""
+
+    path: Path
+    rows: list[Row]
+    facts: dict[str, Any]
+    """`facesr` (version), `input`, `output`, `settings`; empty where the manifest does not say."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A picture of the page; sizes are width and height in pixels."""
+
+    row: Row
+    rank: float
+    uris: dict[str, str]
+    """JPEG: before, after, and where the picture is large detail-before and detail-after."""
+    size: tuple[int, int]
+    detail: tuple[int, int] | None
+    original: bool
+    """Whether "before" is the input, not the result reduced."""
+    smaller: bool
+    """Whether it is shown smaller than others, to fit its share."""
+
+
+def read_manifest(output: Path) -> Manifest:
+    """Find and read the manifest of a result.
+
+    Args:
+        output: what `facesr upscale` wrote: a folder (manifest in it), or a file (manifest beside it).
+
+    Raises:
+        ViewError: the result or its manifest is missing or cannot be read.
+    """
+    if not output.exists():
+        raise ViewError(f"{output}: no such file or folder")
+    start = output / "manifest" if output.is_dir() else output.with_name(f"{output.name}.manifest")
+    places = [start.with_name(start.name + suffix) for suffix in (".parquet", ".csv")]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise ViewError(f"{output}: not a result of facesr upscale: there is no {places[0]}")
+    try:
+        if path.suffix == ".csv":
+            # names are text, also where all of them are numbers
+            options = pyarrow.csv.ConvertOptions(column_types=_COLUMNS, null_values=[""])
+            table = pyarrow.csv.read_csv(path, convert_options=options)
+        else:
+            table = pq.read_table(path)
+        facts = json.loads((table.schema.metadata or {}).get(b"facesr", b"{}"))
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise ViewError(f"{path}: not a readable manifest ({str(error).splitlines()[0]})") from error
+    if missing := {"name", "status"} - set(table.column_names):
+        raise ViewError(f"{path}: not a manifest of facesr upscale: no column {', '.join(sorted(missing))}")
+    return Manifest(path, [dict.fromkeys(_COLUMNS) | row for row in table.to_pylist()], facts)
+
+
+def make(
+    output: Path,
+    manifest: Manifest,
+    limit: int,
+    before: str | None = None,
+    advance: Callable[[int], object] = lambda count: None,
+) -> str:
+    """Make the page.
+
+    Args:
+        output: the result, local.
+        manifest: of `read_manifest`.
+        limit: pictures to show, at most.
+        before: where the inputs lie now, if not where the manifest says.
+        advance: told of every picture done.
+
+    Returns:
+        HTML that loads nothing from anywhere, under 60 MB at 200 pictures.
+
+    Raises:
+        ViewError: `before` cannot be read.
+        SourceError: the result cannot be read.
+    """
+    rows = manifest.rows
+    chosen = choose(rows, limit)
+    gone: list[Row] = []
+    cards: list[Card] = []
+    with TemporaryDirectory() as scratch:
+        results = _results(output, manifest, Path(scratch))
+        inputs, problem = _inputs(manifest, before, Path(scratch))
+        budget = _SHARE * max(_FEWEST, len(chosen))
+        for place, index in enumerate(chosen):
+            try:
+                high = decode(results(index), LARGEST)
+            except (SourceError, ImageError, OSError) as error:
+                gone.append(rows[index] | {"status": "not shown", "error": f"the result cannot be shown: {error}"})
+            else:
+                cards.append(_card(rows[index], high, _low(inputs, index, high), budget // (len(chosen) - place)))
+                budget -= sum(map(len, cards[-1].uris.values()))
+            advance(1)
+    # first what the manifest calls good and is not there
+    return _render(output, manifest, cards, [*gone, *(row for row in rows if row["status"] != "ok")], problem)
+
+
+def _reader(sources: Iterable[Source], names: Iterable[str | None]) -> Callable[[int], bytes]:
+    """What reads the entry that belongs to the n-th of `names`: an archive may hold a name twice, in the same order."""
+    entries: dict[str, list[tuple[Source, Entry]]] = {}
+    for source in sources:
+        for entry in source.entries():
+            entries.setdefault(entry.name, []).append((source, entry))
+    seen: Counter[str | None] = Counter()
+    found: list[tuple[Source, Entry] | None] = []
+    for name in names:
+        found.append(next(iter(entries.get(name or "", [])[seen[name] :]), None))
+        seen[name] += 1
+
+    def read(index: int) -> bytes:
+        if (place := found[index]) is None:
+            raise SourceError("it is not there any more")
+        source, entry = place
+        if entry.problem:
+            raise SourceError(entry.problem)
+        return source.read(entry.key)
+
+    return read
+
+
+def _results(output: Path, manifest: Manifest, scratch: Path) -> Callable[[int], bytes]:
+    """What reads the result of a row: a file in a folder, else the entry of an archive by its file's or own name."""
+    rows, folder = manifest.rows, output.resolve()
+    shards = sorted(folder.rglob("*.parquet")) if output.is_dir() else [output]
+    sources = [open_archive(str(path), scratch) for path in shards if path.name != manifest.path.name]
+    files = _reader(sources, [row["file"] for row in rows])
+    # a row without a result has no entry, and is not to take that of another with its name
+    names = _reader(sources, [row["name"] if row["status"] == "ok" else None for row in rows])
+
+    def read(index: int) -> bytes:
+        file = rows[index]["file"]
+        path = (folder / (file or ".")).resolve()
+        if output.is_dir() and path.is_relative_to(folder) and path.is_file() and path.suffix != ".parquet":
+            return path.read_bytes()
+        try:
+            return files(index)
+        except SourceError:
+            return names(index)
+
+    return read
+
+
+def _inputs(manifest: Manifest, before: str | None, scratch: Path) -> tuple[Callable[[int], bytes] | None, str]:
+    """What reads the input of a row, or None and why there is none."""
+    place = before or manifest.facts.get("input")
+    if not isinstance(place, str):
+        return None, "The manifest does not say where the inputs lie"
+    try:
+        return _reader([open_archive(place, scratch)], [row["name"] for row in manifest.rows]), ""
+    except (ValueError, OSError) as error:
+        if before:
+            raise ViewError(f"--before {before}: {error}") from error
+        return None, f"The inputs cannot be read any more ({error})"
+
+
+def _low(inputs: Callable[[int], bytes] | None, index: int, high: Pixels) -> Pixels | None:
+    """The input of a row, None where it cannot be read or is another by now."""
+    if inputs is None:
+        return None
+    try:
+        low = decode(inputs(index))
+    except (ValueError, OSError):
+        return None
+    return low if high.shape[:2] == (FACTOR * low.shape[0], FACTOR * low.shape[1]) else None
+
+
+def _card(row: Row, high: Pixels, low: Pixels | None, share: int) -> Card:
+    """The pictures of one card in at most `share` bytes, unless even the last of the steps takes more."""
+    original = low is not None
+    if low is None:
+        low = resize(high, max(1, high.shape[0] // FACTOR), max(1, high.shape[1] // FACTOR))
+    pieces = _details(high, low) if max(high.shape[:2]) > DETAIL else {}
+    uris: dict[str, str] = {}
+    size = (0, 0)
+    for side, quality in _STEPS:
+        scale = min(1.0, side / max(high.shape[:2]))
+        height, width = (max(1, round(length * scale)) for length in high.shape[:2])
+        if (width, height) != size:
+            size = (width, height)
+            wholes = {"before": resize(low, height, width), "after": resize(high, height, width)}
+        uris = {
+            name: "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pixels, quality)).decode()
+            for name, pixels in (wholes | pieces).items()
+        }
+        if sum(map(len, uris.values())) <= share:
+            break
+    detail = pieces["detail-after"].shape if pieces else None
+    smaller = max(size) < min(WHOLE, max(high.shape[:2]))
+    return Card(row, severity(row), uris, size, detail and (detail[1], detail[0]), original, smaller)
+
+
+def _details(high: Pixels, low: Pixels) -> dict[str, Pixels]:
+    """The middle of the result at its own size, and the same piece of the input, enlarged by bicubic."""
+    lows, highs, inner = [], [], []
+    for length, full in zip(low.shape[:2], high.shape[:2], strict=True):
+        count = max(1, min(DETAIL // FACTOR, length))
+        start = (length - count) // 2
+        first, last = max(0, start - _MARGIN), min(length, start + count + _MARGIN)
+        lows.append(slice(first, last))
+        highs.append(slice(FACTOR * start, min(FACTOR * (start + count), full)))
+        inner.append(slice(FACTOR * (start - first), FACTOR * (start - first) + highs[-1].stop - highs[-1].start))
+    piece = np.ascontiguousarray(low[lows[0], lows[1]])
+    enlarged = resize(piece, FACTOR * piece.shape[0], FACTOR * piece.shape[1])
+    return {"detail-before": enlarged[inner[0], inner[1]], "detail-after": high[highs[0], highs[1]]}
+
+
+def _render(output: Path, manifest: Manifest, cards: list[Card], troubles: list[Row], problem: str) -> str:
+    settings = manifest.facts.get("settings") or {}
+    facts = {name: value for name, value in manifest.facts.items() if name not in ("settings", "listing")}
+    return (
+        environment("pipeline.bulk")
+        .get_template("gallery.html.j2")
+        .render(
+            output=output.name or str(output),
+            facts=facts | {name: value for name, value in settings.items() if name not in ("name", "model")},
+            models=sorted({row["model"] for row in manifest.rows if row["model"]}),
+            counts=Counter(row["status"] for row in manifest.rows),
+            flags=Counter(flag for row in manifest.rows for flag in (row["flags"] or "").split(",") if flag),
+            flagged=sum(bool(row["flags"]) for row in manifest.rows),
+            cards=cards,
+            troubles=troubles[:_REASONS],
+            more_troubles=max(0, len(troubles) - _REASONS),
+            manifest=manifest.path.name,
+            problem=problem,
+            lost=0 if problem else sum(not card.original for card in cards),
+            reduced=sum(card.smaller for card in cards),
+            model=str(settings.get("name") or "model"),
+            whole=WHOLE,
+            detail=DETAIL,
+            factor=FACTOR,
+        )
+    )

@@ -1,0 +1,248 @@
+"""What is done with one picture: read, enlarge, check, encode, write; and the row that tells of it.
+
+One bad picture is a failed row, whatever its decoder raises. What would meet the next picture too, such as a full disk,
+is raised.
+"""
+
+import errno
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.bulk.checks import consistency
+from pipeline.bulk.face_restore import FaceFinder, restore_faces
+from pipeline.bulk.outputs import Output
+from pipeline.bulk.plan import Item
+from pipeline.bulk.task import Settings, Task
+from pipeline.codecs.reader import Picture, encode_picture, fits, format_of, read_picture, write_picture
+from pipeline.codecs.strict_jpeg import FORMATS, complaint
+from pipeline.core.images import FACTOR, Planes, eight_bit_rgb, pixel_hash
+from pipeline.core.schema import UPSCALE_MANIFEST
+from pipeline.metrics.identity import Identity
+from pipeline.sources.base import Source, SourceError
+from pipeline.storage.place import StorageError
+from pipeline.upscale.upscaler import Upscaler, clean_steps
+
+LARGE = 48 << 20
+"""Pixels of a result above which it is made in a memory-mapped file and not in memory."""
+
+OURS_ALONE = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EFBIG}
+"""Errors of writing that are one picture's own; any other would meet the next one too."""
+
+
+class StrictError(Exception):
+    """A picture failed where `--strict` was asked for."""
+
+
+class _FailedError(Exception):
+    """Done with this picture; its row says why."""
+
+
+@dataclass
+class Work:
+    """A picture on its way through."""
+
+    index: int
+    item: Item
+    row: dict[str, Any]
+    picture: Picture | None = None
+    steps: int = 0
+    format: str = "png"
+
+    @property
+    def pixels(self) -> Planes:
+        """Of the picture, while there is one."""
+        assert self.picture is not None  # noqa: S101
+        return self.picture.pixels
+
+
+class Treatment:
+    """All that pictures of one job have in common.
+
+    Raises:
+        ValueError: the weights are not those that the run was started with.
+    """
+
+    def __init__(self, task: Task, source: Source):
+        self.settings: Settings = task.settings
+        self.output: Output = task.output
+        self.source = source
+        self.upscaler = Upscaler.load(
+            self.settings.fidelity,
+            self.settings.realism_model,
+            self.settings.realism,
+            precision=task.engine.precision,
+            tile=self.settings.tile,
+        )
+        if self.upscaler.metadata["sha256"] != self.settings.model:
+            raise ValueError(f"{self.settings.fidelity}: these are not the weights that the run was started with")
+        wanted = self.settings.faces or self.settings.check
+        self.finder = FaceFinder(Path(self.settings.detector)) if wanted and self.settings.detector else None
+        embedding = self.settings.embedding if self.settings.check else None
+        self.identity = Identity(Path(embedding), self.finder) if embedding else None
+
+    def work(self, index: int, item: Item) -> Work:
+        """An entry, before anything is done to it."""
+        row: dict[str, Any] = dict.fromkeys(UPSCALE_MANIFEST.names)
+        row |= {"name": item.name, "stamp": item.stamp, "model": self.settings.model, "status": "failed"}
+        row["target"] = item.target
+        zeros = dict.fromkeys(("width", "height", "bytes", "input_width", "input_height"), 0)
+        return Work(index, item, row | zeros | {"error": "", "note": "", "flags": "", "seconds": 0.0})
+
+    def read(self, work: Work) -> None:
+        """Decode; `work.picture` stays None where that fails."""
+        start = time.perf_counter()
+        try:
+            data = self.source.read(work.item.key)
+            picture = read_picture(data)
+            height, width, channels = picture.pixels.shape
+            work.format = self._format(work.item)
+            depth = 8 * picture.pixels.itemsize
+            # what can still be seen of a damaged picture is enlarged, but not silently
+            damage = complaint(data, picture.mode) if picture.format in FORMATS else ""
+            notes = (damage, fits(work.format, FACTOR * width, FACTOR * height, channels, depth))
+            work.row["note"] = "; ".join(filter(None, notes))
+            work.row |= {"input_width": width, "input_height": height}
+            steps = self.settings.back_projection
+            # a lossy picture is no clean one: agreeing with it would draw its compression at four times the size
+            work.steps = clean_steps(self.settings.realism) * picture.lossless if steps is None else steps
+            work.picture = picture
+        except StorageError:
+            raise  # the store is gone: the next picture would fare no better
+        except Exception as error:  # one bad picture never stops a run, whatever a decoder raises
+            if isinstance(error, SourceError) and isinstance(error.__cause__, StorageError):
+                raise error.__cause__ from error
+            self.failed(work, line(error))
+        work.row["seconds"] += time.perf_counter() - start
+
+    def enlarged(self, works: Sequence[Work], slots: int = 1) -> Iterator[tuple[Work, Planes, float]]:
+        """Results of pictures of one shape, which go through the network together, filled up to `slots`, and what each
+        took, seconds; those that fail are left out.
+        """
+        start = time.perf_counter()
+        height, width = works[0].pixels.shape[:2]
+        large = FACTOR * FACTOR * height * width > LARGE
+        if large or max(height, width) > self.upscaler.tile:
+            yield from self._one_by_one(works, large)
+            return
+        pixels = [work.pixels for work in works]
+        pixels += [pixels[0]] * (slots - len(pixels))
+        try:
+            results = self.upscaler.at_once(pixels, works[0].steps)
+        except MemoryError:
+            yield from self._one_by_one(works, large)
+            return
+        seconds = (time.perf_counter() - start) / len(works)
+        for work, result in zip(works, results, strict=False):
+            with suppress(_FailedError):
+                yield work, self._with_faces(work, result), seconds
+
+    def _one_by_one(self, works: Sequence[Work], large: bool) -> Iterator[tuple[Work, Planes, float]]:
+        for work in works:
+            start = time.perf_counter()
+            with suppress(_FailedError):
+                result = self._with_faces(work, self._tiled(work, large))
+                yield work, result, time.perf_counter() - start
+
+    def _tiled(self, work: Work, large: bool) -> Planes:
+        height, width, channels = work.pixels.shape
+        shape = (FACTOR * height, FACTOR * width, channels)
+        try:
+            canvas = self._canvas(shape, work.pixels.dtype) if large else None
+            result, tile = self.upscaler.into(work.pixels, canvas, work.steps)
+        except MemoryError as error:
+            self.failed(work, line(error))
+            raise _FailedError from error
+        if tile != self.upscaler.tile:
+            work.row["note"] = "; ".join(filter(None, [work.row["note"], f"tiles of {tile}: memory was short"]))
+        return result
+
+    def _canvas(self, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> Planes:
+        """An array in a file without a name: whatever happens, nothing of it stays on the disk."""
+        folder = self.output.work.local
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # a sparse file would end the process with a bus error where the disk fills up
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * dtype.itemsize)
+            return np.memmap(file, dtype, "r+", shape=shape)
+
+    def write(self, work: Work, result: Planes, seconds: float) -> None:
+        """Check, encode and write a result that took `seconds` so far.
+
+        Raises:
+            OSError: nothing can be written any more.
+        """
+        start = time.perf_counter()
+        row, item = work.row, work.item
+        try:
+            assert work.picture is not None  # noqa: S101
+            if self.settings.check:
+                self._check(work, result)
+            row["bytes"] = self._store(work, result)
+            row |= {"status": "ok", "file": item.target, "id": pixel_hash(work.pixels)}
+            row |= {"width": result.shape[1], "height": result.shape[0]}
+        except OSError as error:
+            if error.errno not in OURS_ALONE:
+                raise
+            self.failed(work, f"cannot be written as {item.target} ({error.strerror})")
+        except Exception as error:  # as in reading
+            self.failed(work, line(error))
+        finally:
+            work.picture = None
+        row["seconds"] += seconds + time.perf_counter() - start
+
+    def _store(self, work: Work, result: Planes) -> int:
+        """Encode and write; bytes written."""
+        assert work.picture is not None  # noqa: S101
+        options = (work.picture.facts, work.format, self.settings.quality, self.settings.mark)
+        if not isinstance(result, np.memmap):
+            data = encode_picture(result, *options)
+            with self.output.writing(work.item.target) as path:
+                path.write_bytes(data)
+            return len(data)
+        with self.output.writing(work.item.target) as path:
+            write_picture(path, result, *options)
+            return path.stat().st_size
+
+    def _with_faces(self, work: Work, result: Planes) -> Planes:
+        """The result with its faces done in the frame that the network was trained on, where that was asked for."""
+        if not self.settings.faces or self.finder is None:
+            return result
+        try:
+            found = self.finder.find(eight_bit_rgb(work.pixels))
+            work.row["faces"] = restore_faces(
+                lambda planes: self.upscaler.batch([planes], work.steps)[0], work.pixels, result, found
+            )
+        except Exception as error:  # OpenCV's errors have no base but this
+            self.failed(work, f"faces: {line(error)}")
+            raise _FailedError from error
+        return result
+
+    def _check(self, work: Work, result: Planes) -> None:
+        work.row["consistency"] = consistency(work.pixels, result)
+        if self.identity is not None and not isinstance(result, np.memmap):
+            work.row["identity"] = self.identity.similarity(eight_bit_rgb(work.pixels), eight_bit_rgb(result))
+
+    def failed(self, work: Work, reason: str) -> None:
+        """Note why there is no result."""
+        work.row |= {"status": "failed", "error": reason, "width": 0, "height": 0, "bytes": 0}
+        work.picture = None
+        if self.settings.strict:
+            raise StrictError(f"{work.item.name}: {reason}; stopped, because --strict was asked for")
+
+    def _format(self, item: Item) -> str:
+        return format_of(item.target) or "png" if self.settings.format == "same" else self.settings.format
+
+
+def line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

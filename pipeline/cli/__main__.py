@@ -1,0 +1,5 @@
+"""`python -m pipeline.cli` is `facesr`."""
+
+from pipeline.cli import main
+
+main()

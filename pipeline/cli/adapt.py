@@ -1,0 +1,208 @@
+"""`facesr adapt`: fine-tune the generators on the user's own low-resolution faces."""
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+from rich.table import Table
+
+from pipeline.runtime.console import console, progress
+from pipeline.version import __version__
+
+if TYPE_CHECKING:
+    from pipeline.adapt.dataset import Faces
+    from pipeline.adapt.fine_tune import Plan
+    from pipeline.sources.base import Entry, Source
+
+SHOWN = 20
+"""Unusable pictures that are listed on the terminal; the JSON has all."""
+
+
+def adapt(
+    archive: Annotated[Path, typer.Argument(help="Folder, .zip, .tar(.gz) or Parquet with 50 faces or more")],
+    out: Annotated[Path, typer.Option(help="The adapted generator, *.safetensors; its realism partner goes beside")],
+    model: Annotated[Path | None, typer.Option(help="Generator to start from instead of the released one")] = None,
+    realism_model: Annotated[Path | None, typer.Option(help="The realism generator that goes with --model")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Updates; each takes 8 crops")] = 400,
+    hold_back: Annotated[
+        int | None, typer.Option(min=1, help="Faces to measure on, never trained on; 15 % by default, 8 to 48")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    to_json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too")] = None,
+) -> None:
+    """Fine-tune the generators on your own low-resolution faces, and measure on held-back ones whether it helped.
+
+    Where it did not, OUT is a copy of the old generator. Run again after an interruption, it goes on where it was.
+    Exit 0: done, 1: too few faces or a training that failed, 2: usage, 143 or 130: stopped, state saved.
+    """
+    from pipeline.adapt.dataset import FacesError
+    from pipeline.adapt.fine_tune import Plan
+    from pipeline.core.files import content_hash, file_hash, write_json
+    from pipeline.models.checkpoint import ModelError
+    from pipeline.sources.base import SourceError
+    from pipeline.sources.open import open_archive
+    from pipeline.train.engine.loop import Diverged, Stopped
+    from pipeline.train.engine.memory import OutOfMemory
+    from pipeline.upscale.weights import NoModelError, partner
+
+    if out.suffix != ".safetensors":
+        raise _fail(f"--out {out}: must end in .safetensors", 2)
+    root = out.absolute().with_name(f".{out.name}.facesr")
+    scratch = root / "unpacked"
+    try:
+        fidelity, realism = _start(model, realism_model)
+        plan = Plan(fidelity, realism, out, partner(out), seed, steps)
+        _refuse_to_overwrite(plan)
+        plan.check()
+        source = open_archive(str(archive), scratch)
+        entries = list(source.entries())
+    except (ModelError, SourceError, NoModelError) as error:
+        raise _fail(str(error), 2) from error
+    listed = [[entry.name, entry.key, entry.problem, entry.stamp] for entry in entries]
+    hashes = [file_hash(path) for path in (fidelity, realism) if path]
+    work = root / content_hash(__version__, hashes, seed, steps, hold_back, listed, str(archive.absolute()))[:16]
+    for old in root.glob("*"):
+        if old not in (work, scratch):
+            shutil.rmtree(old)  # another job's: other faces, model or options
+    try:
+        with _stop_requested() as asked:
+            try:
+                faces, generators = _run(plan, source, entries, work, hold_back, asked)
+            except Stopped as error:
+                console.print(f"{error}; run the same command again to go on", markup=False)
+                raise typer.Exit(128 + asked()) from error
+    except FacesError as error:
+        _list_unusable(error.unusable)
+        shutil.rmtree(root, ignore_errors=True)
+        raise _fail(f"{archive}: {error}", 1) from error
+    except OutOfMemory as error:
+        raise _fail("out of memory; close other programs, then run again: it goes on where it was", 1) from error
+    except (Diverged, ModelError, OSError) as error:
+        raise _fail(str(error), 1) from error
+    if to_json:
+        archive_facts = {name: value for name, value in asdict(faces).items() if name != "folder"}
+        write_json(to_json, {"faces": archive_facts, "generators": generators, "seed": seed, "steps": steps})
+    shutil.rmtree(root)
+    _show(plan, faces, generators)
+
+
+def _start(model: Path | None, realism_model: Path | None) -> "tuple[Path, Path | None]":
+    """The generators to start from; a model of the user's own need not have a realism partner."""
+    from pipeline.upscale.weights import NoModelError, choose
+
+    fidelity, _ = choose(model, None, 0)
+    if model is None or realism_model is not None:
+        return choose(model, realism_model, 1)
+    try:
+        return choose(model, None, 1)
+    except NoModelError:
+        console.print("no realism generator beside --model: only the fidelity generator is adapted")
+        return fidelity, None
+
+
+def _refuse_to_overwrite(plan: "Plan") -> None:
+    starts = [path.resolve() for path in (plan.fidelity, plan.realism) if path]
+    for target in (plan.out, plan.realism_out):
+        if target.resolve() in starts:
+            raise _fail(f"{target} is what is started from: name another --out", 2)
+    if plan.realism is None and plan.realism_out.exists():
+        raise _fail(f"{plan.realism_out} would be taken for the partner of {plan.out}: remove it or rename --out", 2)
+
+
+def _run(
+    plan: "Plan",
+    source: "Source",
+    entries: "Sequence[Entry]",
+    work: Path,
+    count: int | None,
+    asked: Callable[[], int],
+) -> "tuple[Faces, dict[str, Any]]":
+    from pipeline.adapt.dataset import MOST, gather
+    from pipeline.adapt.fine_tune import adapt as run
+    from pipeline.adapt.fine_tune import steps_done
+
+    if len(entries) > MOST:
+        console.print(f"{len(entries)} pictures: {MOST} of them are drawn by --seed {plan.seed}")
+    stop = lambda: asked() != 0  # noqa: E731
+    with progress("read", min(len(entries), MOST)) as advance:
+        faces = gather(
+            source, entries, work / "faces", seed=plan.seed, hold_back=count, advance=advance, should_stop=stop
+        )
+    train, held_back = sum(faces.train.values()), sum(faces.held_back.values())
+    console.print(f"{train + held_back} faces: {train} to learn from, {held_back} held back")
+    here = steps_done(work)
+    with progress("adapt", plan.steps, here) as advance:
+
+        def log(step: int, values: dict[str, float]) -> None:
+            nonlocal here  # a resumed run tells of its earlier steps again
+            if step > here:
+                advance(step - here)
+                here = step
+
+        return faces, run(plan, faces, work, log, stop)
+
+
+def _show(plan: "Plan", faces: "Faces", generators: dict[str, Any]) -> None:
+    """The table, what became of each generator, and which pictures could not be used."""
+    table = Table(
+        title="held-back faces, PSNR in dB and SSIM", box=SIMPLE, pad_edge=False
+    )  # no wider than 80 characters
+    for name in ("generator", "scale", "faces", "bicubic", "before", "after", "gain"):
+        table.add_column(name, justify="left" if name in ("generator", "scale") else "right")
+    for name, entry in generators.items():
+        for scale, means in entry["scales"].items():
+            columns = [means[column] for column in ("bicubic", "before", "after")]
+            cells = [f"{mean['psnr']:.2f} {mean['ssim']:.4f}".replace(" 0.", " .") for mean in columns]
+            gain = columns[2]["psnr"] - columns[1]["psnr"]
+            table.add_row(name, scale.replace("to", "→"), str(means["faces"]), *cells, f"{gain:+.3f}")
+    console.print(table, soft_wrap=False)
+    for name, entry in generators.items():
+        said = f"{name}: {entry['gain_db']:+.3f} dB on average, {entry['gained']} of {entry['faces']} faces gained"
+        fate = "adapted" if entry["adapted"] else "too little gain: the old generator is kept, copied to"
+        console.print(f"{said}; {fate} {entry['file']}", markup=False)
+    _list_unusable(faces.unusable)
+    if faces.duplicates:
+        console.print(f"{faces.duplicates} pictures with the same pixels as another were counted once")
+    console.print(f"use it: facesr upscale IN OUT --model {plan.out}", markup=False)
+
+
+def _list_unusable(unusable: Sequence[Sequence[str]]) -> None:
+    for name, reason in unusable[:SHOWN]:
+        console.print(f"not used: {name}: {reason}", markup=False)
+    if len(unusable) > SHOWN:
+        console.print(f"not used: {len(unusable) - SHOWN} more; --json FILE names all")
+
+
+@contextmanager
+def _stop_requested() -> Iterator[Callable[[], int]]:
+    """Yield a question that SIGTERM and Ctrl-C answer with their number, 0 before; a second signal ends at once."""
+    asked = 0
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = number
+        _restore()
+
+    def _restore() -> None:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+    for which in (signal.SIGTERM, signal.SIGINT):
+        before[which] = signal.signal(which, note)
+    try:
+        yield lambda: asked
+    finally:
+        _restore()
+
+
+def _fail(message: str, code: int) -> typer.Exit:
+    console.print(message, style="red", markup=False)
+    return typer.Exit(code)

@@ -1,0 +1,66 @@
+"""`facesr pairs`: training material from a folder of faces, outside of DVC."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.runtime.console import console
+
+
+def pairs(
+    faces: Annotated[Path, typer.Argument(help="Folder of shards of faces, train-00000.parquet …, or one with faces/")],
+    out: Annotated[Path, typer.Option(help="Folder for inputs/, pairs.parquet, pairs.json and report/")],
+    seed: Annotated[int, typer.Option(min=0, help="Of all draws")] = 1,
+    draws: Annotated[int | None, typer.Option(min=1, help="Pairs per training face and scale; 4 by default")] = None,
+    chance: Annotated[
+        list[str] | None,
+        typer.Option(help="AUGMENTATION=CHANCE, relative; repeatable; those not named are not drawn"),
+    ] = None,
+    noise: Annotated[tuple[float, float] | None, typer.Option(help="Least and most sigma, grey levels")] = None,
+    blur: Annotated[tuple[float, float] | None, typer.Option(help="Least and most sigma, pixels")] = None,
+    jpeg: Annotated[tuple[int, int] | None, typer.Option(help="Least and most quality")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core by default")] = None,
+) -> None:
+    """Make inputs and pairs of faces; `facesr train --inputs OUT/inputs --pairs OUT/pairs.parquet` takes them.
+
+    After a kill the same command goes on where it was, and the same faces and options give the same bytes.
+    """
+    from pydantic import ValidationError
+
+    from pipeline.core.files import shard_files
+    from pipeline.pairs.run import make_pairs
+    from pipeline.params.pairs import Pairs
+    from pipeline.runtime.stage import work_folder
+
+    asked: dict[str, Any] = {"seed": seed, "draws": draws, "noise": noise, "blur": blur, "jpeg": jpeg}
+    asked = {name: value for name, value in asked.items() if value is not None} | {"workers": workers}
+    if chance:
+        asked["augmentations"] = dict(map(_chance, chance))
+    try:
+        settings = Pairs.model_validate(asked)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise typer.BadParameter(f"{where}: {problem['msg']}".removeprefix(": Value error, ")) from error
+    if not faces.is_dir():
+        raise typer.BadParameter(f"{faces} is not a folder")
+    if not shard_files(faces) and (faces / "faces").is_dir():
+        faces = faces / "faces"
+    root = out.absolute().with_name(f".{out.name}.facesr")
+    if (out / "inputs").exists() and not (out / "pairs.parquet").exists() and not root.exists():
+        raise typer.BadParameter(f"{out} holds an inputs folder that is not from here: name another folder")
+    work = work_folder("pairs", faces, root=root)
+    summary = make_pairs(faces, out, out / "report", settings, work)
+    shutil.rmtree(root)
+    counts = ", ".join(f"{count} of {scale}" for scale, count in summary["scales"].items()) or "none"
+    console.print(f"training pairs: {counts}; {out / 'report'} shows what was drawn", markup=False)
+
+
+def _chance(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"--chance {text}: expected AUGMENTATION=NUMBER, such as noise=0.05") from error

@@ -1,0 +1,219 @@
+"""`facesr upscale`: enlarge any archive of pictures."""
+
+import json
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.runtime.console import console
+
+if TYPE_CHECKING:
+    from pipeline.bulk.request import Listing, Request
+    from pipeline.bulk.run import Summary
+
+SHOWN = 10
+"""Failures and planned pictures that are listed; the manifest has them all."""
+
+
+def upscale(
+    input: Annotated[  # noqa: A002
+        str, typer.Argument(help="A picture, folder, zip, tar, Parquet file, WebDataset, or s3://… of these")
+    ],
+    output: Annotated[
+        str, typer.Argument(help="A folder, a file ending in .zip, .tar or .parquet, one picture, or s3://… of these")
+    ],
+    model: Annotated[Path | None, typer.Option(help="Generator to use instead of the released one")] = None,
+    realism: Annotated[float, typer.Option(min=0, max=1, help="0: faithful, 1: realistic, or between")] = 0.0,
+    realism_model: Annotated[Path | None, typer.Option(help="The realism generator that goes with --model")] = None,
+    format: Annotated[  # noqa: A002
+        str | None, typer.Option(help="png (the default), jpeg, webp, or same: what the input's name ends in")
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP")] = 95,
+    to: Annotated[
+        str | None, typer.Option(help="folder, zip, tar or parquet (a folder of shards), whatever OUTPUT ends in")
+    ] = None,
+    faces: Annotated[bool, typer.Option("--faces", help="Find faces in photographs and do them upright")] = False,
+    detector: Annotated[str | None, typer.Option(help="YuNet's file, for --faces and --check")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Measure each result and flag what to look at")] = False,
+    embedding: Annotated[str | None, typer.Option(help="Face embedding's file, for --check")] = None,
+    workers: Annotated[str, typer.Option(help="auto, a number, or MIN:MAX for a cluster that grows")] = "auto",
+    cpus_per_worker: Annotated[int | None, typer.Option(min=1, help="One; beside GPUs, an even share")] = None,
+    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="A whole one where there are any")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster; a local one by default")] = None,
+    tile: Annotated[int, typer.Option(min=64, help="Side of the pieces large pictures are cut into")] = 512,
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32")] = "auto",
+    back_projection: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Steps towards agreement with the input; by default 2 for PNG & Co., 0 for JPEG and realism"
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish an earlier run with its own options")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, whatever OUTPUT holds")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and its time and space")] = False,
+    manifest: Annotated[str, typer.Option(help="parquet, or csv for both")] = "parquet",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output")] = False,
+) -> None:
+    """Make every picture of an archive four times larger. Run it again after a crash: it goes on where it was.
+
+    Exit 0: all done, 1: some failed (the manifest says which and why) or it could not go on, 2: it cannot start.
+    Restored detail is invented and must not serve to identify a person.
+    """
+    from pipeline.bulk.request import Request, listed, ray_early
+    from pipeline.runtime.stage import StageError
+
+    signal.signal(signal.SIGTERM, _terminated)
+    console.quiet = quiet
+    try:
+        if manifest not in ("parquet", "csv"):
+            raise ValueError(f"--manifest {manifest}: parquet or csv")
+        if resume and overwrite:
+            raise ValueError("--resume and --overwrite: one of them")
+        request = Request(
+            input=input,
+            output=output,
+            model=model,
+            realism=realism,
+            realism_model=realism_model,
+            to=to,
+            format=format,
+            quality=quality,
+            back_projection=back_projection,
+            tile=tile,
+            precision=precision,
+            faces=faces,
+            detector=detector,
+            check=check,
+            embedding=embedding,
+            workers=_workers(workers),
+            cpus_per_worker=cpus_per_worker,
+            gpus_per_worker=gpus_per_worker,
+            address=address,
+            resume=resume,
+            overwrite=overwrite,
+            strict=strict,
+            csv=manifest == "csv",
+        )
+        with listed(request) as listing:
+            if dry_run:
+                _show_plan(request, listing, as_json)
+                return
+            with ray_early(request, listing):
+                # this imports torch, while Ray starts
+                from pipeline.bulk import run
+
+                summary = run.upscale(request, listing)
+    except StageError as error:
+        raise _failed(str(error), 1) from error
+    except KeyboardInterrupt:
+        raise _failed("stopped; what is done is kept, run the same command again to go on", 130) from None
+    except ValueError as error:
+        raise _failed(str(error), 2) from error
+    except OSError as error:
+        raise _failed(str(error), 1) from error
+    finally:
+        console.quiet = False
+    _show_summary(summary, as_json, quiet)
+    if summary.failures:
+        raise typer.Exit(1)
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    """Finished units are on disk already; leaving through an exception lets Ray shut down."""
+    sys.exit(128 + number)
+
+
+def _failed(message: str, code: int) -> typer.Exit:
+    # also with --quiet
+    Console(stderr=True, highlight=False, soft_wrap=True).print(message, style="red", markup=False)
+    return typer.Exit(code)
+
+
+def _workers(text: str) -> int | tuple[int, int] | None:
+    if text == "auto":
+        return None
+    low, colon, high = text.partition(":")
+    try:
+        numbers = (int(low), int(high if colon else low))
+    except ValueError:
+        numbers = (0, 0)
+    if not 1 <= numbers[0] <= numbers[1]:
+        raise ValueError(f"--workers {text}: auto, a number from 1 up, or MIN:MAX")
+    return numbers if colon else numbers[0]
+
+
+def _show_plan(request: "Request", listing: "Listing", as_json: bool) -> None:
+    from pipeline.bulk.run import dry_run
+
+    job, estimate, workers = dry_run(request, listing)
+    missing = [values for unit in job.missing for values in unit["items"]]
+    seconds = (estimate.seconds or 0.0) / workers
+    bad = [(values[0], values[2]) for values in missing if values[2]]
+    if as_json:
+        plan = {
+            "pictures": len(job.items),
+            "to_do": len(missing),
+            "files": [{"name": values[0], "file": values[3], "problem": values[2]} for values in missing],
+            "bytes": estimate.bytes,
+            "free_bytes": job.output.place.free(),
+            "seconds": round(seconds, 3),
+            "workers": workers,
+        }
+        typer.echo(json.dumps(plan, indent=2, ensure_ascii=False))
+        return
+    if job.note:
+        console.print(job.note, markup=False)
+    shown = Table("input", "result", "problem", box=None)
+    for values in missing[:SHOWN]:
+        shown.add_row(values[0], "" if values[2] else values[3], values[2])
+    console.print(shown)
+    if len(missing) > SHOWN:
+        console.print(f"… and {len(missing) - SHOWN} more")
+    console.print(f"{len(missing)} of {len(job.items)} pictures to do, {len(bad)} known to be unusable")
+    free = job.output.place.free()
+    room = "" if free is None else f", {free / 1e9:.1f} GB free"
+    console.print(f"about {_duration(seconds)} with {workers} worker(s), {estimate.bytes / 1e9:.2f} GB{room}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _show_summary(summary: "Summary", as_json: bool, quiet: bool) -> None:
+    counts = {status: summary.counts[status] for status in ("ok", "failed", "skipped")}
+    if as_json:
+        values = {
+            **counts,
+            "flagged": summary.flagged,
+            "seconds": round(summary.seconds, 1),
+            "manifest": summary.manifest,
+            "failures": [{"name": name, "error": error} for name, error in summary.failures],
+        }
+        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        return
+    if quiet:
+        return
+    if summary.failures:
+        shown = Table("not done", "why", box=None)
+        for name, error in summary.failures[:SHOWN]:
+            shown.add_row(name, error)
+        console.print(shown)
+        if len(summary.failures) > SHOWN:
+            reasons = Counter(error for _, error in summary.failures)
+            console.print(f"… {len(summary.failures)} in all, for {len(reasons)} reasons")
+    words = f"{counts['ok']} done, {counts['failed']} failed"
+    words += f", {counts['skipped']} skipped" if counts["skipped"] else ""
+    words += f", {summary.flagged} flagged to be looked at" if summary.flagged else ""
+    before = "nothing was left to do: " if summary.done_before else ""
+    console.print(f"{before}{words}, {_duration(summary.seconds)}; every file's fate: {summary.manifest}", markup=False)

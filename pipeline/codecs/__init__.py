@@ -1,0 +1,1 @@
+"""Picture files with their depth, alpha, EXIF and profile: read and written."""

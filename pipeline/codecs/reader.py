@@ -1,0 +1,268 @@
+"""Read picture files with all that they hold: 8 or 16 bits, grey or colour, alpha, and what they say beside the pixels.
+
+`images.decode` gives what a network wants, always 8-bit RGB; this gives what a result has to keep.
+"""
+
+import io
+import struct
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PpmImagePlugin, TiffImagePlugin
+
+from pipeline.codecs.metadata import Facts, as_orientation, orientation_of, read_facts
+from pipeline.codecs.writer import FORMATS, encode_picture, fits, write_picture
+from pipeline.core.images import MAX_PIXELS, ImageError, Planes, lossless, reasons
+
+__all__ = [
+    "FORMATS",
+    "Facts",
+    "Picture",
+    "Planes",
+    "as_image",
+    "as_planes",
+    "encode_picture",
+    "fits",
+    "format_of",
+    "read_picture",
+    "upright",
+    "write_picture",
+]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jfif": "jpeg", ".webp": "webp"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        pixels: uint8 or uint16 (height, width, channels), upright; read-only where the decoder owns them.
+        facts: what the file says beside its pixels, fit to go into a copy.
+        format: "PNG", "JPEG" … as Pillow names it.
+        lossless: whether the file kept every pixel.
+        mode: of the file's pixels, "RGB", "P", "CMYK" … as Pillow names it.
+        orientation: that was applied, 1-8; 1 is upright.
+    """
+
+    pixels: Planes
+    facts: Facts
+    format: str
+    lossless: bool
+    mode: str
+    orientation: int
+
+
+def format_of(name: str) -> str | None:
+    """The format that a file's suffix asks for: "png", "jpeg", "webp", or None for any other suffix."""
+    return _SUFFIXES.get(PurePath(name).suffix.lower())
+
+
+def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode an encoded picture without losing depth, alpha or what it says beside its pixels.
+
+    EXIF orientation is applied; the first frame stands for all; palettes become RGB or RGBA, CMYK becomes sRGB.
+    16-bit colour needs OpenCV.
+
+    Args:
+        data: a complete encoded file.
+        max_pixels: bound on width x height, checked from the header before any pixel is decoded.
+
+    Returns:
+        pixels uint8 or uint16 (height, width, 1-4) and the rest of what the file holds.
+
+    Raises:
+        ImageError: not a picture, truncated, damaged or larger than `max_pixels`.
+    """
+    if not data:
+        raise ImageError("empty file")
+    with reasons():
+        try:
+            return _read(data, max_pixels)
+        except ImageError:
+            raise
+        except ValueError:
+            if not data.startswith(_PNG):
+                raise
+            # a text or profile that unpacks to more than Pillow allows says nothing about the pixels
+            return _read(_bare_png(data), max_pixels)
+
+
+def as_planes(image: Image.Image) -> Planes:
+    """A PIL image of any mode, turned upright by its EXIF, as uint8 or uint16 (height, width, 1-4).
+
+    Raises:
+        ImageError: floating-point pixels, or a picture that cannot be decoded.
+    """
+    with reasons():
+        image.load()
+        return np.ascontiguousarray(upright(_eight_bit(image), orientation_of(image)))
+
+
+def as_image(planes: Planes) -> Image.Image:
+    """Planes (height, width, 1-4) as a PIL image.
+
+    Raises:
+        ValueError: 16-bit colour or alpha, for which Pillow has no mode.
+    """
+    if planes.dtype == np.uint16 and planes.shape[2] > 1:
+        raise ValueError(
+            "Pillow has no 16-bit colour: read the file with pipeline.codecs.reader.read_picture, pass its array"
+        )
+    return Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
+
+
+def _read(data: bytes, max_pixels: int) -> Picture:
+    image = Image.open(io.BytesIO(data))
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(f"{width}x{height} is more than the {max_pixels} pixels allowed")
+    name, mode = image.format or "", image.mode
+    levels = _levels(image, data)
+    # Pillow turns a TIFF upright while it loads it, and forgets how it lay
+    lay = as_orientation(image.tag_v2.get(0x0112)) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+    image.load()
+    orientation = orientation_of(image) if lay is None else 1
+    key = image.info.get("transparency")
+    if name == "PNG" and data[24] in (2, 4) and data[25] == 0 and isinstance(key, int):
+        # Pillow spreads such grey over 0-255, but not the value that is transparent
+        image.info["transparency"] = key * 255 // (2 ** data[24] - 1)
+    if levels is None:
+        pixels = upright(_eight_bit(image), orientation)
+    elif lay is None:
+        pixels = upright(_sixteen_bit(image, data, levels), orientation)
+    else:
+        deep, shallow = _sixteen_bit(image, data, levels), _eight_bit(image)
+        # OpenCV, too, turns a TIFF upright in some versions, and hands over some kinds raw: associated alpha, for one
+        pixels = next((each for each in (deep, upright(deep, lay)) if _agree(each, shallow)), shallow)
+    pixels = np.ascontiguousarray(pixels)
+    facts = read_facts(image, pixels.shape[2], turned=(lay or orientation) > 4)
+    return Picture(pixels, facts, name, lossless(data), mode, lay or orientation)
+
+
+def _levels(image: Image.Image, data: bytes) -> int | None:
+    """Highest value in a file of 16-bit samples of which Pillow would keep 8 bits; None for all others."""
+    if image.format == "PNG":
+        return 65535 if data[24] == 16 and image.mode != "I;16" else None
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        deep = image.mode in ("RGB", "RGBA") and set(image.tag_v2.get(258, ())) == {16}
+        return 65535 if deep else None
+    if isinstance(image, PpmImagePlugin.PpmImageFile) and image.mode == "RGB":
+        highest = image.tile[0].args
+        highest = highest[-1] if isinstance(highest, tuple) else highest
+        return highest if isinstance(highest, int) and highest > 255 else None
+    return None
+
+
+def _sixteen_bit(image: Image.Image, data: bytes, levels: int) -> NDArray[np.uint16]:
+    """Colour, or grey with alpha, at 16 bits (height, width, 2-4) by OpenCV, as the file's rows lie."""
+    try:
+        import cv2  # only here: 8-bit pictures are read where OpenCV is not installed
+    except ImportError as error:
+        raise ImageError("16-bit colour needs OpenCV: install opencv-python-headless, or save 8 bits") from error
+    png = data.startswith(_PNG)
+    # without what may make OpenCV turn, blend or add channels
+    encoded = np.frombuffer(_bare_png(data, {b"PLTE"}) if png else data, np.uint8)
+    decoded: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3:
+        raise ImageError("damaged picture (its 16-bit samples cannot be decoded)")
+    # OpenCV's order is BGR, and grey with alpha comes as three equal channels and alpha
+    grey = png and data[25] == 4
+    order = [2, 3] if grey else [2, 1, 0, 3][: decoded.shape[2]]
+    pixels: NDArray[np.uint16] = decoded[..., order]
+    if levels < 65535:
+        pixels = ((np.minimum(pixels, levels).astype(np.uint32) * 65535 + levels // 2) // levels).astype(np.uint16)
+    return _keyed(pixels, image.info.get("transparency"))
+
+
+def _agree(deep: NDArray[np.uint16], shallow: NDArray[Any]) -> bool:
+    """Whether two readers saw the same picture, one at 16 and one at 8 bits."""
+    if deep.shape != shallow.shape or shallow.dtype != np.uint8:
+        return False
+    # kinds of files differ all over: a sample of the rows tells
+    step = max(1, len(deep) // 64)
+    return bool(np.abs(deep[::step] // 257 - shallow[::step].astype(np.int32)).max(initial=0) <= 2)
+
+
+def _eight_bit(image: Image.Image) -> Planes:
+    """What Pillow decoded, any mode, as uint8 (or uint16 for grey of more than 8 bits) (height, width, 1-4)."""
+    mode = image.mode
+    if mode == "F":
+        raise ImageError("floating-point pixels, whose range the file does not say")
+    if mode.startswith("I"):
+        return _grey(image)
+    alpha = image.has_transparency_data
+    if mode in ("1", "L", "LA", "La"):
+        image = image.convert("LA" if alpha else "L")
+    elif mode == "CMYK":
+        image = _from_cmyk(image)
+    else:
+        image = image.convert("RGBA" if alpha else "RGB")
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _grey(image: Image.Image) -> Planes:
+    """Grey of more than 8 bits (height, width, 1 or 2); anything that fits in 8 bits is taken as it is."""
+    values = np.asarray(image)[..., None]
+    if values.max(initial=0) <= 255 and values.min(initial=0) >= 0:
+        deep: Planes = values.astype(np.uint8)
+    else:
+        deep = np.clip(values, 0, 65535).astype(np.uint16)
+    return _keyed(deep, image.info.get("transparency"))
+
+
+def _keyed(pixels: Any, key: Any) -> Any:
+    """Add alpha that is 0 where pixels equal the colour that a PNG declares transparent."""
+    if key is None or pixels.shape[2] not in (1, 3):
+        return pixels
+    highest = np.iinfo(pixels.dtype).max
+    alpha = np.where((pixels == np.asarray(key)).all(axis=2, keepdims=True), 0, highest)
+    return np.concatenate([pixels, alpha.astype(pixels.dtype)], axis=2)
+
+
+def _from_cmyk(image: Image.Image) -> Image.Image:
+    """Convert by the profile in the file, if it holds one for CMYK that can be used, else by the plain formula."""
+    profile = image.info.get("icc_profile")
+    if profile and profile[16:20] == b"CMYK":
+        from PIL import ImageCms
+
+        try:
+            source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+            if converted is not None:
+                return converted
+        except (ImportError, OSError, ImageCms.PyCMSError):
+            pass
+    return image.convert("RGB")
+
+
+def upright(pixels: Any, orientation: int) -> Any:
+    """Apply an EXIF orientation, 1-8, to (height, width, channels)."""
+    if orientation > 4:
+        pixels = pixels.swapaxes(0, 1)
+    # the sides that are exchanged after rows and columns were
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    return pixels[rows, columns]
+
+
+def _bare_png(data: bytes, also: set[bytes] | None = None) -> bytes:
+    """A PNG reduced to what its pixels need, and ended properly.
+
+    Args:
+        data: the file.
+        also: chunks to keep beside header and pixels; None keeps palette and transparency.
+    """
+    kept = {b"IHDR", b"IDAT"} | ({b"PLTE", b"tRNS"} if also is None else also)
+    parts, start = [_PNG], len(_PNG)
+    while start + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, start)
+        if kind in kept:
+            parts.append(data[start : start + length + 12])
+        start += length + 12
+    return b"".join([*parts, b"\0\0\0\0IEND\xaeB`\x82"])

@@ -1,0 +1,284 @@
+"""Write pictures as PNG, JPEG or WebP with what they say beside their pixels, a band of rows at a time.
+
+A result may be a canvas of gigabytes on disk. PNG and JPEG are written from bands of some megabytes, by the same code
+for every size, so that memory is bounded and a file does not depend on how it was written.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.codecs.metadata import MARK, Facts, exif_block, fitting_profile, mark_text
+from pipeline.core.images import ImageError, Planes
+
+FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+"""Format -> suffix of its files."""
+
+_LONGEST = {"png": 2**31 - 1, "jpeg": 65500, "webp": 16383}  # pixels a side; libjpeg stops short of the format's 65,535
+_NAMES = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
+_BAND = 8 << 20  # bytes of pixels
+_SEGMENT = 65533  # bytes in a marker segment of a JPEG
+_XMP_SEGMENT = _SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")
+_PROFILE_SEGMENTS = 255 * (_SEGMENT - 14)
+# Pillow refuses a PNG whose profile is larger
+_PNG_PROFILE = 1 << 20
+
+
+def fits(format: str, width: int, height: int, channels: int, depth: int) -> str:  # noqa: A002
+    """What a format cannot hold of a picture, in words; "" if it holds all.
+
+    Args:
+        format: "png", "jpeg" or "webp".
+        width: pixels.
+        height: pixels.
+        channels: 1-4.
+        depth: bits of a sample, 8 or 16.
+
+    Raises:
+        ImageError: the format is unknown or ends below this size.
+    """
+    if format not in FORMATS:
+        raise ImageError(f"{format} is not a format that can be written: use {', '.join(FORMATS)}")
+    name, longest = _NAMES[format], _LONGEST[format]
+    if max(width, height) > longest:
+        advice = "" if format == "png" else ": use --format png"
+        raise ImageError(f"{width}x{height} is too large for {name}, which ends at {longest} pixels a side{advice}")
+    notes = []
+    if format != "png" and depth > 8:
+        notes.append(f"16 bit reduced to 8: {name} holds no more")
+    if format == "jpeg" and channels in (2, 4):
+        notes.append("alpha laid on white: JPEG holds none")
+    if format == "webp" and channels < 3:
+        notes.append("grey written as RGB: WebP has no grey")
+    return "; ".join(notes)
+
+
+def encode_picture(
+    pixels: Planes,
+    facts: Facts,
+    format: str,  # noqa: A002
+    quality: int,
+    mark: Mapping[str, str],
+) -> bytes:
+    """Encode a picture with its facts and a mark of what made it; the same arguments give the same bytes.
+
+    Args:
+        pixels: uint8 or uint16 (height, width, 1-4).
+        facts: go where the format has a place for them; a profile only if it fits the channels.
+        format: "png", "jpeg" (4:4:4, alpha laid on white, 8 bit) or "webp" (lossy, 8 bit).
+        quality: 1-100, of JPEG and WebP.
+        mark: text of a PNG under `facesr`, JSON in EXIF's ProcessingSoftware of the others.
+
+    Raises:
+        ImageError: the format cannot hold the size, or the encoder refused.
+    """
+    handle = io.BytesIO()
+    _write(handle, pixels, facts, format, quality, mark)
+    return handle.getvalue()
+
+
+def write_picture(
+    handle_path: Path,
+    pixels: Planes,
+    facts: Facts,
+    format: str,  # noqa: A002
+    quality: int,
+    mark: Mapping[str, str],
+) -> None:
+    """Write what `encode_picture` returns to a file, without holding it, and without a copy of the pixels.
+
+    `pixels` may be a np.memmap of gigabytes: PNG and JPEG take some 50 MB beside it. WebP, which ends at 16,383 pixels
+    a side, takes several times the picture.
+
+    Raises:
+        ImageError: as `encode_picture`.
+        OSError: the disk.
+    """
+    with handle_path.open("wb") as handle:
+        _write(handle, pixels, facts, format, quality, mark)
+
+
+def _write(
+    handle: IO[bytes],
+    pixels: Planes,
+    facts: Facts,
+    format: str,  # noqa: A002
+    quality: int,
+    mark: Mapping[str, str],
+) -> None:
+    height, width, channels = pixels.shape
+    fits(format, width, height, channels, 8 * pixels.itemsize)
+    if format == "png":
+        _write_png(handle, pixels, facts, mark)
+    elif format == "jpeg":
+        _write_jpeg(handle, pixels, facts, quality, mark)
+    else:
+        _write_webp(handle, pixels, facts, quality, mark)
+
+
+def _bands(pixels: Planes, multiple: int = 1, most: int = 1 << 31) -> Iterator[Planes]:
+    """Cut rows into bands of about `_BAND` bytes, of `most` rows at most, a `multiple` of rows each but the last."""
+    rows = max(min(_BAND // pixels[:1].nbytes, most) // multiple, 1) * multiple
+    for start in range(0, len(pixels), rows):
+        yield pixels[start : start + rows]
+
+
+# PNG
+
+
+def _write_png(handle: IO[bytes], pixels: Planes, facts: Facts, mark: Mapping[str, str]) -> None:
+    height, width, channels = pixels.shape
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    handle.write(b"\x89PNG\r\n\x1a\n")
+    _chunk(handle, b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, colour, 0, 0, 0))
+    icc = fitting_profile(facts.icc, channels)
+    if icc and len(icc) <= _PNG_PROFILE:
+        _chunk(handle, b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc))
+    if facts.dpi:
+        _chunk(handle, b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in facts.dpi), 1))
+    if exif := exif_block(facts, width, height):
+        _chunk(handle, b"eXIf", exif)
+    text = {"Software": mark["software"]} if "software" in mark else {}
+    for key, value in {**text, **facts.text, MARK: mark_text(mark)}.items():
+        _text_chunk(handle, key, value.replace("\0", ""))
+    if facts.xmp:
+        _chunk(handle, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + facts.xmp)
+    # differences to the row above at zlib's fastest: on enlarged pictures half the time of libpng's own choice of
+    # filters, and smaller files
+    compressor = zlib.compressobj(1)
+    above = np.zeros(pixels[:1].nbytes, np.uint8)
+    for band in _bands(pixels):
+        samples = np.ascontiguousarray(band.astype(">u2") if band.itemsize == 2 else band)
+        rows = samples.view(np.uint8).reshape(len(band), -1)
+        filtered = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
+        filtered[:, 0] = 2
+        np.subtract(rows[0], above, out=filtered[0, 1:])
+        np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+        above = rows[-1].copy()
+        if data := compressor.compress(filtered):
+            _chunk(handle, b"IDAT", data)
+    _chunk(handle, b"IDAT", compressor.flush())
+    _chunk(handle, b"IEND", b"")
+
+
+def _chunk(handle: IO[bytes], kind: bytes, data: bytes) -> None:
+    handle.write(struct.pack(">I", len(data)) + kind)
+    handle.write(data)
+    handle.write(struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))))
+
+
+def _text_chunk(handle: IO[bytes], key: str, value: str) -> None:
+    keyword = key.encode("latin-1", "replace")[:79]
+    try:
+        _chunk(handle, b"tEXt", keyword + b"\0" + value.encode("latin-1"))
+    except UnicodeEncodeError:
+        _chunk(handle, b"iTXt", keyword + b"\0\0\0\0\0" + value.encode("utf-8", "replace"))
+
+
+# JPEG
+
+
+def _write_jpeg(handle: IO[bytes], pixels: Planes, facts: Facts, quality: int, mark: Mapping[str, str]) -> None:
+    """Write bands as restart intervals of one scan.
+
+    No library takes a JPEG's rows one by one, but a decoder starts afresh at each restart marker. So the pixels of a
+    file of one band, which begin afresh too, can stand behind a marker of the whole file.
+    """
+    height, width, channels = pixels.shape
+    across = -(-width // 8)
+    # blocks in an interval are counted with 16 bits
+    bands = list(_bands(pixels, multiple=8, most=65535 // across * 8))
+    options: dict[str, Any] = {"quality": quality, "subsampling": 0}
+    if len(bands) > 1:
+        options["restart_marker_blocks"] = across * len(bands[0]) // 8
+    for index, band in enumerate(bands):
+        encoded = _encode(
+            band, "JPEG", _jpeg_facts(facts, width, height, channels, mark) if index == 0 else {}, options
+        )
+        frame, scan = _jpeg_places(encoded)
+        if index == 0:
+            handle.write(encoded[: frame + 5] + struct.pack(">H", height) + encoded[frame + 7 : scan])
+        else:
+            handle.write(bytes((0xFF, 0xD0 + (index - 1) % 8)))
+        handle.write(encoded[scan:-2])
+    handle.write(b"\xff\xd9")
+
+
+def _jpeg_facts(facts: Facts, width: int, height: int, channels: int, mark: Mapping[str, str]) -> dict[str, Any]:
+    """Pillow's options for what a JPEG says; what its segments cannot hold is left out."""
+    options: dict[str, Any] = {}
+    if exif := exif_block(facts, width, height, mark, limit=_SEGMENT - 6):
+        options["exif"] = b"Exif\0\0" + exif
+    icc = fitting_profile(facts.icc, channels)
+    if icc and len(icc) <= _PROFILE_SEGMENTS:
+        options["icc_profile"] = icc
+    if facts.xmp and len(facts.xmp) <= _XMP_SEGMENT:
+        options["xmp"] = facts.xmp
+    if facts.dpi and all(1 <= value < 65535 for value in facts.dpi):
+        options["dpi"] = facts.dpi
+    comment = b""
+    for key, value in facts.text.items():
+        line = (value if key == "Comment" else f"{key}: {value}").encode("utf-8", "replace")
+        if len(comment) + 1 + len(line) <= _SEGMENT:
+            comment += b"\n" * bool(comment) + line
+    if comment:
+        options["comment"] = comment
+    return options
+
+
+def _jpeg_places(data: bytes) -> tuple[int, int]:
+    """Where the frame header of a JPEG begins, and where its pixels do."""
+    start, frame = 2, 0
+    while True:
+        marker, length = struct.unpack_from(">HH", data, start)
+        if marker in (0xFFC0, 0xFFC1):
+            frame = start
+        start += 2 + length
+        if marker == 0xFFDA:
+            return frame, start
+
+
+# WebP
+
+
+def _write_webp(handle: IO[bytes], pixels: Planes, facts: Facts, quality: int, mark: Mapping[str, str]) -> None:
+    height, width = pixels.shape[:2]
+    said: dict[str, Any] = {"exif": exif_block(facts, width, height, mark, dpi=True) or b""}
+    if icc := fitting_profile(facts.icc, 3):
+        said["icc_profile"] = icc
+    if facts.xmp:
+        said["xmp"] = facts.xmp
+    handle.write(_encode(pixels, "WEBP", said, {"quality": quality}))
+
+
+def _encode(pixels: Planes, kind: str, said: Mapping[str, Any], options: Mapping[str, Any]) -> bytes:
+    """Encode by Pillow, reduced to what JPEG or WebP holds."""
+    if kind == "JPEG" and pixels.shape[2] in (2, 4):
+        pixels = _on_white(pixels)
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if kind == "WEBP" and pixels.shape[2] < 3:
+        pixels = pixels[..., [0, 0, 0, 1][: pixels.shape[2] + 2]]
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, kind, **options, **said)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"the {kind} encoder refused {image.width}x{image.height} pixels ({error})") from error
+    return buffer.getvalue()
+
+
+def _on_white(pixels: Planes) -> Planes:
+    highest = np.iinfo(pixels.dtype).max
+    # the largest product still fits in 32 bits
+    colour, alpha = pixels[..., :-1].astype(np.uint32), pixels[..., -1:].astype(np.uint32)
+    colour *= alpha
+    colour += highest * (highest - alpha) + highest // 2
+    colour //= highest
+    return colour.astype(np.uint8) if highest == 255 else colour.astype(np.uint16)

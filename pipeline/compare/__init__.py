@@ -1,0 +1,1 @@
+"""Compare any two folders or archives: `facesr compare`, and `facesr score`."""

@@ -1,0 +1,77 @@
+"""Files that appear whole or not at all, and what identifies them: atomic writes, hashes, publishing of finished work."""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` on success, remove it on any error.
+
+    The rename is the completion mark: whoever sees the final name sees a complete file, also after kill -9 or power
+    loss (the data are flushed to disk before the rename).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # shortened, so that a name as long as the file system allows can be written; the token keeps threads and the
+    # nodes of a shared disk apart
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.{secrets.token_hex(6)}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys, atomically: the same value gives the same bytes."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def shard_files(folder: Path, pattern: str = "*.parquet") -> list[Path]:
+    """Complete shards of a folder in name order."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file, hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def content_hash(*parts: Path | Any) -> str:
+    """One sha256 over files, folders (names and contents, in order) and JSON values: the key of a piece of work."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            for path in shard_files(part, "**/*") if part.is_dir() else [part]:
+                if path.is_file():
+                    digest.update(f"{path.name}:{file_hash(path)};".encode())
+        else:
+            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def publish(work: Path, out: Path) -> None:
+    """Move a finished work folder into place as `out`, replacing what was there.
+
+    DVC deletes a stage's outs before it runs, so partial work lives elsewhere and arrives here in one rename.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.exists():
+        shutil.rmtree(out)
+    shutil.move(work, out)

@@ -1,0 +1,197 @@
+"""Parquet shards that appear whole or not at all: atomic writes, deterministic names, streaming reads."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.core.files import atomic, shard_files
+from pipeline.core.schema import ROWS_PER_GROUP
+
+GROUP_BYTES = 64 << 20
+"""A row group is closed at this size even if it has fewer rows, so that a reader's memory stays bounded."""
+TABLE_ROWS = 8192
+"""Rows in a row group of a table without pictures."""
+
+
+def write_batches(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
+    """Write record batches to one Parquet file atomically, a row group each, and return how many rows there were."""
+    rows = 0
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
+            rows += batch.num_rows
+    return rows
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
+    """Write rows to one Parquet file atomically, a row group at a time, and return how many there were."""
+    with ShardWriter(path.parent, lambda index: path.name, schema, shard_bytes=None) as writer:
+        for row in rows:
+            writer.add(row)
+    return writer.rows
+
+
+class ShardWriter:
+    """Write rows to numbered shards of bounded size; each appears under its name only when it is complete.
+
+    Args:
+        folder: where the shards go.
+        name: file name of the shard with a given number.
+        schema: of the rows.
+        shard_bytes: size of pictures at which a shard is closed; None keeps all rows in one file.
+    """
+
+    def __init__(self, folder: Path, name: Callable[[int], str], schema: pa.Schema, shard_bytes: int | None):
+        self.folder, self.name, self.schema, self.shard_bytes = folder, name, schema, shard_bytes
+        self.rows = 0
+        pictured = any(pa.types.is_nested(field.type) or pa.types.is_binary(field.type) for field in schema)
+        self._group_rows = ROWS_PER_GROUP if pictured else TABLE_ROWS
+        self._shards = 0
+        self._size = 0
+        self._group: list[dict[str, Any]] = []
+        self._group_size = 0
+        self._open: ExitStack | None = None
+        self._file: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        if kind is None:
+            self._close()
+        elif self._open is not None:
+            self._open.__exit__(kind, *details)  # type: ignore[arg-type]
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append a row; a full row group or shard is written out."""
+        size = sum(len(value["bytes"] or b"") for value in row.values() if isinstance(value, dict))
+        if self.shard_bytes is not None and self._size and self._size + size > self.shard_bytes:
+            self._close()
+        self._group.append(row)
+        self.rows += 1
+        self._size += size
+        self._group_size += size
+        if len(self._group) == self._group_rows or self._group_size >= GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._file is None:
+            self._open = ExitStack()
+            temporary = self._open.enter_context(atomic(self.folder / self.name(self._shards)))
+            self._file = self._open.enter_context(_picture_writer(temporary, self.schema))
+        self._file.write_table(pa.Table.from_pylist(self._group, schema=self.schema))
+        self._group, self._group_size = [], 0
+
+    def _close(self) -> None:
+        if self._group or (self._shards == 0 and self._file is None):
+            self._flush()
+        if self._open is not None:
+            self._open.close()
+            self._shards += 1
+        self._open, self._file, self._size = None, None, 0
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table without pictures to one Parquet file atomically."""
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def row_groups(sizes: Iterable[int]) -> list[int]:
+    """Rows of each row group for pictures of these sizes in bytes: `ROWS_PER_GROUP`, fewer where those are large."""
+    groups, size = [0], 0
+    for more in sizes:
+        if groups[-1] == ROWS_PER_GROUP or (groups[-1] and size + more > GROUP_BYTES):
+            groups.append(0)
+            size = 0
+        groups[-1] += 1
+        size += more
+    return groups
+
+
+def write_row_groups(path: Path, schema: pa.Schema, groups: Iterable[int], tables: Iterable[pa.Table]) -> None:
+    """Write tables of pictures to one Parquet file atomically, in row groups of the given numbers of rows.
+
+    The pictures are handed on as they are, without becoming Python objects.
+    """
+    waiting = iter(tables)
+    held: list[pa.Table] = []
+    with atomic(path) as temporary, _picture_writer(temporary, schema) as writer:
+        for rows in groups:
+            while sum(table.num_rows for table in held) < rows and (table := next(waiting, None)) is not None:
+                held.append(table)
+            together = pa.concat_tables(held) if held else schema.empty_table()
+            writer.write_table(together.slice(0, rows), row_group_size=max(rows, 1))
+            held = [together.slice(rows)]
+
+
+def _picture_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """For encoded pictures, of which none is like another: no compression, dictionary or smallest and largest."""
+    light = [field.name for field in schema if not pa.types.is_struct(field.type)]
+    return pq.ParquetWriter(path, schema, compression="none", use_dictionary=light, write_statistics=light)
+
+
+def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Stream the rows of one Parquet file, a row group in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns):
+            yield from batch.to_pylist()
+
+
+def read_columns(folder: Path, columns: list[str], pattern: str = "*.parquet") -> list[dict[str, Any]]:
+    """All rows of a folder of shards, restricted to `columns` (so that pictures need not be read)."""
+    return [row for path in shard_files(folder, pattern) for row in read_rows(path, columns)]
+
+
+def count_rows(path: Path) -> int:
+    """Rows of a Parquet file, from its footer."""
+    return int(pq.read_metadata(path).num_rows)
+
+
+def read_range(path: Path, start: int, stop: int, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Stream rows `start` (included) to `stop` (excluded) of a Parquet file, reading only their row groups."""
+    with pq.ParquetFile(path) as file:
+        first = 0
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            low, high = max(start - first, 0), min(stop - first, count)
+            if low < high:
+                table = file.read_row_group(group, columns=columns).slice(low, high - low)
+                for batch in table.to_batches(max_chunksize=8):
+                    yield from batch.to_pylist()
+            first += count
+
+
+def row_ranges(folder: Path, pattern: str, size: int, limit: int | None = None) -> list[tuple[str, int, int]]:
+    """Cut the first `limit` rows of a folder of shards into work units `(file stem, start, stop)` of `size` at most.
+
+    A unit never straddles a row group, so that no worker reads a group for a few of its rows only.
+    """
+    units: list[tuple[str, int, int]] = []
+    for path in shard_files(folder, pattern):
+        with pq.ParquetFile(path) as file:
+            first = 0
+            for group in range(file.num_row_groups):
+                count = file.metadata.row_group(group).num_rows
+                pieces = -(-count // size)
+                edges = [first + count * piece // pieces for piece in range(pieces + 1)] if pieces else []
+                units += [(path.stem, low, high) for low, high in pairwise(edges)]
+                first += count
+    if limit is None:
+        return units
+    kept, left = [], limit
+    for stem, start, stop in units:
+        if left > 0:
+            kept.append((stem, start, min(stop, start + left)))
+        left -= stop - start
+    return kept
+
+
+def join_parts(parts: Path, pattern: str, target: Path, schema: pa.Schema) -> int:
+    """Stream the parts that match, in name order, into one shard, and return its rows."""
+    return write_rows(target, (row for part in shard_files(parts, pattern) for row in read_rows(part)), schema)

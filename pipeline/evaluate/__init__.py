@@ -1,0 +1,1 @@
+"""Measure every method on every face: the stage `evaluate`."""

@@ -1,0 +1,1 @@
+"""Where faces lie in a picture, and how they are turned."""

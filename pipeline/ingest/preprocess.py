@@ -1,0 +1,180 @@
+"""From one file to a face, or the reason why it is none: decoding, conversion to 8-bit sRGB, shape and size.
+
+The file's own bytes are kept wherever any decoder would see the very pixels that are seen here; else the pixels are
+stored as PNG, and what was done to them is said.
+"""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.codecs.metadata import fitting_profile, orientation_of
+from pipeline.codecs.reader import read_picture, upright
+from pipeline.codecs.strict_jpeg import FORMATS, SPACES, strict_jpeg
+from pipeline.core.images import ImageError, Pixels, Planes, encode_png, pixel_hash, reasons, resize
+from pipeline.ingest.color_profile import to_srgb
+from pipeline.ingest.dedup import fingerprint
+
+
+class AlignedFace(Protocol):
+    """What an aligner finds in a picture."""
+
+    @property
+    def pixels(self) -> Pixels:
+        """uint8 (side, side, 3)."""
+
+    @property
+    def transform(self) -> NDArray[np.float64]:
+        """(2, 3), from the picture to the face, pixels."""
+
+
+Aligner = Callable[[Pixels], Sequence[AlignedFace]]
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face that may be used."""
+
+    pixels: Pixels
+    data: bytes
+    """Encoded: the file's own bytes, or a PNG of `pixels`."""
+    conversion: str
+    """What was done to the file's pixels, comma separated; empty where `data` are the file's own bytes."""
+    transform: str | None
+    """JSON, 2x3, from the upright picture to the face; None where it was not aligned."""
+
+    @property
+    def hash(self) -> str:
+        """Of the pixels."""
+        return pixel_hash(self.pixels)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Of what it shows."""
+        return fingerprint(self.pixels)
+
+
+def accept(data: bytes, rules: Mapping[str, Any], aligner: Aligner | None = None) -> list[Face]:
+    """The faces that a file holds: itself, or what an aligner finds in it.
+
+    Args:
+        data: a complete encoded file.
+        rules: `max_pixels`, `not_square`, `larger`, `min_size`, `size` of the ingest params.
+        aligner: finds faces and sets them straight; None takes the picture for one face.
+
+    Raises:
+        ImageError: not a picture, damaged, or not as the rules want it; the text before the first " (" is the same for
+            all files with that problem.
+    """
+    pixels, done = read_rgb(data, rules["max_pixels"])
+    if aligner is None:
+        shaped, shape = _shaped(pixels, rules)
+        done += shape
+        return [Face(shaped, encode_png(shaped) if done else data, ", ".join(done), None)]
+    faces = []
+    for found in aligner(pixels):
+        shaped, shape = _shaped(found.pixels, rules)
+        matrix = json.dumps(np.round(found.transform, 6).tolist())
+        faces.append(Face(shaped, encode_png(shaped), ", ".join([*done, "aligned", *shape]), matrix))
+    return faces
+
+
+def read_rgb(data: bytes, max_pixels: int) -> tuple[Pixels, list[str]]:
+    """Decode to 8-bit sRGB, upright, and say what had to be converted.
+
+    EXIF orientation is applied; grey is repeated; palettes are looked up; CMYK goes by its profile, else by the plain
+    formula; 16 bits are rounded to 8; an embedded profile is converted to sRGB; then alpha is laid on white. Of
+    several frames the first is taken.
+
+    Args:
+        data: a complete encoded file.
+        max_pixels: bound on width x height, checked before any pixel is decoded.
+
+    Returns:
+        uint8 (h, w, 3); conversions in words, none where a plain decoder would see the same pixels.
+
+    Raises:
+        ImageError: not a picture, truncated, damaged (also where decoders would go on with wrong pixels) or too large.
+    """
+    if not data:
+        raise ImageError("empty file")
+    with reasons():
+        image = Image.open(io.BytesIO(data))
+        if image.width * image.height > max_pixels:
+            raise ImageError(f"more pixels than allowed ({image.width}x{image.height}, at most {max_pixels})")
+        jpeg = image.format in FORMATS
+        if jpeg and image.mode in SPACES:
+            pixels = strict_jpeg(data, image.mode)
+        if jpeg and image.mode == "RGB":
+            orientation = orientation_of(image)
+            profile = fitting_profile(image.info.get("icc_profile"), 3)
+            planes: Planes = upright(pixels, orientation)
+            done = _TURNED if orientation != 1 else []
+        else:
+            picture = read_picture(data, max_pixels)
+            planes, profile = picture.pixels, picture.facts.icc
+            done = _TURNED if picture.orientation != 1 else []
+            done = done + _kinds(picture.mode, planes)
+        rgb, converted = _flat_rgb(planes, profile)
+        return rgb, done + converted
+
+
+_TURNED = ["EXIF orientation applied"]
+
+
+def _kinds(mode: str, planes: Planes) -> list[str]:
+    """What a file's pixels are, other than 8-bit RGB."""
+    named = {"P": "palette", "PA": "palette", "CMYK": "CMYK", "YCbCr": "YCbCr", "LAB": "Lab", "HSV": "HSV"}
+    kinds = [named[mode]] if mode in named else []
+    if planes.shape[2] < 3:
+        kinds.append("greyscale")
+    if planes.dtype == np.uint16:
+        kinds.append("16 bit")
+    if not kinds and mode not in ("RGB", "RGBA", "RGBX"):
+        kinds.append(f"mode {mode}")
+    return kinds
+
+
+def _flat_rgb(planes: Planes, profile: bytes | None) -> tuple[Pixels, list[str]]:
+    """uint8 or uint16 (h, w, 1-4) to uint8 sRGB (h, w, 3), and which of profile and alpha mattered."""
+    done = []
+    eight: Any = planes if planes.dtype == np.uint8 else np.rint(planes / 257.0).astype(np.uint8)
+    colours = eight[..., : 3 if eight.shape[2] >= 3 else 1]
+    if profile is not None:
+        converted = to_srgb(np.ascontiguousarray(colours), profile)
+        if converted is not None:
+            colours = converted
+            done.append("colour profile")
+    if colours.shape[2] == 1:
+        colours = np.repeat(colours, 3, axis=2)
+    if eight.shape[2] in (2, 4):
+        alpha = eight[..., -1:].astype(np.uint32)
+        colours = ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        done.append("alpha on white")
+    return np.ascontiguousarray(colours), done
+
+
+def _shaped(pixels: Pixels, rules: Mapping[str, Any]) -> tuple[Pixels, list[str]]:
+    """Square and of a size that may be used, cropped and reduced where the rules say so."""
+    height, width = pixels.shape[:2]
+    side, done = min(height, width), []
+    if height != width:
+        if rules["not_square"] == "reject":
+            raise ImageError(f"not square ({width}x{height}); not_square: crop would take the centre")
+        top, left = (height - side) // 2, (width - side) // 2
+        pixels = np.ascontiguousarray(pixels[top : top + side, left : left + side])
+        done.append("centre crop")
+    if side < rules["min_size"]:
+        raise ImageError(f"too small ({width}x{height}, at least {rules['min_size']} are needed)")
+    if side > rules["size"]:
+        if rules["larger"] == "reject":
+            raise ImageError(f"too large ({width}x{height}); larger: reduce would make it {rules['size']}")
+        pixels = resize(pixels, rules["size"], rules["size"])
+        done.append("reduced")
+    return pixels, done

@@ -1,0 +1,75 @@
+"""Shards of faces: which faces go into which, and workers that write them from what was found."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.core.schema import FACES, SPLITS
+from pipeline.core.shards import row_groups, write_row_groups
+from pipeline.ingest.split import Assignment
+from pipeline.runtime.units import Statistics, Unit
+
+ASSIGNED = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("part", pa.string()),
+        ("row", pa.int32()),  # in the part
+        ("id", pa.string()),
+        ("person", pa.string()),
+        ("bytes", pa.int64()),
+    ]
+)
+
+
+PLAN = "assigned.parquet"
+"""File with the ASSIGNED rows, in the folder of the work."""
+
+
+def plan_shards(usable: list[dict[str, Any]], answer: Assignment, limit: int) -> dict[str, list[dict[str, Any]]]:
+    """Name of each shard -> its rows, as ASSIGNED; a shard is closed where the next picture would not fit."""
+    shards: dict[str, list[dict[str, Any]]] = {}
+    number, size = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0)
+    for row, split, person in zip(usable, answer.splits, answer.persons, strict=True):
+        if not split:
+            continue
+        if size[split] and size[split] + row["bytes"] > limit:
+            number[split], size[split] = number[split] + 1, 0
+        size[split] += row["bytes"]
+        name = f"{split}-{number[split]:05d}.parquet"
+        place = {"shard": name, "part": row["part"], "row": row["row"], "bytes": row["bytes"]}
+        shards.setdefault(name, []).append(place | {"id": row["id"], "person": person})
+    return shards
+
+
+class ShardWorker:
+    """Columns in: CANDIDATES and ASSIGNED. Columns out: FACES, the faces of one shard in source order."""
+
+    def __init__(self, work: str, labels: list[str]):
+        self.work, self.labels = Path(work), labels
+
+    def __call__(self, unit: Unit) -> Statistics:
+        """Write the unit's shard."""
+        table = pq.read_table(self.work / PLAN, filters=[("shard", "==", unit["shard"])])
+        sizes = table["bytes"].to_pylist()
+        write_row_groups(Path(unit["part"]), FACES, row_groups(sizes), self._tables(table, unit["split"]))
+        return {"images": table.num_rows, "failed": 0}
+
+    def _tables(self, assigned: pa.Table, split: str) -> Iterator[pa.Table]:
+        """The rows of each part that go into the shard, as FACES."""
+        by_part: dict[str, list[dict[str, Any]]] = {}
+        for row in assigned.to_pylist():
+            by_part.setdefault(row["part"], []).append(row)
+        kept = ["image", "name", "source", "conversion", "transform", "width", "height"]
+        for part, rows in by_part.items():
+            # not read_table, which reads ahead
+            with pq.ParquetFile(self.work / "parts" / part) as file:
+                table = file.read(kept, use_threads=False).take([row["row"] for row in rows])
+            columns = {name: table[name] for name in kept}
+            columns["source"] = pa.array([self.labels[number] for number in table["source"].to_pylist()])
+            columns["id"] = pa.array([row["id"] for row in rows], pa.string())
+            columns["person"] = pa.array([row["person"] for row in rows], pa.string())
+            columns["split"] = pa.array([split] * len(rows), pa.string())
+            yield pa.table([columns[name] for name in FACES.names], schema=FACES)

@@ -1,0 +1,1 @@
+"""What an archive holds, at a glance: `facesr inspect`."""

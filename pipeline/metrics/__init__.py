@@ -1,0 +1,1 @@
+"""What is measured on pictures: fidelity, perception, distances, identity, defects."""

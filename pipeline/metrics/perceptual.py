@@ -1,0 +1,166 @@
+"""Networks that judge pictures: Inception for distances of sets, AlexNet and VGG-16 for LPIPS and DISTS.
+
+Each comes from a weights file that lies on this machine; nothing is downloaded and nothing is unpickled. The code is
+torch-fidelity's and torchmetrics'; ours hands them the weights.
+"""
+
+import io
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.core.images import Pixels
+
+RESIZES: Final = ("fid", "fid_clean")
+"""Resize of which distance: TensorFlow 1's bilinear (torch-fidelity), Pillow's bicubic in floats (clean-fid)."""
+_SIDE: Final = 299
+
+
+def _tensors(path: Path, what: str) -> dict[str, Any]:
+    """A file's tensors by name.
+
+    Raises:
+        ValueError: missing or no such file.
+    """
+    import torch
+
+    try:
+        # tensors only: other loaders unpickle, that is run, whatever the file holds
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise ValueError("it is not a state dict")
+    except Exception as error:  # unpickling raises half a dozen kinds
+        raise ValueError(f"{path} holds no usable {what} weights: {(str(error) or '?').splitlines()[0]}") from error
+    return state
+
+
+def clean_resize(pixels: Pixels) -> NDArray[np.float32]:
+    """To 299x299 by Pillow's antialiased bicubic, each channel in floats, cut to 0-255, not rounded: (299, 299, 3).
+
+    As clean-fid does (Parmar, Zhang, Zhu, CVPR 2022).
+    """
+    planes = [
+        np.asarray(
+            Image.fromarray(pixels[..., channel].astype(np.float32)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+        )
+        for channel in range(3)
+    ]
+    return np.clip(np.stack(planes, axis=-1), 0, 255)
+
+
+class InceptionFeatures:
+    """Pool-3 features of the Inception network that FID is defined on, from a weights file."""
+
+    def __init__(self, weights: Path, device: str = "cpu", layer: str = "2048") -> None:
+        """Load the state dict of torch-fidelity's `FeatureExtractorInceptionV3` (TensorFlow's 2015-12-05 Inception).
+
+        Args:
+            weights: a PyTorch file of tensors by name.
+            device: torch device to run on.
+            layer: 2048 is FID's, the last pooling; 64, 192 and 768 are earlier ones, for other distances.
+
+        Raises:
+            ValueError: the file is missing or is not such a state dict.
+        """
+        import torch
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        buffer = io.BytesIO()
+        torch.save(_tensors(weights, "Inception"), buffer)
+        buffer.seek(0)
+        try:
+            network = FeatureExtractorInceptionV3("inception", [layer], feature_extractor_weights_path=buffer)
+        except Exception as error:  # load_state_dict raises several kinds
+            raise ValueError(f"{weights} holds no usable Inception weights: {str(error).splitlines()[0]}") from error
+        self._device = torch.device(device)
+        self._network = network.to(self._device)
+
+    def __call__(self, pixels: Pixels, resize: str = "fid") -> NDArray[np.float32]:
+        """Features (2048,) of one picture, uint8 (height, width, 3) RGB of any size; `resize` is one of RESIZES."""
+        import torch
+
+        with torch.inference_mode():
+            if resize == "fid":
+                image = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).unsqueeze(0).to(self._device)
+                return self._run(image)
+            ready = torch.from_numpy(clean_resize(pixels)).permute(2, 0, 1).unsqueeze(0).to(self._device)
+            # torch-fidelity takes 8-bit pictures only, and resizes them itself: ours goes in right behind that
+            first = self._network.Conv2d_1a_3x3
+            handle = first.register_forward_pre_hook(lambda module, given: ((ready - 128) / 128,))
+            try:
+                return self._run(torch.zeros((1, 3, _SIDE, _SIDE), dtype=torch.uint8, device=self._device))
+            finally:
+                handle.remove()
+
+    def _run(self, image: Any) -> NDArray[np.float32]:
+        features: NDArray[np.float32] = self._network(image)[0][0].cpu().numpy()
+        return features
+
+
+class Perceptual:
+    """A distance of two pictures by a network's features: LPIPS or DISTS as torchmetrics has them."""
+
+    def __init__(self, kind: str, weights: Path, device: str = "cpu") -> None:
+        """Load the trunk.
+
+        Args:
+            kind: `lpips` (AlexNet), `lpips_vgg` or `dists` (VGG-16).
+            weights: torchvision's state dict of the trunk, ImageNet's.
+            device: torch device to run on.
+
+        Raises:
+            ValueError: the file is missing or is not such a state dict.
+        """
+        import torch
+        from torchmetrics.functional.image import dists, lpips
+
+        state = _tensors(weights, "AlexNet" if kind == "lpips" else "VGG-16")
+        if kind == "dists":
+            # its constructor would download the trunk; it is filled from the file below
+            with patch.object(dists, "vgg16", lambda weights: SimpleNamespace(features=_layers("vgg16"))):
+                network: Any = dists.DISTSNetwork()
+            trunk = network
+        else:
+            with patch.object(lpips, "_get_tv_model_features", lambda net, pretrained: _layers(net)):
+                network = lpips._NoTrainLpips(net="alex" if kind == "lpips" else "vgg", pnet_rand=True)
+            trunk = network.net
+        parts = trunk.state_dict()
+        try:
+            for name, value in parts.items():
+                if found := re.fullmatch(r"(?:slice|stage)\d\.(\d+\.(?:weight|bias))", name):
+                    if state[f"features.{found[1]}"].shape != value.shape:
+                        raise ValueError(f"features.{found[1]} is {tuple(state[f'features.{found[1]}'].shape)}")
+                    parts[name] = state[f"features.{found[1]}"]
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{weights} holds no usable trunk for {kind}: {error}") from error
+        trunk.load_state_dict(parts)
+        self._span = (0.0, 1.0) if kind == "dists" else (-1.0, 1.0)
+        self._device = torch.device(device)
+        self._network = network.to(self._device).eval()
+
+    def __call__(self, truth: Pixels, result: Pixels) -> float:
+        """Distance of two uint8 (h, w, 3) pictures, RGB; 0 for identical ones."""
+        import torch
+
+        low, high = self._span
+        with torch.inference_mode():
+            first, second = (
+                torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None].to(self._device).float() / 255 * (high - low)
+                + low
+                for pixels in (result, truth)
+            )
+            return float(self._network(first, second))
+
+
+def _layers(net: str) -> Any:
+    """Torchvision's feature layers alone: the ones behind them are 100 million parameters that nobody needs."""
+    from torchvision.models import alexnet
+    from torchvision.models.vgg import cfgs, make_layers
+
+    return make_layers(cfgs["D"]) if net == "vgg16" else alexnet(weights=None).features

@@ -1,0 +1,1 @@
+"""Our networks, their weights files and the device that they run on."""

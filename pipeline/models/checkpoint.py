@@ -1,0 +1,143 @@
+"""Weights and training state on disk: safetensors only, atomic, a generator rebuilt from its file alone."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from pipeline.core.files import file_hash, write_bytes
+from pipeline.models.networks import Generator, GeneratorConfig
+
+FORMAT = "facesr-generator-1"
+
+
+class ModelError(ValueError):
+    """A weights file that cannot be used; the message says which and why."""
+
+
+def save_generator(
+    path: Path, generator: nn.Module, config: GeneratorConfig, provenance: dict[str, Any], dtype: torch.dtype
+) -> None:
+    """Write weights with the config that rebuilds them and where they come from (data hash, params hash, step …)."""
+    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in generator.state_dict().items()}
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(config.to_dict(), sort_keys=True),
+        "provenance": json.dumps(provenance, sort_keys=True),
+    }
+    _write(path, tensors, metadata)
+
+
+def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
+    """Rebuild a generator (float32, evaluation mode) from its file, or the averaged weights from a training state.
+
+    Returns:
+        The generator and its metadata: `config`, `provenance`, `sha256`.
+
+    Raises:
+        ModelError: missing, damaged, or not a facesr generator.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such weights file") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+    if "state" in metadata:
+        metadata, tensors = _averaged(json.loads(metadata["state"]), tensors)
+    if metadata.get("format") != FORMAT:
+        raise ModelError(f"{path}: a safetensors file, but not a generator written by facesr")
+    try:
+        config = GeneratorConfig.from_dict(json.loads(metadata["config"]))
+        generator = Generator(config)
+        generator.load_state_dict(tensors)
+    except (ValueError, TypeError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{path}: {error}") from error
+    described = {
+        "config": config.to_dict(),
+        "provenance": json.loads(metadata["provenance"]),
+        "sha256": file_hash(path),
+    }
+    return generator.eval(), described
+
+
+def _averaged(values: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and weights, as a generator's file has them, from those of a training state."""
+    facts = values.get("provenance", {}) | {"step": values.get("step")}
+    metadata = {"format": FORMAT, "config": json.dumps(values.get("config")), "provenance": json.dumps(facts)}
+    return metadata, {name.removeprefix("ema."): value for name, value in tensors.items() if name.startswith("ema.")}
+
+
+def interpolate(low: Generator, high: Generator, share: float) -> Generator:
+    """A generator whose weights lie `share` (0..1) of the way from `low` to `high`.
+
+    Raises:
+        ModelError: the two have different architectures.
+    """
+    if low.config != high.config:
+        raise ModelError("only two generators of one architecture can be interpolated")
+    mixed = Generator(low.config).eval()
+    target = high.state_dict()
+    mixed.load_state_dict({name: torch.lerp(value, target[name], share) for name, value in low.state_dict().items()})
+    return mixed
+
+
+def save_state(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+    """Write a training state: tensors, and JSON-like values such as the step."""
+    _write(path, tensors, {"state": json.dumps(values, sort_keys=True)})
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read back what `save_state` wrote.
+
+    Raises:
+        ModelError: damaged file.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            values = json.loads(file.metadata()["state"])
+            return {name: file.get_tensor(name) for name in file.keys()}, values  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, OSError) as error:
+        raise ModelError(f"{path}: damaged training state ({error})") from error
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """The tensors of an optimizer's state under flat names `prefix.parameter.quantity`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{prefix}.{index}.{name}": torch.as_tensor(value)
+        for index, entry in state.items()
+        for name, value in entry.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
+    """Put back what `flatten_optimizer` took; learning rates are the schedule's business."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(prefix + "."):
+            index, quantity = name[len(prefix) + 1 :].split(".", 1)
+            state.setdefault(int(index), {})[quantity] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    data = save(tensors, metadata=metadata)
+    size = int.from_bytes(data[:8], "little")
+    # safetensors shuffles the metadata anew in every process; the same weights must give the same bytes
+    header = json.loads(data[8 : 8 + size]) | {"__metadata__": dict(sorted(metadata.items()))}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    try:
+        write_bytes(path, len(text).to_bytes(8, "little") + text + data[8 + size :])
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OSError(errno.ENOSPC, f"the disk is full: {path} was not written, the last state is kept") from error
+        raise

@@ -1,0 +1,235 @@
+"""Generator and discriminator after StarGAN v2 (Choi et al., CVPR 2020), modified for 4x super-resolution.
+
+Kept: pre-activation residual blocks with LeakyReLU 0.2 whose sum is divided by sqrt(2), average-pool down, nearest
+up, encoder - bottleneck - decoder. Changed: no style code; output 4x larger than the input; a bicubic skip from input
+to output, so that the network draws only what bicubic lacks and an untrained generator is exactly bicubic; no
+instance norm by default (it hurts scales never trained on, and makes tiles differ from whole images); patch verdicts
+at several scales in place of one verdict per image and domain.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORMS = ("none", "instance")
+TAILS = ("shuffle", "resize")
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """All that is needed to rebuild a generator."""
+
+    widths: tuple[int, ...] = (64,)
+    """Channels at input size, at half of it, at a quarter …: one entry is a plain network without encoder."""
+    blocks: int = 2
+    """Residual blocks on each encoder and each decoder level."""
+    bottleneck: int = 8
+    """Residual blocks at the smallest size."""
+    norm: str = "none"
+    """`none` or `instance`."""
+    tail: str = "shuffle"
+    """`shuffle`: one convolution and a pixel shuffle. `resize`: nearest up and a convolution, twice: it costs a fifth
+    more and hardly draws a grid on smooth skin, as a pixel shuffle trained with a discriminator does."""
+    even: int = 0
+    """Side of a window, input pixels, odd: over it the 16 sub-pixel positions of what is drawn get equal means, so that
+    no grid of period 4 is left. 0: off."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(int(width) for width in self.widths))
+        if not 1 <= len(self.widths) <= 4 or min(self.widths) < 1:
+            # with more than 3 halvings a 16x16 input would shrink to less than 2x2
+            raise ValueError(f"widths must be 1 to 4 positive channel counts, not {self.widths}")
+        if self.norm not in NORMS:
+            raise ValueError(f"norm must be one of {NORMS}, not {self.norm!r}")
+        if self.tail not in TAILS:
+            raise ValueError(f"tail must be one of {TAILS}, not {self.tail!r}")
+        if self.even < 0 or (self.even and self.even % 2 == 0):
+            raise ValueError(f"even must be 0 or an odd number of pixels, not {self.even}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-like form, the inverse of `from_dict`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "GeneratorConfig":
+        """Rebuild from `to_dict`.
+
+        Raises:
+            ValueError: a key that this version does not know.
+        """
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown generator setting {sorted(unknown)}: written by a newer facesr?")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """All that is needed to rebuild a discriminator."""
+
+    widths: tuple[int, ...] = (32, 64, 128)
+    """Channels before each halving and after the last."""
+    scales: int = 2
+    """Images of this many sizes are judged: full, half, …"""
+    spectral_norm: bool = False
+    """Normalise every convolution's spectral norm (Miyato et al., ICLR 2018)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(int(width) for width in self.widths))
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation residual block: (N, in, h, w) -> (N, out, h, w), halved by `down`, doubled by `up`."""
+
+    def __init__(self, width_in: int, width_out: int, *, norm: str = "none", down: bool = False, up: bool = False):
+        super().__init__()
+        self.down, self.up = down, up
+        self.first = nn.Conv2d(width_in, width_in, 3, padding=1)
+        self.second = nn.Conv2d(width_in, width_out, 3, padding=1)
+        self.shortcut = nn.Conv2d(width_in, width_out, 1, bias=False) if width_in != width_out else nn.Identity()
+        instance = norm == "instance"
+        self.norm1 = nn.InstanceNorm2d(width_in, affine=True) if instance else nn.Identity()
+        self.norm2 = nn.InstanceNorm2d(width_in, affine=True) if instance else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sum of shortcut and residual over sqrt(2), so that the variance stays that of one branch."""
+        residual = F.leaky_relu(self.norm1(x), 0.2)
+        if self.up:
+            x, residual = F.interpolate(x, scale_factor=2), F.interpolate(residual, scale_factor=2)
+        residual = self.first(residual)
+        if self.down:
+            x, residual = F.avg_pool2d(x, 2), F.avg_pool2d(residual, 2)
+        residual = self.second(F.leaky_relu(self.norm2(residual), 0.2))
+        return (self.shortcut(x) + residual) * 0.5**0.5
+
+
+class Generator(nn.Module):
+    """Enlarge RGB 4 times: (N, 3, h, w) -> (N, 3, 4h, 4w), both nominally in [0, 1], h and w from 16 up.
+
+    h and w must be multiples of `multiple`; `pipeline.upscale.upscaler` pads and tiles any size.
+    """
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        self.config = config
+        widths, norm = config.widths, config.norm
+        self.from_rgb = nn.Conv2d(3, widths[0], 3, padding=1)
+        pairs = list(pairwise(widths))
+        self.encoder = nn.ModuleList(_chain(wide, config.blocks, norm) for wide, _ in pairs)
+        self.downs = nn.ModuleList(ResidualBlock(wide, deep, norm=norm, down=True) for wide, deep in pairs)
+        self.bottleneck = _chain(widths[-1], config.bottleneck, norm)
+        self.ups = nn.ModuleList(ResidualBlock(deep, wide, norm=norm, up=True) for wide, deep in reversed(pairs))
+        self.decoder = nn.ModuleList(_chain(wide, config.blocks, norm) for wide, _ in reversed(pairs))
+        if config.tail == "shuffle":
+            self.tail = nn.ModuleList()  # nothing between the features and the convolution to 16 pixels at once
+            self.to_rgb = nn.Conv2d(widths[0], 3 * 16, 3, padding=1)
+        else:
+            half, quarter = max(widths[0] // 2, 8), max(widths[0] // 4, 8)
+            self.tail = nn.ModuleList(
+                [nn.Conv2d(widths[0], half, 3, padding=1), nn.Conv2d(half, quarter, 3, padding=1)]
+            )
+            self.to_rgb = nn.Conv2d(quarter, 3, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=0.2)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        # zero, so that training starts at bicubic and not at noise on top of it
+        nn.init.zeros_(self.to_rgb.weight)
+
+    @property
+    def multiple(self) -> int:
+        """Sides of the input must be multiples of this."""
+        return int(2 ** (len(self.config.widths) - 1))
+
+    @property
+    def reach(self) -> int:
+        """Receptive radius in input pixels: what lies further away cannot change an output pixel (norm `none`)."""
+        radius = 2 + 2 + 2 + self.config.even // 2 + 1  # first and last convolution, two taps of the bicubic skip
+        levels = len(self.config.widths) - 1
+        for level in range(levels):
+            radius += 2**level * (2 * 2 * self.config.blocks) + 2**level * (1 + 2 + 2 + 2)
+        return radius + 2**levels * 2 * self.config.bottleneck
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Bicubic enlargement plus what the network adds; not clamped. The sum is float32 whatever the precision."""
+        features = self.from_rgb((x - 0.5).to(self.from_rgb.weight.dtype))
+        skips: list[Tensor] = []
+        for level, down in zip(self.encoder, self.downs, strict=True):
+            features = level(features)
+            skips.append(features)
+            features = down(features)
+        features = self.bottleneck(features)
+        for level, up in zip(self.decoder, self.ups, strict=True):
+            features = level((up(features) + skips.pop()) * 0.5**0.5)
+        for convolution in self.tail:
+            features = convolution(F.interpolate(F.leaky_relu(features, 0.2), scale_factor=2))
+        detail = self.to_rgb(F.leaky_relu(features, 0.2))
+        if not self.tail:
+            detail = F.pixel_shuffle(detail, 4)
+        detail = detail.float()
+        return enlarge(x) + (evened(detail, self.config.even) if self.config.even else detail)
+
+
+def evened(detail: Tensor, window: int) -> Tensor:
+    """Take a grid of period 4 out of (N, 3, 4h, 4w), and nothing else.
+
+    The grid is what each of the 16 sub-pixel positions has, on average over `window` x `window` input pixels, more than
+    its neighbourhood. The neighbourhood's kernel vanishes at periods 4 and 2 and keeps slopes as they are.
+    """
+    line = detail.new_tensor([1, 2, 2, 2, 1]) / 8
+    around = F.pad(detail, (2, 2, 2, 2), mode="replicate")
+    around = F.conv2d(around, line.view(1, 1, 1, -1).expand(3, -1, -1, -1), groups=3)
+    around = F.conv2d(around, line.view(1, 1, -1, 1).expand(3, -1, -1, -1), groups=3)
+    grid = F.pixel_unshuffle(detail - around, 4)
+    for size in ((window, 1), (1, window)):  # a box is a row of columns
+        padding = (size[0] // 2, size[1] // 2)
+        grid = F.avg_pool2d(grid, size, stride=1, padding=padding, count_include_pad=False)
+    return detail - F.pixel_shuffle(grid, 4)
+
+
+def enlarge(x: Tensor) -> Tensor:
+    """Bicubic 4x enlargement with Pillow's kernel (a = -0.5): (N, 3, h, w) -> float32 (N, 3, 4h, 4w).
+
+    `antialias=True` selects that kernel; torch's other bicubic has a = -0.75.
+    """
+    return F.interpolate(x.float(), scale_factor=4, mode="bicubic", antialias=True, align_corners=False)
+
+
+class Discriminator(nn.Module):
+    """Multi-scale patch discriminator: (N, 3, h, w) in [0, 1] -> one map of verdicts per scale, (N, 1, h', w')."""
+
+    def __init__(self, config: DiscriminatorConfig):
+        super().__init__()
+        self.judges = nn.ModuleList(_judge(config) for _ in range(config.scales))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Verdict maps, largest image first: 1 is real, 0 is fake (least squares)."""
+        verdicts = []
+        for judge in self.judges:
+            verdicts.append(judge(x * 2 - 1).float())
+            x = F.avg_pool2d(x, 2)
+        return verdicts
+
+
+def _chain(width: int, blocks: int, norm: str) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width, width, norm=norm) for _ in range(blocks)))
+
+
+def _judge(config: DiscriminatorConfig) -> nn.Sequential:
+    """One scale of the discriminator."""
+    widths = config.widths
+    layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
+    layers += [ResidualBlock(wide, deep, down=True) for wide, deep in pairwise(widths)]
+    layers += [nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], widths[-1], 3, padding=1)]
+    layers += [nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 1, 1)]
+    judge = nn.Sequential(*layers)
+    for module in judge.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, a=0.2)
+            if config.spectral_norm:
+                nn.utils.parametrizations.spectral_norm(module)
+    return judge

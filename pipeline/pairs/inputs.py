@@ -1,0 +1,33 @@
+"""The inputs: faces reduced to 256x256 by the one bicubic, smaller ones as they are. Training sees nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.images import decode, encode_png, resize
+from pipeline.core.schema import FACES
+from pipeline.core.shards import read_range, write_rows
+from pipeline.runtime.units import Statistics, Unit
+
+SIDE = 256
+"""Largest side of an input, pixels."""
+
+
+class InputWorker:
+    """Columns in: FACES. Columns out: FACES with larger pictures reduced to 256x256; ids, names and order kept."""
+
+    def __init__(self, faces: str):
+        self.faces = Path(faces)
+
+    def __call__(self, unit: Unit) -> Statistics:
+        """Write the unit's part."""
+        rows = read_range(self.faces / f"{unit['stem']}.parquet", unit["start"], unit["stop"])
+        count = write_rows(Path(unit["part"]), (self._reduced(row) for row in rows), FACES)
+        return {"images": count, "failed": 0}
+
+    @staticmethod
+    def _reduced(row: dict[str, Any]) -> dict[str, Any]:
+        if max(row["width"], row["height"]) <= SIDE:
+            return row  # an input already, or smaller: its bytes are kept untouched
+        pixels = resize(decode(row["image"]["bytes"]), SIDE, SIDE)
+        image = {"bytes": encode_png(pixels), "path": row["image"]["path"]}
+        return row | {"image": image, "width": SIDE, "height": SIDE}

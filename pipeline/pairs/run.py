@@ -1,0 +1,92 @@
+"""Faces to training material: the inputs, the pairs manifest, and a report of what was drawn."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.core.files import publish, shard_files, write_json
+from pipeline.core.schema import FACES, PAIRS, SPLITS
+from pipeline.core.shards import join_parts, read_rows, row_ranges, write_batches
+from pipeline.pairs.inputs import InputWorker
+from pipeline.pairs.manifest import draw_manifest
+from pipeline.pairs.report import write_report
+from pipeline.pairs.statistics import summarise
+from pipeline.params.pairs import Pairs
+from pipeline.runtime.units import do_units
+
+_UNIT = 64
+"""Faces in a work unit."""
+
+
+def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Path) -> dict[str, Any]:
+    """Reduce every face to an input and draw the manifest of train and valid.
+
+    Writes `out/inputs/<split>/` (shards named as those of the faces), `out/pairs.parquet`, the report's files below
+    `reports`, and last `out/pairs.json`. Each appears whole; run again with the same `work`, it goes on where it was.
+
+    Args:
+        faces: folder of shards `<split>-NNNNN.parquet`.
+        out: folder to write to; the inputs that it holds are replaced.
+        reports: folder for tables and pictures of what was drawn.
+        settings: seed, draws, augmentations, strengths, workers.
+        work: folder for partial work on these very faces.
+
+    Returns:
+        What `pairs.json` holds, see `pair_statistics.summarise`.
+
+    Raises:
+        ValueError: no shards, one of an unknown split, or a face that is too small for any pair.
+        StageError: a worker failed.
+    """
+    shards = shard_files(faces)
+    if not shards:
+        raise ValueError(f"{faces} holds no shards of faces (train-00000.parquet …)")
+    strange = next((shard for shard in shards if _split(shard) not in SPLITS), None)
+    if strange is not None:
+        raise ValueError(f"{strange} is of no known split: expected a name like train-00000.parquet")
+    units = [
+        {"stem": stem, "start": start, "stop": stop, "part": str(work / "parts" / f"{stem}-{start:07d}.parquet")}
+        for stem, start, stop in row_ranges(faces, "*.parquet", _UNIT)
+    ]
+    do_units(
+        "inputs",
+        InputWorker,
+        (str(faces),),
+        units,
+        images=lambda unit: unit["stop"] - unit["start"],
+        workers=settings.workers,
+    )
+    for split in SPLITS:
+        folder = work / "out" / split
+        folder.mkdir(parents=True, exist_ok=True)
+        for shard in shards:
+            if _split(shard) == split:
+                join_parts(work / "parts", f"{shard.stem}-*.parquet", folder / shard.name, FACES)
+        publish(folder, out / "inputs" / split)
+    drawing = settings.model_dump(exclude={"workers", "augmentations"})
+    chances = {str(name): chance for name, chance in settings.augmentations.items()}
+    images = ((image_id, split, side) for image_id, split, side in _images(out / "inputs") if split != "test")
+    # beside the parts first, so that a kill leaves nothing half written in `out`
+    write_batches(work / "pairs.parquet", draw_manifest(images, chances=chances, **drawing), PAIRS)
+    shutil.move(work / "pairs.parquet", out / "pairs.parquet")
+    sides = [(split, side) for _, split, side in _images(out / "inputs")]
+    manifest = pq.read_table(out / "pairs.parquet", columns=["split", "scale", "augmentation", "strength"])
+    summary = summarise(manifest, sides, chances)
+    write_report(reports, summary, manifest, out / "inputs", settings)
+    write_json(out / "pairs.json", summary)
+    return summary
+
+
+def _split(shard: Path) -> str:
+    return shard.stem.rpartition("-")[0]
+
+
+def _images(inputs: Path) -> Iterator[tuple[str, str, int]]:
+    """Id, split and side of every input, train first, in the order of the shards."""
+    for split in SPLITS:
+        for shard in shard_files(inputs / split):
+            for row in read_rows(shard, ["id", "width", "height"]):
+                yield row["id"], split, min(row["width"], row["height"])

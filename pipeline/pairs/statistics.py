@@ -1,0 +1,68 @@
+"""What was drawn: how many pairs of which scale and augmentation, and how strong they are."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.core.schema import AUGMENTATIONS, SCALES
+
+STRENGTHS: Final = {"noise": "sigma, grey levels", "blur": "sigma, pixels", "jpeg": "quality"}
+"""Augmentations that have a strength, and what it is."""
+
+
+def summarise(manifest: pa.Table, faces: Iterable[tuple[str, int]], chances: Mapping[str, float]) -> dict[str, Any]:
+    """Count the manifest.
+
+    Args:
+        manifest: with the columns split, scale, augmentation, strength.
+        faces: split and input's side of every face, test faces too.
+        chances: relative chance of each augmentation, as it was asked for.
+
+    Returns:
+        JSON-like: `faces` by split; `sides`, by split and side of the input; `pairs` by split; of the train split
+        `scales`, `augmentations` (`pairs`, and `share` and `asked`, 0 to 1) and `strengths` (`min`, `q1`, `median`,
+        `mean`, `q3`, `max` of each augmentation that has one and was drawn); of the valid split `valid_scales`.
+    """
+    sides = Counter(faces)
+    train = manifest.filter(pc.equal(manifest["split"], "train"))
+    valid = manifest.filter(pc.equal(manifest["split"], "valid"))
+    drawn, asked = _counts(train["augmentation"]), sum(chances.values())
+    by_split: dict[str, dict[str, int]] = {}
+    for (split, side), count in sorted(sides.items()):
+        by_split.setdefault(split, {})[str(side)] = count
+    return {
+        "faces": {split: sum(counts.values()) for split, counts in by_split.items()},
+        "sides": by_split,
+        "pairs": {"train": train.num_rows, "valid": valid.num_rows},
+        "scales": {scale: count for scale, count in _counts(train["scale"], SCALES).items() if count},
+        "valid_scales": {scale: count for scale, count in _counts(valid["scale"], SCALES).items() if count},
+        "augmentations": {
+            name: {
+                "pairs": drawn.get(name, 0),
+                "share": round(drawn.get(name, 0) / max(1, train.num_rows), 6),
+                "asked": round(chances.get(name, 0.0) / asked, 6),
+            }
+            for name in AUGMENTATIONS
+        },
+        "strengths": {name: _spread(values) for name in STRENGTHS if len(values := strengths(train, name))},
+    }
+
+
+def strengths(train: pa.Table, augmentation: str) -> np.ndarray:
+    """Strengths of one augmentation in a part of the manifest, float64 (n,)."""
+    return train.filter(pc.equal(train["augmentation"], augmentation))["strength"].to_numpy()
+
+
+def _counts(column: pa.ChunkedArray, names: Iterable[str] = ()) -> dict[str, int]:
+    found = {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
+    return {name: found.get(name, 0) for name in names} or found
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    low, first, middle, third, high = np.percentile(values, [0, 25, 50, 75, 100]).tolist()
+    spread = {"min": low, "q1": first, "median": middle, "mean": float(values.mean()), "q3": third, "max": high}
+    return {name: round(value, 4) for name, value in spread.items()}

@@ -1,0 +1,97 @@
+"""The baselines section of params.yaml: what else is measured beside bicubic, Lanczos and our own generators."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.core.schema import METHODS
+from pipeline.params.base import Count, Positive, Section
+
+RESERVED = {"bicubic", "lanczos", "zssr", "twin", *METHODS}
+"""Names that a peer cannot have."""
+
+
+class Zssr(Section):
+    """Zero-shot super-resolution: a network for each picture, trained on that picture alone. See `pipeline.baselines.zssr`."""
+
+    faces: dict[Literal["train", "test"], Positive] = {}
+    """Instead of `baselines.faces`, since each face costs a training."""
+    scales: Annotated[list[Annotated[float, Field(gt=1, le=4)]], Field(min_length=1, max_length=8)] = [4.0]
+    """Factors of gradual enlargement, one training for each; the last is 4. [2.0, 4.0]: docs/baselines.md."""
+    steps: Positive = 1000
+    """Updates for each factor, at most; training ends before where the learning rate has fallen to its end."""
+    layers: Positive = 8
+    """Hidden layers."""
+    channels: Positive = 64
+    crop: Annotated[int, Field(ge=16)] = 128
+    """Side of the crops, pixels; smaller where a picture's smallest father is."""
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
+    ensemble: bool = True
+    """Median of the results for all 8 turns and reflections."""
+    back_projection: Count = 4
+    """Iterations on each of them, and on their median."""
+    at_once: Positive = 4
+    """Pictures whose networks are trained side by side: it changes speed and memory alone."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+    @model_validator(mode="after")
+    def _gradual(self) -> Self:
+        if self.scales[-1] != 4 or any(low >= high for low, high in zip(self.scales, self.scales[1:], strict=False)):
+            raise ValueError("scales: factors must rise, and the last must be 4")
+        return self
+
+
+class Twin(Section):
+    """The supervised twin: generator, batch and crops of the train section, pairs of originals."""
+
+    faces: Positive | None = None
+    """Originals of the train split that it learns from, at most; 3 MB of disk each while it trains. null: all."""
+    steps: Positive | None = None
+    """null: as many as train.fidelity."""
+    valid_faces: Positive = 8
+    """Originals of the valid split used, at most."""
+    validate_every: Positive | None = None
+    """Steps; null: as train."""
+
+
+class Baselines(Section):
+    """Further methods, measured through the same path as ours."""
+
+    methods: list[Literal["zssr", "twin"]] = []
+    weights: dict[str, str] = {}
+    """Peers by name: a weights file that spandrel loads (Real-ESRGAN, SwinIR …), 4x."""
+    results: dict[str, str] = {}
+    """Results made elsewhere, by name: a folder with `64to256/` and `256to1024/`, pictures named like the faces."""
+    faces: dict[Literal["train", "test"], Positive] = {}
+    """Only the first so many faces of a split; all where a split is not named."""
+    splits: Annotated[list[Literal["train", "test"]], Field(min_length=1)] = ["test"]
+    seed: Count = 1
+    zssr: Zssr = Zssr()
+    twin: Twin = Twin()
+    unit: Annotated[int, Field(ge=1, le=64)] = 8
+    """Faces in a work unit: what a killed worker loses at most."""
+    workers: Positive | None = None
+    """Ray workers; null: as many as there is room for. 1 runs without Ray."""
+    cpus_per_worker: Positive = 1
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    """Share of a GPU for each worker; null: a whole one where there are any."""
+    address: str | None = None
+    """Ray cluster; null: a local one."""
+    max_failed: Count = 0
+
+    @property
+    def files(self) -> list[Path]:
+        """All that comes from elsewhere."""
+        return [Path(path) for path in (*self.weights.values(), *self.results.values())]
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        for name in [*self.weights, *self.results]:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,40}", name) or name in RESERVED:
+                taken = ", ".join(sorted(RESERVED))
+                raise ValueError(f"{name!r}: a method's name is lower case a-z, 0-9, . _ - and none of {taken}")
+        if both := self.weights.keys() & self.results.keys():
+            raise ValueError(f"{', '.join(sorted(both))}: named as weights and as results")
+        return self

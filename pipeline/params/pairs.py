@@ -1,0 +1,49 @@
+"""The `pairs` section of params.yaml: seeds, chances and strengths of the training pairs."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.core.schema import AUGMENTATIONS
+from pipeline.params.base import Count, Positive, Quality, Range, Section, Weight
+
+
+class Pairs(Section):
+    """Inputs of at most 256x256 and the manifest of multi-scale training pairs."""
+
+    seed: Count
+    draws: Positive = 4
+    """Pairs drawn per training face and scale."""
+    augmentations: dict[Literal[AUGMENTATIONS], Weight] = {  # type: ignore[valid-type]
+        "none": 0.55,
+        "rot90": 0.1,
+        "rot180": 0.1,
+        "rot270": 0.1,
+        "noise": 0.05,
+        "blur": 0.05,
+        "jpeg": 0.05,
+    }
+    """Relative chance of each augmentation."""
+    noise: Range = (1.0, 6.0)
+    """Range of sigma, grey levels of 255."""
+    blur: Range = (0.2, 0.6)
+    """Range of sigma, pixels of the low-resolution side."""
+    jpeg: Annotated[tuple[Quality, Quality], Field(strict=False)] = (75, 95)
+    """Range of quality."""
+    workers: Positive | None = None
+    """Ray workers; null: one per core. 1 runs without Ray."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if not sum(self.augmentations.values()):
+            raise ValueError("augmentations: at least one needs a chance above 0")
+        for name in ("noise", "blur", "jpeg"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: the range {low} to {high} is upside down")
+        return self
+
+    def degradation(self) -> dict[str, Any]:
+        """What `pairs.draw_degradation` draws an augmented input by: its keyword arguments."""
+        ranges = {"noise": self.noise, "blur": self.blur, "jpeg": self.jpeg}
+        return {"seed": self.seed, "chances": dict(self.augmentations), **ranges}

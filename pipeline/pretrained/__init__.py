@@ -1,0 +1,1 @@
+"""Other people's networks: where they lie, and their checksums."""

@@ -1,0 +1,44 @@
+"""Where the eyes, the mouth and the hair of a face are, for pictures that show them large."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.evaluate.cases import Case, EvaluationConfig
+from pipeline.faces.detector import FaceFinder
+
+Spots = dict[str, tuple[float, float]]
+"""Name of a feature -> its centre as shares of the picture's width and height."""
+
+ALIGNED: Spots = {"eye": (0.375, 0.46), "mouth": (0.5, 0.72), "hair": (0.36, 0.10)}
+"""Where aligned portraits (the FFHQ and CelebA-HQ crop) have these."""
+
+
+class Spotter:
+    """Finds a face's features by the detector's landmarks; without one, where aligned portraits have them."""
+
+    def __init__(self, config: EvaluationConfig) -> None:
+        detector = config.get("networks", {}).get("detector")
+        self._finder = FaceFinder(Path(detector)) if detector else None
+        self._known: dict[str, Spots] = {}
+
+    def __call__(self, case: Case) -> Spots:
+        """Spots of a case, looked for in its true picture."""
+        if case.id not in self._known:
+            self._known[case.id] = self._find(case)
+        return self._known[case.id]
+
+    def _find(self, case: Case) -> Spots:
+        if self._finder is None or case.truth is None:
+            return ALIGNED
+        faces = self._finder.find(case.truth)
+        if not faces:
+            return ALIGNED
+        face = max(faces, key=lambda one: one.box[2] * one.box[3])
+        points = face.points / case.truth.shape[1::-1]
+        eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+        # above the forehead, as far from the eyes as the mouth is below them, and half as far again
+        hair = np.clip(eyes + 1.5 * (eyes - mouth), 0.05, 0.95)
+        right = points[0]
+        centres = {"eye": right, "mouth": mouth, "hair": hair}
+        return {name: (float(x), float(y)) for name, (x, y) in centres.items()}

@@ -1,0 +1,1 @@
+"""How work runs: stages, work units, Ray, progress."""

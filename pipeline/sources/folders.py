@@ -1,0 +1,121 @@
+"""Procedural portraits, one picture file, a folder of them."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.images import encode_png
+from pipeline.sources.base import ARCHIVES, FOREIGN, Entry, oversize, printable, read_file, readable, reason, wanted
+from pipeline.storage.place import Place, tree_order
+from pipeline.synthetic.portrait import VERSION, file_name, portrait
+
+
+class Synthetic:
+    """Procedural portraits, drawn when read."""
+
+    def __init__(self, count: int, seed: int):
+        self.count, self.seed = count, seed
+
+    def entries(self) -> Iterator[Entry]:
+        """portrait-000000.png and on."""
+        for index in range(self.count):
+            yield Entry(file_name(index), index, stamp=VERSION)
+
+    def read(self, key: Any) -> bytes:
+        """Draw and encode one portrait."""
+        return encode_png(portrait(self.seed, key))
+
+
+class Single:
+    """One picture file."""
+
+    def __init__(self, place: Place):
+        self.place = place
+
+    def entries(self) -> Iterator[Entry]:
+        """The file itself."""
+        with readable(self.place):
+            stamp = self.place.stamp()
+        yield Entry(printable(self.place.name), self.place.name, stamp=stamp, size=stamp[0])
+
+    def read(self, key: Any) -> bytes:
+        """Its bytes."""
+        return read_file(self.place)
+
+
+class Folder:
+    """A folder and its sub-folders.
+
+    Args:
+        place: the folder.
+        listing: its files, as `place.files` gives them, where they are known.
+        order: what its files are sorted by, given their names.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        listing: list[tuple[str, int, Any]] | None = None,
+        order: Callable[[str], Any] = tree_order,
+    ):
+        self.place, self.listing, self.order = place, listing, order
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "listing": None}  # readers do not need it
+
+    def entries(self) -> Iterator[Entry]:
+        """Files in order; links that lead out of the folder are named, not followed."""
+        local = self.place.local
+        if local is not None:
+            yield from _local_entries(local, self.order)
+            return
+        with readable(self.place):
+            listing = list(self.place.files()) if self.listing is None else self.listing
+        for name, size, stamp in sorted(listing, key=lambda item: self.order(item[0])):
+            if wanted(name):
+                yield Entry(printable(name), name, _archive(name) or oversize(size), stamp, size)
+
+    def read(self, key: Any) -> bytes:
+        """Bytes of a file."""
+        return read_file(self.place / key)
+
+
+def walk(root: Path) -> Iterator[tuple[str, str]]:
+    """Files below a folder that may be pictures, in no certain order: relative posix name, what is wrong with it."""
+    failed: list[OSError] = []
+    for folder, folders, files in os.walk(root, onerror=failed.append):
+        inner = Path(folder).relative_to(root)
+        linked = [name for name in folders if Path(folder, name).is_symlink()]
+        found = [(name, "") for name in files] + [(name, "a linked folder, not followed") for name in linked]
+        # hidden folders can be large and are passed over anyway
+        folders[:] = sorted(name for name in folders if wanted(f"{name}/x"))
+        yield from (
+            ((inner / name).as_posix(), problem) for name, problem in found if wanted((inner / name).as_posix())
+        )
+    for error in failed:
+        yield Path(error.filename).relative_to(root).as_posix(), f"a folder that cannot be read ({reason(error)})"
+
+
+def _local_entries(folder: Path, order: Callable[[str], Any]) -> Iterator[Entry]:
+    root = folder.resolve()
+    for name, problem in sorted(walk(folder), key=lambda item: order(item[0])):
+        path = folder / name
+        try:
+            if problem:
+                yield Entry(printable(name), name, problem)
+            elif path.is_symlink() and not path.exists():
+                yield Entry(printable(name), name, "a link that leads nowhere")
+            elif path.is_file():
+                outside = path.is_symlink() and not path.resolve().is_relative_to(root)
+                stamp = Place(str(path)).stamp()
+                problem = "a link that points outside the folder" if outside else ""
+                yield Entry(printable(name), name, problem or _archive(name) or oversize(stamp[0]), stamp, stamp[0])
+        except OSError as error:
+            yield Entry(printable(name), name, f"cannot be read ({reason(error)})")
+
+
+def _archive(name: str) -> str:
+    if name.lower().endswith(FOREIGN):
+        return "an archive inside the folder, of a kind that cannot be read: unpack it"
+    return "an archive inside the folder: name it as the input itself" if name.lower().endswith(ARCHIVES) else ""

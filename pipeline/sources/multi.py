@@ -1,0 +1,42 @@
+"""Several archives or pictures as one source."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from pipeline.sources.base import Entry, Source, SourceError
+from pipeline.sources.folders import Single
+
+
+class Several:
+    """Sources one after the other, such as the tars of a WebDataset.
+
+    Args:
+        parts: what each is called, and the source. Entries are named `label/name`, of a single picture just `label`.
+    """
+
+    def __init__(self, parts: Sequence[tuple[str, Source]]):
+        self.parts = list(parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"parts": self.parts}
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries, part by part; a part that cannot be read is named and the others are read."""
+        for label, part in self.parts:
+            try:
+                for entry in part.entries():
+                    name = label if isinstance(part, Single) else f"{label}/{entry.name}"
+                    yield replace(entry, name=name, key=[label, entry.key])
+            except (SourceError, OSError) as error:
+                yield Entry(label, None, str(error))
+
+    def read(self, key: Any) -> bytes:
+        """Bytes of an entry."""
+        label, inner = key
+        return self._by_label[label].read(inner)
+
+    @cached_property
+    def _by_label(self) -> dict[str, Source]:
+        return dict(self.parts)

@@ -1,0 +1,294 @@
+"""Places: a file or folder on a local disk or on an object store (s3://, gs:// …), told by one string.
+
+Local places go through pathlib, remote ones through pyarrow's file systems. A file appears under its name only when it
+is complete, wherever it lies.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+
+from pipeline.core.files import atomic
+from pipeline.storage.object_stores import (
+    RemoteFile,
+    StorageError,
+    connect,
+    explained,
+    join,
+    missing,
+    open_native,
+    scheme_of,
+    shown,
+    split,
+)
+
+__all__ = ["Place", "StorageError"]
+
+SMALL = 4 << 20
+"""Bytes that are less than a piece of an upload."""
+BUFFER = 1 << 16
+"""Bytes that a remote handle reads at once, so that small reads of archive headers are not a request each."""
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A file or folder, local or remote; picklable, since it is just its address."""
+
+    uri: str
+    """Local: absolute path. Remote: URI with its `?query`."""
+
+    @classmethod
+    def of(cls, text: "str | Path | Place") -> "Place":
+        """The place that a path or URI names.
+
+        Raises:
+            StorageError: a URI of an unknown kind.
+        """
+        if isinstance(text, Place):
+            return text
+        scheme = "" if isinstance(text, Path) else scheme_of(text)
+        if scheme in ("", "file"):
+            # unlike resolve, abspath keeps links
+            return cls(os.path.abspath(unquote(urlsplit(str(text)).path) if scheme else text))  # noqa: PTH100
+        return cls(join(*split(str(text))))
+
+    @property
+    def local(self) -> Path | None:
+        """As a path; None for a remote place."""
+        return None if scheme_of(self.uri) else Path(self.uri)
+
+    @property
+    def path(self) -> PurePosixPath:
+        """The path alone: of a remote place bucket and key, without credentials and query."""
+        if not scheme_of(self.uri):
+            return PurePosixPath(Path(self.uri).as_posix())
+        root, key, _ = split(self.uri)
+        return PurePosixPath(root.partition("://")[2].rpartition("@")[2], key)
+
+    @property
+    def name(self) -> str:
+        """Last part of the path; of a bucket its name."""
+        return self.path.name
+
+    @property
+    def suffix(self) -> str:
+        """Ending of the name, with its dot."""
+        return self.path.suffix
+
+    @property
+    def parent(self) -> "Place":
+        """The folder it lies in; a bucket is its own."""
+        if not scheme_of(self.uri):
+            return Place(str(Path(self.uri).parent))
+        root, key, query = split(self.uri)
+        return Place(join(root, key.rpartition("/")[0], query))
+
+    def with_name(self, name: str) -> "Place":
+        """Another place in the same folder."""
+        return self.parent / name
+
+    def __truediv__(self, relative: str) -> "Place":
+        """A place below this one.
+
+        Raises:
+            StorageError: `relative` points elsewhere.
+        """
+        inner = PurePosixPath(relative)
+        if inner.is_absolute() or ".." in inner.parts:
+            raise StorageError(f"{relative}: points out of {self}")
+        if not scheme_of(self.uri):
+            return Place(str(Path(self.uri) / inner))
+        root, key, query = split(self.uri)
+        return Place(join(root, f"{key}/{inner}" if inner.parts else key, query))
+
+    def __str__(self) -> str:
+        """As users may see it: without credentials."""
+        return shown(self.uri) if scheme_of(self.uri) else self.uri
+
+    def __repr__(self) -> str:
+        return f"Place({str(self)!r})"
+
+    def exists(self) -> bool:
+        """Whether there is a file or folder."""
+        local = self.local
+        return local.exists() if local is not None else self._info()[0] != "NotFound"
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder."""
+        local = self.local
+        return local.is_dir() if local is not None else self._info()[0] == "Directory"
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        local = self.local
+        return local.is_file() if local is not None else self._info()[0] == "File"
+
+    def size(self) -> int:
+        """Bytes of a file; FileNotFoundError where there is none."""
+        local = self.local
+        return local.stat().st_size if local is not None else int(self.stamp()[0])
+
+    def stamp(self) -> list[Any]:
+        """Size and time (or version) of a file: what changes when the file does; FileNotFoundError, StorageError."""
+        local = self.local
+        if local is not None:
+            facts = local.stat()
+            return [facts.st_size, facts.st_mtime_ns]
+        kind, size, time = self._info()
+        if kind != "File":
+            raise missing(str(self))
+        return [size, time]
+
+    def arrow_file(self) -> pa.NativeFile:
+        """Open for reading as pyarrow likes it; what is read with it may raise what pyarrow does (see `explained`)."""
+        return open_native(self.uri) if scheme_of(self.uri) else pa.OSFile(os.fsencode(self.uri))
+
+    def open(self) -> IO[bytes]:
+        """Open for reading, seekable."""
+        local = self.local
+        return local.open("rb") if local is not None else BufferedReader(RemoteFile(self.uri), BUFFER)
+
+    def read_bytes(self) -> bytes:
+        """The whole file."""
+        local = self.local
+        if local is not None:
+            return local.read_bytes()
+        with explained(self.uri), self.arrow_file() as file:
+            return bytes(file.read())
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset` on, fewer where the file ends; of a remote file one request."""
+        local = self.local
+        if local is None:
+            with explained(self.uri), self.arrow_file() as file:
+                left = file.size() - offset
+                return bytes(file.read_at(min(size, left), offset)) if left > 0 else b""
+        with local.open("rb") as handle:
+            handle.seek(offset)
+            return handle.read(size)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write a file: complete or not at all. Folders above are made."""
+        with self.writing() as handle:
+            handle.write(data)
+
+    @contextmanager
+    def writing(self) -> Iterator[IO[bytes]]:
+        """A binary file to write to (and seek in) that appears under its name when the block ends without an error.
+
+        A remote file is written to a temporary local one first and uploaded in one go. pyarrow's own output stream
+        completes its upload whenever it is closed, also by an exception on its way out, and would leave half a file
+        under the final name; a temporary key instead would have to be copied, which stores refuse beyond 5 GB.
+        """
+        local = self.local
+        if local is not None:
+            with atomic(local) as temporary, temporary.open("w+b") as handle:
+                yield handle
+            return
+        with tempfile.TemporaryDirectory(prefix="facesr-") as folder:
+            complete = Path(folder) / "complete"
+            with complete.open("w+b") as handle:
+                yield handle
+            # an interrupt reaches the main thread only and waits there, so that it cannot cut the upload short
+            with ThreadPoolExecutor(1) as thread, explained(self.uri):
+                thread.submit(self._upload, complete).result()
+
+    def _upload(self, source: Path) -> None:
+        from pyarrow import fs
+
+        size = source.stat().st_size
+        # A stream that opens late sends a small file in one request instead of three. A large one it could leave
+        # empty: when the first of its requests fails, the stream's end still writes what it holds, which is nothing.
+        filesystem, path = connect(self.uri, late=size <= SMALL)
+        if not isinstance(filesystem, fs.S3FileSystem | fs.GcsFileSystem):  # those have no folders
+            filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        # by default pyarrow would compress what is called .gz once more
+        stream = filesystem.open_output_stream(path, compression=None)
+        try:
+            stream.write(pa.memory_map(str(source)).read_buffer() if size else b"")
+        except BaseException:
+            # it stays invisible: a stream that has lost a piece never completes its upload
+            with suppress(OSError):
+                stream.close()
+            raise
+        # not left to the destructor, which would swallow a failed upload
+        stream.close()
+
+    def files(self, recursive: bool = True) -> Iterator[tuple[str, int, Any]]:
+        """Files below a folder, hidden ones too, in name order: relative posix name, bytes, stamp.
+
+        Linked folders are not followed. A folder that does not exist has none.
+        """
+        local = self.local
+        if local is not None:
+            names: list[str] = []
+            for folder, _, inside in os.walk(local):
+                names += (Path(folder, name).relative_to(local).as_posix() for name in inside)
+                if not recursive:
+                    break
+            for name in sorted(names, key=tree_order):
+                with suppress(FileNotFoundError):  # temporary files come and go
+                    if (local / name).is_file():
+                        stamp = Place(str(local / name)).stamp()
+                        yield name, stamp[0], stamp
+            return
+        from pyarrow import fs
+
+        with explained(self.uri):
+            filesystem, path = connect(self.uri)
+            found = filesystem.get_file_info(fs.FileSelector(path, recursive=recursive, allow_not_found=True))
+        start = len(path.rstrip("/")) + 1
+        for info in sorted(found, key=lambda info: tree_order(info.path)):
+            if info.type == fs.FileType.File:
+                yield info.path[start:], info.size, [info.size, info.mtime_ns]
+
+    def remove(self) -> None:
+        """Delete a file; none is fine."""
+        local = self.local
+        if local is not None:
+            local.unlink(missing_ok=True)
+            return
+        with explained(self.uri), suppress(FileNotFoundError):
+            filesystem, path = connect(self.uri)
+            filesystem.delete_file(path)
+
+    def remove_tree(self) -> None:
+        """Delete a folder with all that is in it (of a bucket only what is in it); none is fine."""
+        local = self.local
+        if local is not None:
+            with suppress(FileNotFoundError):
+                shutil.rmtree(local)
+            return
+        with explained(self.uri), suppress(FileNotFoundError):
+            filesystem, path = connect(self.uri)
+            filesystem.delete_dir_contents(path, missing_dir_ok=True)
+            if "/" in path:
+                filesystem.delete_dir(path)
+
+    def free(self) -> int | None:
+        """Free bytes of the disk it lies on, or would lie on; None for a remote place."""
+        local = self.local
+        if local is None:
+            return None
+        return shutil.disk_usage(next(folder for folder in (local, *local.parents) if folder.exists())).free
+
+    def _info(self) -> tuple[str, int, int]:
+        with explained(self.uri):
+            filesystem, path = connect(self.uri)
+            info = filesystem.get_file_info(path)
+        return info.type.name, info.size or 0, info.mtime_ns or 0
+
+
+def tree_order(name: str) -> list[str]:
+    """Sorts names as a tree lists them: all of folder `a` together, before `a.png`."""
+    return name.split("/")

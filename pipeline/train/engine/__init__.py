@@ -1,0 +1,1 @@
+"""The training itself, in plain torch: neither Ray nor DVC nor pydantic."""

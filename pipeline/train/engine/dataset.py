@@ -1,0 +1,96 @@
+"""What training holds in memory: the manifest as columns, and the inputs, decoded as far as a budget goes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.core.files import shard_files
+from pipeline.core.images import ImageError, Pixels, decode
+from pipeline.core.shards import read_rows
+
+DECODED_BYTES = 2 << 30
+"""Decoded inputs kept, bytes: 10,922 of 256x256 pixels. The others stay encoded, about half as large, and are decoded
+when they are drawn, 1 to 2 ms each."""
+
+_COLUMNS = ["image_id", "scale", "augmentation", "strength", "seed"]
+
+
+class Inputs(Mapping[str, Pixels]):
+    """Inputs by id, uint8 (s, s, 3). Threads may share it.
+
+    Args:
+        folder: of input shards.
+        decoded_bytes: see `DECODED_BYTES`; what it is changes speed and memory, never a picture.
+
+    Raises:
+        ImageError: a picture cannot be decoded; names it.
+    """
+
+    def __init__(self, folder: Path, decoded_bytes: int = DECODED_BYTES):
+        self._pictures: dict[str, Pixels | bytes] = {}
+        for shard in shard_files(folder):
+            for row in read_rows(shard, ["id", "image"]):
+                data = row["image"]["bytes"]
+                if decoded_bytes > 0:
+                    data = _decoded(row["id"], data)
+                    decoded_bytes -= data.nbytes
+                self._pictures[row["id"]] = data
+
+    def __getitem__(self, image_id: str) -> Pixels:
+        picture = self._pictures[image_id]
+        return _decoded(image_id, picture) if isinstance(picture, bytes) else picture
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._pictures
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pictures)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+
+def _decoded(image_id: str, data: bytes) -> Pixels:
+    try:
+        return decode(data)
+    except ImageError as error:
+        raise ImageError(f"input {image_id}: {error}") from error
+
+
+class PairRows(Sequence[dict[str, Any]]):
+    """Rows of the manifest, made from Arrow columns when they are asked for: 30 bytes each rather than 500.
+
+    Args:
+        table: with the columns image_id, scale, augmentation, strength, seed.
+    """
+
+    def __init__(self, table: pa.Table):
+        self._columns = {name: table[name].combine_chunks() for name in _COLUMNS}
+        self._count = table.num_rows
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(self._count))]
+        if not 0 <= index < self._count:
+            raise IndexError(f"row {index} of {self._count}")
+        return {name: column[index].as_py() for name, column in self._columns.items()}
+
+
+def read_manifest(path: Path, split: str) -> tuple[pa.Table, dict[str, PairRows]]:
+    """The rows of one split as a table, and by scale; both in the file's order."""
+    names = ["image_id", "scale", "augmentation"]
+    table = pq.read_table(path, columns=_COLUMNS, filters=[("split", "==", split)], read_dictionary=names)
+    table = table.unify_dictionaries()
+    scales = pc.unique(table["scale"]).to_pylist()
+    return table, {scale: PairRows(table.filter(pc.equal(table["scale"], scale))) for scale in scales}

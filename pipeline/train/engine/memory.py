@@ -1,0 +1,106 @@
+"""How much memory a training needs, and what to do when there is too little."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.models.networks import Discriminator, Generator
+from pipeline.train.engine.config import TrainConfig
+from pipeline.train.engine.losses import PerceptualLoss
+
+ADVICE = "lower train.batch or train.crop, or raise train.accumulate, which gives the same result in more time"
+
+
+class OutOfMemory(MemoryError):
+    """The device has too little memory; the message says which setting to change."""
+
+
+@contextmanager
+def as_out_of_memory() -> Iterator[None]:
+    """Turn torch's errors about memory, of GPU and CPU, into `OutOfMemory`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise OutOfMemory(f"out of memory: {ADVICE} ({str(error).splitlines()[0]})") from error
+        raise
+
+
+def needed(config: TrainConfig, *, half: bool) -> int:
+    """Bytes that one update of a run holds at its peak, without the program itself: weights, gradients, optimizers,
+    and what the backward pass keeps. Counted by running one step's forward pass on torch's `meta` device, which has
+    shapes but no data.
+
+    Args:
+        config: of the run, for one process.
+        half: whether networks run in bf16, which halves what they keep.
+    """
+    batch = max(1, config.batches.batch // config.accumulate)
+    side = config.batches.crop
+    with torch.device("meta"):
+        generator, discriminator = Generator(config.generator), Discriminator(config.discriminator)
+        low, truth = torch.empty(batch, 3, side // 4, side // 4), torch.empty(batch, 3, side, side)
+        # value, gradient, two moments of Adam, and the generator's moving average
+        held = 5 * _size(generator)
+        kept, result = _kept(lambda: generator(low))
+        if config.perceptual:
+            vgg = PerceptualLoss(config.layers)
+            held += _size(vgg)
+            kept += _kept(lambda: vgg(result, truth))[0]
+            with torch.no_grad():
+                kept += sum(_bytes(feature) for feature in vgg.extract(truth))
+        if config.adversarial:
+            held += 4 * _size(discriminator)
+            kept += 2 * _kept(lambda: torch.stack([verdict.mean() for verdict in discriminator(result)]))[0]
+    return held + (kept // 2 if half else kept) + 4 * _bytes(truth)
+
+
+def available(device: torch.device) -> int | None:
+    """Bytes that are free on the device; None where that cannot be found out."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    limits = []
+    try:
+        meminfo = Path("/proc/meminfo").read_text().splitlines()
+        limits.append(next(int(line.split()[1]) * 1024 for line in meminfo if line.startswith("MemAvailable")))
+        # a container may be allowed less than the machine has
+        group = Path("/sys/fs/cgroup")
+        limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError, StopIteration):
+        pass
+    if not limits and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(limits, default=None)
+
+
+def warning(config: TrainConfig, device: torch.device, *, half: bool) -> str | None:
+    """A sentence for the user when a run looks too large for the device, before it starts."""
+    need, free = needed(config, half=half), available(device)
+    if free is None or need < free:
+        return None
+    return f"training needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free on {device.type}: {ADVICE}"
+
+
+def _kept(run: Callable[[], Tensor]) -> tuple[int, Tensor]:
+    """Bytes that autograd keeps for the backward pass of `run()`, each storage once; and what it returned."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = run()
+    return sum(_bytes(tensor) for tensor in kept.values() if not isinstance(tensor, torch.nn.Parameter)), result
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _size(module: torch.nn.Module) -> int:
+    return sum(_bytes(value) for value in module.parameters())

@@ -1,0 +1,1 @@
+"""Pictures in, pictures four times larger out: the stage `upscale`, and the `Upscaler` of Python."""

@@ -1,0 +1,36 @@
+"""The released generators, and which weights a run uses."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent.parent / "released"
+
+
+class NoModelError(ValueError):
+    """No weights to use; the message says what to do."""
+
+
+def partner(fidelity: Path) -> Path:
+    """Where the realism generator of an adapted fidelity generator lies, be it there or not."""
+    return fidelity.with_name(f"{fidelity.stem}-realism.safetensors")
+
+
+def choose(model: Path | None, realism_model: Path | None, realism: float) -> tuple[Path, Path | None]:
+    """Weights files of the fidelity and (where `realism` is above 0) the realism generator.
+
+    `model` stands in for the released fidelity generator; with `realism` above 0 it needs its own realism generator,
+    `realism_model`, or beside it a `<name>-realism.safetensors` (as `facesr adapt` writes) or `realism.safetensors`,
+    since generators of two trainings do not mix.
+
+    Raises:
+        NoModelError: a file is missing.
+    """
+    fidelity = model or FOLDER / "fidelity.safetensors"
+    other = None
+    if realism:
+        beside = partner(fidelity)
+        other = realism_model or (beside if beside.is_file() else fidelity.with_name("realism.safetensors"))
+    for path in (fidelity, other):
+        if path is not None and not path.is_file():
+            hint = "" if model else "; train one with `make repro` and name it: --model models/fidelity.safetensors"
+            raise NoModelError(f"{path}: no such weights file{hint}")
+    return fidelity, other

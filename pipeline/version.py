@@ -1,0 +1,3 @@
+"""The version of facesr."""
+
+__version__ = "0.1.0"
