@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pipeline.baselines.methods import BaselineWorker, assemble, describe_methods, plan_units
 from pipeline.core.files import publish
-from pipeline.params.all_sections import Params
+from pipeline.params.baselines import Baselines
+from pipeline.params.train import Train
+from pipeline.params.upscale import Upscale
 from pipeline.runtime.console import console
 from pipeline.runtime.stage import StageError, run_stage, stop_requested, work_folder
 from pipeline.runtime.units import do_units
@@ -17,15 +19,14 @@ from pipeline.train.engine.memory import OutOfMemory
 FACES, INPUTS, MANIFEST = Path("data/faces"), Path("data/inputs"), Path("data/pairs.parquet")
 
 
-def main(params: Params) -> None:
+def main(settings: Baselines, train: Train, upscale: Upscale) -> None:
     """Train the twin, then enlarge faces with every method that params name."""
-    settings = params.baselines
     how = {"workers", "cpus_per_worker", "gpus_per_worker", "address"}
-    keys = [settings.model_dump(exclude=how), params.train.model_dump(), params.upscale.model_dump(exclude=how)]
+    keys = [settings.model_dump(exclude=how), train.model_dump(), upscale.model_dump(exclude=how)]
     work = work_folder("baselines", FACES, INPUTS / "test", INPUTS / "train", MANIFEST, *settings.files, *keys)
     try:
         with stop_requested() as asked:
-            described = describe_methods(settings, params.train, params.upscale, FACES, MANIFEST, work, asked)
+            described = describe_methods(settings, train, upscale, FACES, MANIFEST, work, asked)
     except OutOfMemory as error:
         raise StageError(str(error)) from error
     if described is None:
@@ -57,4 +58,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, baselines=Baselines, train=Train, upscale=Upscale)

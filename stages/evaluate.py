@@ -9,15 +9,14 @@ from pathlib import Path
 from pipeline.evaluate.aggregate import count_failed, headline
 from pipeline.evaluate.project import describe
 from pipeline.evaluate.worker import measure_all
-from pipeline.params.all_sections import Params
+from pipeline.params.evaluate import Evaluate
 from pipeline.report.write import finish
 from pipeline.runtime.console import console
 from pipeline.runtime.stage import StageError, run_stage, work_folder
 
 
-def main(params: Params) -> None:
+def main(settings: Evaluate) -> None:
     """Measure every method on every face, then write the reports."""
-    settings = params.evaluate
     config, provenance = describe(settings)
     work = work_folder("evaluate", provenance["data, sha256"], config, settings.unit)
     measure_all(config, settings, work)
@@ -29,4 +28,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, evaluate=Evaluate)

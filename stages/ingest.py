@@ -6,18 +6,18 @@ Run from the project's root: python -m stages.ingest
 from pathlib import Path
 
 from pipeline.ingest.run import ingest, told
-from pipeline.params.all_sections import Params
+from pipeline.params.ingest import Ingest
 from pipeline.runtime.console import console
 from pipeline.runtime.stage import WORK, run_stage
 
 
-def main(params: Params) -> None:
+def main(settings: Ingest) -> None:
     """Decode and check in parallel, split, write shards."""
     running = {"workers", "address", "max_failed"}
-    settings = params.ingest.model_dump(include=running)
-    counts = ingest(params.ingest.model_dump(exclude=running), Path("data"), WORK / "ingest", **settings)
+    how = settings.model_dump(include=running)
+    counts = ingest(settings.model_dump(exclude=running), Path("data"), WORK / "ingest", **how)
     console.print(told(counts), markup=False)
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, ingest=Ingest)

@@ -6,7 +6,7 @@ Run from the project's root: python -m stages.train
 import shutil
 from pathlib import Path
 
-from pipeline.params.all_sections import Params
+from pipeline.params.train import Train
 from pipeline.runtime.stage import StageError, run_stage, stop_requested, work_folder
 from pipeline.runtime.units import WorkerError
 from pipeline.train.engine.memory import OutOfMemory
@@ -15,9 +15,8 @@ from pipeline.train.phases import dependencies, train_phases
 INPUTS, MANIFEST = Path("data/inputs"), Path("data/pairs.parquet")
 
 
-def main(params: Params) -> None:
+def main(settings: Train) -> None:
     """Train the fidelity generator, then the realism generator from it."""
-    settings = params.train
     provenance = dependencies(settings, INPUTS, MANIFEST)
     work = work_folder("train", provenance)
     train = train_phases
@@ -42,4 +41,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, train=Train)

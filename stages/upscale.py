@@ -11,7 +11,8 @@ from typing import Any
 from pipeline.core.files import publish
 from pipeline.core.schema import METHODS, UPSCALED
 from pipeline.core.shards import join_parts, read_columns, row_ranges
-from pipeline.params.all_sections import Params
+from pipeline.params.pairs import Pairs
+from pipeline.params.upscale import Upscale
 from pipeline.runtime.stage import StageError, run_stage, work_folder
 from pipeline.runtime.units import do_units
 from pipeline.upscale.stage import UpscaleWorker
@@ -19,13 +20,12 @@ from pipeline.upscale.stage import UpscaleWorker
 INPUTS = Path("data/inputs")
 
 
-def main(params: Params) -> None:
+def main(settings: Upscale, pairs: Pairs) -> None:
     """Enlarge train and test faces with both generators, at both scales."""
-    settings = params.upscale
     models = {method: Path("models") / f"{name}.safetensors" for method, name in METHODS.items()}
     options = {name: getattr(settings, name) for name in ("tile", "precision", "back_projection")}
     folders = [INPUTS / split for split in ("train", "test") if any((INPUTS / split).glob("*.parquet"))]
-    augment, limits = params.pairs.degradation(), settings.limits()
+    augment, limits = pairs.degradation(), settings.limits()
     work = work_folder("upscale", *models.values(), *folders, options, settings.unit, augment, limits)
     units: list[dict[str, Any]] = []
     for folder, method, (scale, faces) in product(folders, METHODS, limits.items()):
@@ -55,4 +55,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, upscale=Upscale, pairs=Pairs)

@@ -221,6 +221,7 @@ import os, threading, time
 import psutil
 from pipeline.runtime.units import session
 from pipeline.runtime.stage import run_stage
+from pipeline.params.train import Train
 from stages.train import main
 
 listening = set()
@@ -239,7 +240,7 @@ with session(None):
     for name in ("crowded", "diverging"):
         os.chdir(name)
         try:
-            run_stage(main)
+            run_stage(main, train=Train)
         except SystemExit as end:
             print(name, end.code)
         os.chdir("..")

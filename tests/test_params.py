@@ -10,7 +10,11 @@ import yaml
 from helpers import ROOT, run_stage
 
 from pipeline.params.all_sections import Params, load_params
-from pipeline.params.read import ParamsError
+from pipeline.params.evaluate import Evaluate
+from pipeline.params.ingest import Ingest
+from pipeline.params.read import ParamsError, read_sections
+from pipeline.params.train import Train
+from pipeline.params.upscale import Upscale
 from pipeline.runtime import stage
 
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))]
@@ -138,12 +142,19 @@ def test_params_cannot_be_changed_after_they_were_checked() -> None:
 
 
 def test_a_stage_exits_2_on_bad_params_before_any_work(tmp_path: Path) -> None:
-    changed(tmp_path, "evaluate.sheet_face", 3)  # a later stage's section counts too
+    changed(tmp_path, "ingest.sise", 512)
     done = run_stage("ingest", tmp_path)
     assert done.returncode == 2
-    assert "params.yaml: evaluate.sheet_face: unknown key" in done.stderr
+    assert "params.yaml: ingest.sise: unknown key" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_a_stage_reads_its_own_sections_alone(tmp_path: Path) -> None:
+    path = changed(tmp_path, "evaluate.sheet_face", 3)
+    assert set(read_sections({"train": Train, "upscale": Upscale}, path)) == {"train", "upscale"}
+    with pytest.raises(ParamsError, match=r"params\.yaml: evaluate\.sheet_face: unknown key"):
+        read_sections({"evaluate": Evaluate}, path)
 
 
 @pytest.fixture
@@ -153,9 +164,9 @@ def exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
 
-    def run(main: Callable[[Params], None]) -> int:
+    def run(main: Callable[[Ingest], None]) -> int:
         with pytest.raises(SystemExit) as raised:
-            stage.run_stage(main)
+            stage.run_stage(main, ingest=Ingest)
         return int(raised.value.code or 0)
 
     yield run
@@ -163,19 +174,19 @@ def exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 
 def test_a_stage_exits_0_when_complete_1_when_not_and_143_after_sigterm(exit_code: Callable[..., int]) -> None:
-    def raises(error: Exception) -> Callable[[Params], None]:
-        def main(params: Params) -> None:
+    def raises(error: Exception) -> Callable[[Ingest], None]:
+        def main(settings: Ingest) -> None:
             raise error
 
         return main
 
-    assert exit_code(lambda params: None) == 0
+    assert exit_code(lambda settings: None) == 0
     assert exit_code(raises(stage.StageError("not enough"))) == 1
     assert exit_code(raises(ValueError("no such source"))) == 1
     assert exit_code(raises(OSError("disk full"))) == 1
-    assert exit_code(lambda params: signal.raise_signal(signal.SIGTERM)) == 143
+    assert exit_code(lambda settings: signal.raise_signal(signal.SIGTERM)) == 143
     with pytest.raises(KeyError):  # a bug keeps its traceback
-        stage.run_stage(raises(KeyError("bug")))
+        stage.run_stage(raises(KeyError("bug")), ingest=Ingest)
 
 
 def test_partial_work_of_other_inputs_is_removed_and_that_of_the_same_is_found(

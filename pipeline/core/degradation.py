@@ -1,7 +1,7 @@
 """Training pairs of low-resolution faces alone: the one place where degradations happen.
 
-A row of the manifest (pipeline/pairs/manifest.py) and the input that it names determine a pair bit for bit. Rotation turns
-the ground truth (and so the pair); noise, blur and JPEG touch the low-resolution side only.
+A row of the manifest (pipeline/pairs/manifest.py) and the input that it names determine a pair bit for bit. Rotation
+turns the ground truth (and so the pair); noise, blur and JPEG touch the low-resolution side only.
 """
 
 import hashlib

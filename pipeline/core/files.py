@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what identifies them: atomic writes, hashes, publishing of finished work."""
+"""Files that appear whole or not at all, and what identifies them: atomic writes, hashes, publishing."""
 
 import hashlib
 import json

@@ -1,8 +1,8 @@
 """Measure every method on every face, in parallel.
 
 `plan_units` cuts the work, `EvaluationWorker` does one unit and writes its rows, `pipeline.report.write` turns the rows
-of all units into the files under `reports/`. Nothing is downloaded and nothing is drawn at random but by fixed seeds: the same
-pictures give the same bytes, however the work was cut.
+of all units into the files under `reports/`. Nothing is downloaded and nothing is drawn at random but by fixed seeds:
+the same pictures give the same bytes, however the work was cut.
 """
 
 from collections.abc import Iterator

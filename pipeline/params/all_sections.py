@@ -11,7 +11,7 @@ from pipeline.params.baselines import Baselines
 from pipeline.params.evaluate import Evaluate
 from pipeline.params.ingest import Ingest
 from pipeline.params.pairs import Pairs
-from pipeline.params.read import ParamsError, validated
+from pipeline.params.read import ParamsError, read_values, validated
 from pipeline.params.train import Train
 from pipeline.params.upscale import Upscale
 
@@ -37,12 +37,7 @@ def load_params(path: Path = Path("params.yaml"), changes: Sequence[str] = ()) -
     Raises:
         ParamsError: missing, not YAML, an unknown or mistyped key, a value out of range: names file and key.
     """
-    try:
-        values: Any = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise ParamsError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {error}") from error
+    values = read_values(path)
     for change in changes:
         _change(values, change)
     return validated(Params, values, str(path))

@@ -14,7 +14,7 @@ RESERVED = {"bicubic", "lanczos", "zssr", "twin", *METHODS}
 
 
 class Zssr(Section):
-    """Zero-shot super-resolution: a network for each picture, trained on that picture alone. See `pipeline.baselines.zssr`."""
+    """Zero-shot super-resolution: a network for each picture, trained on it alone. See `pipeline.baselines.zssr`."""
 
     faces: dict[Literal["train", "test"], Positive] = {}
     """Instead of `baselines.faces`, since each face costs a training."""

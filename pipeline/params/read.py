@@ -1,8 +1,11 @@
 """Read values into sections: what is wrong is said by file and key."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+import yaml
+from pydantic import ValidationError, create_model
 
 from pipeline.params.base import Section
 
@@ -11,6 +14,40 @@ Kind = TypeVar("Kind", bound=Section)
 
 class ParamsError(ValueError):
     """params.yaml cannot be used; the message names file and key."""
+
+
+def read_values(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        ParamsError: missing, or not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise ParamsError(f"{path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from error
+
+
+def read_sections(kinds: Mapping[str, type[Section]], path: Path = Path("params.yaml")) -> dict[str, Any]:
+    """Read and validate some sections of a params file; the others may hold anything.
+
+    Args:
+        kinds: class of each section, by its name.
+        path: of the file.
+
+    Returns:
+        The sections, by name.
+
+    Raises:
+        ParamsError: missing, not YAML, an unknown or mistyped key, a value out of range: names file and key.
+    """
+    values = read_values(path)
+    chosen = {name: values[name] for name in kinds if name in values} if isinstance(values, dict) else values
+    sections = create_model("Sections", __base__=Section, **{name: (kind, ...) for name, kind in kinds.items()})
+    found = validated(sections, chosen, str(path))
+    return {name: getattr(found, name) for name in kinds}
 
 
 def validated(kind: type[Kind], values: Any, where: str) -> Kind:

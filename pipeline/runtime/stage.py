@@ -16,8 +16,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from pipeline.core.files import content_hash
-from pipeline.params.all_sections import Params, load_params
-from pipeline.params.read import ParamsError
+from pipeline.params.base import Section
+from pipeline.params.read import ParamsError, read_sections
 from pipeline.runtime.console import console
 from pipeline.version import __version__
 
@@ -28,11 +28,18 @@ class StageError(Exception):
     """A stage cannot complete; the message says why and what to do."""
 
 
-def run_stage(main: Callable[[Params], None]) -> NoReturn:
-    """Load params.yaml, run `main` and exit: 0 complete, 1 not complete, 2 params unusable, 143 after SIGTERM."""
+def run_stage(main: Callable[..., None], **sections: type[Section]) -> NoReturn:
+    """Read a stage's sections of params.yaml, run `main` with them and exit.
+
+    Exit codes: 0 complete, 1 not complete, 2 params unusable, 143 after SIGTERM.
+
+    Args:
+        main: of the stage; gets the sections in their order.
+        sections: class of each section that the stage depends on, by its name.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        main(load_params())
+        main(*read_sections(sections).values())
     except ParamsError as error:
         console.print(str(error), style="red", markup=False)
         sys.exit(2)

@@ -5,7 +5,7 @@ actor, called once per unit, it writes the part atomically and returns statistic
 pictures never pass through it. A unit whose worker dies, or whose node is lost, is run again elsewhere; nothing else
 is lost.
 
-All of Ray is in here, in pipeline/runtime/ray_session.py and pipeline/runtime/nodes.py, and in pipeline/train/ray_train.py.
+All of Ray is in here, in ray_session.py and nodes.py beside it, and in pipeline/train/ray_train.py.
 """
 
 import json

@@ -1,8 +1,9 @@
 """Everything Ray Train, and nothing else: one training in several processes, on one machine or a cluster.
 
-Every process runs `train_phases` as a process alone would; pipeline/train/engine/process_group.py makes one training of them. The driver
-starts them, shows how far they are, hands SIGTERM on, and starts them anew from the last state when one of them dies.
-All nodes see the project's folder under one path; nothing is written outside `work` and Ray's own folder.
+Every process runs `train_phases` as a process alone would; pipeline/train/engine/process_group.py makes one training of
+them. The driver starts them, shows how far they are, hands SIGTERM on, and starts them anew from the last state when
+one of them dies. All nodes see the project's folder under one path; nothing is written outside `work` and Ray's own
+folder.
 """
 
 import json
