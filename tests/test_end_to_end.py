@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from support.stages import ROOT
 
-ROOT = Path(__file__).parent.parent
 COPIED = (".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "pipeline", "stages", "data/raw")
 
 

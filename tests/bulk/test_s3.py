@@ -1,0 +1,71 @@
+"""`facesr upscale` from and to an object store."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from support.archives import as_folder, as_zip
+from support.object_store import NO_SERVER, Store, s3_server
+from support.upscaling import encoded, make_models, pictures, said, upscale
+
+from pipeline.storage.place import Place
+
+FILES = {name: encoded(index) for index, name in enumerate(("a.png", "deep/b.png", "deep/c.png"))}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    with s3_server() as running:
+        yield running
+
+
+@pytest.mark.parametrize("container", [as_zip, as_folder], ids=["zip", "folder"])
+@pytest.mark.parametrize("output", ["out", "out.zip", "out.parquet", "shards"])
+def test_a_bucket_gives_and_takes_what_a_disk_does(
+    container, output: str, model: Path, tmp_path: Path, store: Store
+) -> None:
+    files = FILES | {"cut.png": FILES["a.png"][:200]}
+    source = container(tmp_path / ("in.zip" if container is as_zip else "in"), files)
+    remote = store.put(source, tmp_path.name)
+    options = ("--model", model, "--workers", 1, *(("--to", "parquet") if output == "shards" else ()))
+    upscale(source, tmp_path / "local", "--model", model, "--workers", 1, code=1)
+    place = Place.of(store.uri(tmp_path.name)) / output
+    upscale(remote, place.uri, *options, code=1)
+    manifest = (
+        place / "manifest.parquet" if output in ("out", "shards") else place.with_name(f"{output}.manifest.parquet")
+    )
+    with manifest.open() as handle:
+        rows = {row["name"]: row for row in pq.read_table(handle).to_pylist()}
+    assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(FILES, "ok") | {"cut.png": "failed"}
+    if output == "out":
+        found = {name: (place / name).read_bytes() for name, _, _ in place.files() if name.endswith(".png")}
+    elif output == "out.zip":
+        with zipfile.ZipFile(io.BytesIO(place.read_bytes())) as archive:
+            found = {name: archive.read(name) for name in archive.namelist()}
+    else:
+        table = place / "pictures-00000.parquet" if output == "shards" else place
+        images = [row["image"] for row in pq.read_table(io.BytesIO(table.read_bytes())).to_pylist()]
+        found = {image["path"]: image["bytes"] for image in images}
+    assert found == pictures(tmp_path / "local")
+    left = [name for name, _, _ in place.parent.files() if ".facesr" in name]
+    assert not left, "partial work is left behind"
+    if output == "out":
+        assert "nothing was left to do" not in said(upscale(remote, place.uri, *options, code=1)), "failed ones again"
+
+
+def test_a_store_that_cannot_be_reached_is_said_and_nothing_starts(model: Path, tmp_path: Path, store: Store) -> None:
+    address = f"s3://bucket/out?endpoint_override={NO_SERVER}&scheme=http"
+    source = as_folder(tmp_path / "in", FILES)
+    done = upscale(source, address, "--model", model, "--workers", 1, code=1)
+    assert "cannot be reached" in said(done)
+    done = upscale(address, tmp_path / "out", "--model", model, "--workers", 1, code=2)
+    assert "cannot be reached" in said(done)
+    assert not (tmp_path / "out").exists()

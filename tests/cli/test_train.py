@@ -1,0 +1,155 @@
+"""`facesr train` and `facesr score` as a user types them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from support.archives import as_folder
+from support.pictures import face, psnr, saved
+from support.stages import write_params
+from support.training import write_inputs, write_manifest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from pipeline.core.images import resize
+from pipeline.metrics import fidelity as metrics
+from pipeline.models.checkpoint import load_generator
+from pipeline.train.engine.losses import PerceptualLoss
+from pipeline.upscale.upscaler import Upscaler
+
+pytestmark = pytest.mark.usefixtures("fixed_threads")
+runner = CliRunner()
+
+TINY: dict[str, Any] = {
+    "generator": {"widths": [8], "blocks": 0, "bottleneck": 1, "tail": "resize"},
+    "discriminator": {"widths": [4, 8], "scales": 1},
+    "perceptual": {"network": "random", "layers": ["relu1_1"]},
+    "fidelity": {"steps": 30, "learning_rate": 0.003},
+    "realism": {"steps": 4, "learning_rate": 0.001, "perceptual": 0.05, "adversarial": 0.05},
+    "batch": 2,
+    "crop": 64,
+    "scales": {"16to64": 1.0},
+    "validate_every": 10,
+    "checkpoint_minutes": 0.0001,
+    "valid_faces": 1,
+    "precision": "fp32",
+}
+
+
+def call(*arguments: Any, code: int = 0) -> str:
+    done = runner.invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Inputs, manifest and params as the stages before leave them; it is also the current folder."""
+    images = write_inputs(tmp_path / "data/inputs/train", [face(index, 256) for index in range(3)], "train")
+    images += write_inputs(tmp_path / "data/inputs/valid", [face(9, 256)], "valid")
+    write_manifest(tmp_path / "data/pairs.parquet", images)
+    write_params(tmp_path, train=TINY)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_train_leaves_weights_states_and_logs_and_says_where(data: Path) -> None:
+    said = call("train", "--out", "run")
+    for phase, steps in (("fidelity", 30), ("realism", 4)):
+        assert f"{phase}: run/{phase}/generator.safetensors" in said
+        _, facts = load_generator(data / f"run/{phase}/generator.safetensors")
+        assert facts["provenance"]["step"] == steps
+        assert (data / f"run/{phase}/log/plots/metrics/pixel.tsv").is_file()
+        assert (data / f"run/{phase}/speed/plots/metrics/images_per_second.tsv").is_file()
+
+
+def test_what_is_logged_is_the_same_every_time(data: Path) -> None:
+    for out in ("a", "b"):
+        call("train", "--out", out, "--phase", "fidelity")
+    a, b = (
+        {
+            path.relative_to(data / out): path.read_bytes()
+            for path in (data / out / "fidelity/log").rglob("*")
+            if path.is_file()
+        }
+        for out in ("a", "b")
+    )
+    assert a == b
+    assert {"valid_psnr.tsv", "valid_ssim.tsv", "learning_rate.tsv"} <= {path.name for path in a}
+
+
+def test_a_setting_can_be_changed_for_one_run_and_a_wrong_one_is_named(data: Path) -> None:
+    call("train", "--out", "run", "--phase", "fidelity", "--set", "train.fidelity.steps=7")
+    assert load_generator(data / "run/fidelity/generator.safetensors")[1]["provenance"]["step"] == 7
+    said = call("train", "--out", "other", "--set", "train.fidelity.stepz=7", code=2)
+    assert "train.fidelity.stepz" in " ".join(said.split())
+
+
+def test_a_run_of_other_settings_is_not_continued_by_mistake(data: Path) -> None:
+    call("train", "--out", "run", "--phase", "fidelity")
+    said = call("train", "--out", "run", "--phase", "fidelity", "--set", "train.seed=5", code=2)
+    assert "other data or params" in " ".join(said.split())
+
+
+def test_trace_prints_where_the_time_goes_and_saves_nothing(data: Path) -> None:
+    said = call("train", "--out", "run", "--trace")
+    assert "images/s" in said
+    assert "pairs/s" in said
+    assert "convolution" in said
+    assert not (data / "run").exists()
+
+
+def test_pairs_that_are_not_there_are_named(data: Path) -> None:
+    said = call("train", "--out", "run", "--pairs", "data/none.parquet", code=2)
+    assert "data/none.parquet" in said
+
+
+def test_scores_are_those_of_the_enlarged_pictures(data: Path) -> None:
+    call("train", "--out", "run", "--phase", "fidelity")
+    truths = [face(20, 128), face(21, 128)]
+    archive = as_folder(
+        data / "originals", {f"{i}.png": saved(Image.fromarray(t), "PNG") for i, t in enumerate(truths)}
+    )
+    vgg = PerceptualLoss(("relu3_1",))
+    torch.save({f"features.{name}": value for name, value in vgg.features.state_dict().items()}, data / "vgg.pth")
+    model = data / "run/fidelity/generator.safetensors"
+    said = call("score", model, "--faces", archive, "--vgg", "vgg.pth", "--json", "scores.json")
+    assert "bicubic" in said
+    scores = json.loads((data / "scores.json").read_text())
+    upscaler = Upscaler.load(model, back_projection=0)
+    lows = [resize(truth, 32, 32) for truth in truths]
+    results = [upscaler([low])[0] for low in lows]
+    row = scores[str(model)]
+    assert row["count"] == 2
+    assert row["psnr"] == pytest.approx(sum(map(psnr, results, truths)) / 2, abs=1e-6)
+    assert row["ssim"] == pytest.approx(sum(map(metrics.ssim, truths, results)) / 2, abs=1e-6)
+    plain = sum(psnr(resize(low, 128, 128), truth) for low, truth in zip(lows, truths, strict=True)) / 2
+    assert row["gain"] == pytest.approx(row["psnr"] - plain, abs=1e-6)
+    assert scores["bicubic"]["fd"] == 1
+    assert row["fd"] != 1
+
+
+def test_every_checkpoint_of_a_run_can_be_scored(data: Path) -> None:
+    call("train", "--out", "run", "--phase", "fidelity")
+    archive = as_folder(data / "originals", {"a.png": saved(Image.fromarray(face(20, 64)), "PNG")})
+    call("score", "run", "--faces", archive, "--json", "scores.json")
+    names = {Path(name).name for name in json.loads((data / "scores.json").read_text())} - {"bicubic", "lanczos"}
+    assert {"best.safetensors", "generator.safetensors", "state-00000030.safetensors"} <= names
+
+
+def test_without_vgg_the_distance_is_null_and_the_rest_is_there(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(data / "none"))
+    call("train", "--out", "run", "--phase", "fidelity")
+    archive = as_folder(data / "originals", {"a.png": saved(Image.fromarray(face(20, 64)), "PNG")})
+    said = call("score", "run/fidelity/generator.safetensors", "--faces", archive, "--json", "scores.json")
+    assert "facesr weights fetch vgg19" in said
+    assert all(row["fd"] is None for row in json.loads((data / "scores.json").read_text()).values())
+
+
+def test_faces_that_are_not_there_are_an_error(data: Path) -> None:
+    call("train", "--out", "run", "--phase", "fidelity")
+    done = runner.invoke(app, ["score", "run/fidelity/generator.safetensors", "--faces", "nowhere"])
+    assert done.exit_code != 0

@@ -1,0 +1,59 @@
+"""Training data and a training of milliseconds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.images import Pixels, encode_png, pixel_hash
+from pipeline.core.schema import FACES, PAIRS
+from pipeline.core.shards import write_batches, write_rows
+from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
+from pipeline.pairs.manifest import draw_manifest
+from pipeline.train.engine.batches import BatchConfig
+from pipeline.train.engine.config import TrainConfig
+
+CHANCES = {"none": 1.0, "rot90": 1.0, "rot180": 1.0, "rot270": 1.0, "noise": 1.0, "blur": 1.0, "jpeg": 1.0}
+
+
+STRENGTHS = {"noise": (1.0, 6.0), "blur": (0.2, 0.6), "jpeg": (75, 95)}
+
+
+def write_inputs(folder: Path, pictures: Sequence[Pixels], split: str) -> list[tuple[str, str, int]]:
+    """One shard of inputs; returns (id, split, side) of each, as the manifest wants them."""
+    rows = [
+        {
+            "id": f"{pixel_hash(pixels)}-0",
+            "image": {"bytes": encode_png(pixels), "path": f"{index}.png"},
+            "name": f"{index}.png",
+            "source": "test",
+            "split": split,
+            "width": pixels.shape[1],
+            "height": pixels.shape[0],
+        }
+        for index, pixels in enumerate(pictures)
+    ]
+    write_rows(folder / f"{split}-00000.parquet", rows, FACES)
+    return [(row["id"], split, row["width"]) for row in rows]
+
+
+def write_manifest(
+    path: Path, images: Iterable[tuple[str, str, int]], chances: Mapping[str, float] | None = None, draws: int = 2
+) -> None:
+    drawn = draw_manifest(images, seed=1, draws=draws, chances=chances or {"none": 1.0}, **STRENGTHS)
+    write_batches(path, drawn, PAIRS)
+
+
+def tiny_config(**changes: Any) -> TrainConfig:
+    """A training that takes milliseconds a step: 64-pixel ground truths, a generator of some 2,000 parameters."""
+    batches = BatchConfig(seed=3, batch=2, crop=64, scale_chances={"16to64": 1.0})
+    values: dict[str, Any] = {
+        "generator": GeneratorConfig((8,), blocks=0, bottleneck=1),
+        "discriminator": DiscriminatorConfig((4, 8), scales=2),
+        "batches": batches,
+        "steps": 4,
+        "learning_rate": 2e-3,
+        "warmup": 1,
+        "precision": "fp32",
+        "checkpoint_seconds": 0.0,
+    }
+    return TrainConfig(**values | changes)
