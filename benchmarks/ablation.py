@@ -21,8 +21,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.compare.score import TextureFeatures, originals, score
-from pipeline.core.degradation import GROUND_TRUTH_SIDE
 from pipeline.core.files import write_json
+from pipeline.core.scales import GROUND_TRUTH_SIDE
 from pipeline.core.schema import PAIRS
 from pipeline.core.shards import write_batches
 from pipeline.pairs.manifest import draw_manifest

@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipeline.core.degradation import make_pair
 from pipeline.core.images import encode_png, resize
-from pipeline.core.schema import AUGMENTATIONS, FACES, PAIRS
+from pipeline.core.scales import AUGMENTATIONS
+from pipeline.core.schema import FACES, PAIRS
 from pipeline.core.shards import write_batches, write_rows
 from pipeline.pairs.manifest import draw_manifest
 from pipeline.params.pairs import Pairs

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline import Upscaler
-from pipeline.core.images import FACTOR, Pixels, resize
+from pipeline.core.images import Pixels, resize
+from pipeline.core.scales import FACTOR
 from pipeline.synthetic.portrait import portrait
 
 SEED = 7

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.files import publish
-from pipeline.core.schema import METHODS, UPSCALED
+from pipeline.core.scales import METHODS
+from pipeline.core.schema import UPSCALED
 from pipeline.core.shards import join_parts, read_columns, row_ranges
 from pipeline.params.pairs import Pairs
 from pipeline.params.upscale import Upscale

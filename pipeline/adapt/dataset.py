@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image
 
-from pipeline.core.degradation import GROUND_TRUTH_SIDE
 from pipeline.core.files import content_hash, shard_files, write_json
 from pipeline.core.images import ImageError, Pixels, decode, pixel_hash, resize
+from pipeline.core.scales import GROUND_TRUTH_SIDE
 from pipeline.core.schema import FACES, PAIRS
 from pipeline.core.shards import ShardWriter, read_rows, write_batches
 from pipeline.pairs.manifest import draw_manifest

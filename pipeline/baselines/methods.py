@@ -17,10 +17,10 @@ from pipeline.baselines.zssr import zssr
 from pipeline.baselines.zssr_training import ZssrConfig
 from pipeline.core.degradation import reduce
 from pipeline.core.files import file_hash, write_json
-from pipeline.core.images import FACTOR, ImageError, Pixels, decode, encode_png
-from pipeline.core.schema import UPSCALED, UPSCALED_SCALES
+from pipeline.core.images import ImageError, Pixels, decode, encode_png
+from pipeline.core.scales import FACTOR, SIDE, UPSCALED_SCALES
+from pipeline.core.schema import UPSCALED
 from pipeline.core.shards import join_parts, read_columns, read_range, row_ranges, write_rows
-from pipeline.pairs.inputs import SIDE
 from pipeline.params.baselines import Baselines
 from pipeline.params.train import Train
 from pipeline.params.upscale import Upscale

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline.core.images import FACTOR, Pixels
+from pipeline.core.images import Pixels
+from pipeline.core.scales import FACTOR
 from pipeline.models.checkpoint import FORMAT, ModelError
 from pipeline.models.device import choose_device, choose_precision
 

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from pipeline.core.degradation import FACTOR, QUARTER_TURNS, degrade, reduce
+from pipeline.core.degradation import degrade, reduce
 from pipeline.core.files import atomic, content_hash, shard_files
 from pipeline.core.images import Pixels, decode
+from pipeline.core.scales import FACTOR, QUARTER_TURNS, SIDE
 from pipeline.core.shards import read_rows
-from pipeline.pairs.inputs import SIDE
 from pipeline.params.baselines import Twin
 from pipeline.params.train import Train
 from pipeline.train.engine.batches import BatchConfig, PairData

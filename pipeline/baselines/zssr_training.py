@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.core.images import FACTOR, Pixels, resize
+from pipeline.core.images import Pixels, resize
+from pipeline.core.scales import FACTOR
 
 CHECK_EVERY = 50
 """Steps between two looks at the error of the whole picture, reconstructed from its own son."""

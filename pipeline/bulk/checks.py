@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.core.images import resize
+from pipeline.core.scales import FACTOR
 
 Planes = NDArray[np.uint8] | NDArray[np.uint16]
 """(height, width, channels): 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; 0-255 or 0-65535."""
 
-FACTOR: Final = 4
 _TILE: Final = 256
 """Least side of the pieces of the input that are compared one after another; of a result some 10 MB at a time."""
 _TALL_TILE: Final = 5 * _TILE

@@ -9,7 +9,8 @@ import numpy as np
 from pipeline.bulk.plan import Item
 from pipeline.bulk.task import Settings
 from pipeline.codecs.reader import Picture, encode_picture, fits, format_of, read_picture
-from pipeline.core.images import FACTOR, eight_bit_rgb, resize
+from pipeline.core.images import eight_bit_rgb, resize
+from pipeline.core.scales import FACTOR
 from pipeline.sources.base import Source
 from pipeline.upscale.upscaler import Upscaler
 

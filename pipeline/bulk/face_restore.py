@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.core.images import FACTOR, Planes
+from pipeline.core.images import Planes
+from pipeline.core.scales import FACTOR
 from pipeline.faces.detector import Face as Face
 from pipeline.faces.detector import FaceFinder as FaceFinder
 from pipeline.faces.geometry import Floats, apply, box_around, canonical, centred, inverse, sample, settled

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline.bulk.checks import FACTOR, choose, severity
+from pipeline.bulk.checks import choose, severity
 from pipeline.core.images import ImageError, Pixels, decode, encode_jpeg, resize
+from pipeline.core.scales import FACTOR
 from pipeline.html.pages import environment
 from pipeline.sources.base import Entry, Source, SourceError
 from pipeline.sources.open import open_archive

@@ -23,7 +23,8 @@ from pipeline.bulk.plan import Item
 from pipeline.bulk.task import Settings, Task
 from pipeline.codecs.reader import Picture, encode_picture, fits, format_of, read_picture, write_picture
 from pipeline.codecs.strict_jpeg import FORMATS, complaint
-from pipeline.core.images import FACTOR, Planes, eight_bit_rgb, pixel_hash
+from pipeline.core.images import Planes, eight_bit_rgb, pixel_hash
+from pipeline.core.scales import FACTOR
 from pipeline.core.schema import UPSCALE_MANIFEST
 from pipeline.metrics.identity import Identity
 from pipeline.sources.base import Source, SourceError

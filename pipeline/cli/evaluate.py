@@ -24,7 +24,7 @@ def evaluate(
     """Measure data/ as the stage evaluate does, other methods included. Exit 0: all measured, 1: some not, 2: usage."""
     from pipeline.baselines.spandrel_peer import load_peer
     from pipeline.compare.import_results import enlarge_inputs, import_pictures
-    from pipeline.core.schema import METHODS
+    from pipeline.core.scales import METHODS
     from pipeline.evaluate.aggregate import headline
     from pipeline.evaluate.project import FACES, INPUTS, UPSCALED, describe
     from pipeline.evaluate.worker import measure_all

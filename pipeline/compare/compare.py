@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from pipeline.compare.name_match import NameIndex, bare, file_of, unique_files
 from pipeline.core.images import ImageError, Pixels, decode, resize
-from pipeline.evaluate.cases import FACTOR, Case, EvaluationConfig
+from pipeline.core.scales import FACTOR
+from pipeline.evaluate.cases import Case, EvaluationConfig
 from pipeline.evaluate.worker import EvaluationWorker
 from pipeline.metrics.ssim import WINDOW
 from pipeline.sources.base import Entry, Source, SourceError

@@ -12,9 +12,10 @@ from pipeline.compare.name_match import NameIndex, file_of, unique_files
 from pipeline.core.degradation import reduce
 from pipeline.core.files import shard_files
 from pipeline.core.images import ImageError, Pixels, decode, encode_png
+from pipeline.core.scales import FACTOR, MEASURED_SCALES
 from pipeline.core.schema import UPSCALED
 from pipeline.core.shards import count_rows, read_rows, write_rows
-from pipeline.evaluate.cases import FACTOR, SCALES, EvaluationConfig, shards_of
+from pipeline.evaluate.cases import EvaluationConfig, shards_of
 from pipeline.sources.base import SourceError
 from pipeline.sources.open import open_archive
 
@@ -65,7 +66,7 @@ def import_pictures(method: str, place: str, config: EvaluationConfig, target: P
     problems: list[str] = []
     used: set[str] = set()
     for path, split, faces in _faces(config):
-        found: dict[str, list[Row]] = {scale: [] for scale in SCALES[:2]}
+        found: dict[str, list[Row]] = {scale: [] for scale in MEASURED_SCALES[:2]}
         for face in faces:
             by_name = file_of(face["name"]) in alone
             for entry in entries.find(face["id"], True) or entries.find(face["name"], by_name):
@@ -77,8 +78,8 @@ def import_pictures(method: str, place: str, config: EvaluationConfig, target: P
                     problems.append(f"{method}: {entry.name}: {error}")
                     continue
                 sides = {
-                    (face["height"], face["width"]): SCALES[0],
-                    (FACTOR * face["height"], FACTOR * face["width"]): SCALES[1],
+                    (face["height"], face["width"]): MEASURED_SCALES[0],
+                    (FACTOR * face["height"], FACTOR * face["width"]): MEASURED_SCALES[1],
                 }
                 scale = sides.get((height, width))
                 if scale is None:
@@ -107,7 +108,7 @@ def enlarge_inputs(method: str, enlarge: Callable[[Pixels], Pixels], config: Eva
         target: folder for `{scale}/{stem}.parquet`.
     """
     for path, split, _ in _faces(config):
-        for scale in SCALES[:2]:
+        for scale in MEASURED_SCALES[:2]:
             own = shards_of(config, config["methods"][0], scale) / path.name
             if not own.is_file() or not count_rows(own):
                 continue
@@ -117,7 +118,7 @@ def enlarge_inputs(method: str, enlarge: Callable[[Pixels], Pixels], config: Eva
                 for face in read_rows(path):
                     if face["id"] in ids:
                         low = decode(face["image"]["bytes"])
-                        result = enlarge(reduce(low) if scale == SCALES[0] else low)
+                        result = enlarge(reduce(low) if scale == MEASURED_SCALES[0] else low)
                         yield _row(face, split, scale, method, encode_png(result), result.shape[:2])
 
             write_rows(target / scale / path.name, made(), UPSCALED)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.files import shard_files
 from pipeline.core.images import Pixels, decode, resize
+from pipeline.core.scales import FACTOR
 from pipeline.core.shards import read_rows
 from pipeline.metrics.distances import FeatureStatistics, frechet_distance
 from pipeline.metrics.fidelity import Reference, consistency
@@ -21,7 +22,6 @@ from pipeline.models.device import autocast, choose_device, choose_precision
 from pipeline.sources.open import open_archive
 from pipeline.train.engine.losses import PerceptualLoss
 
-FACTOR = 4
 CELLS = 16
 """Each picture is cut into 16x16 cells; the texture of a cell is its mean VGG-19 features."""
 LAYER = "relu3_1"

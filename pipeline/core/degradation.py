@@ -12,16 +12,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from pipeline.core.images import Pixels, decode, encode_jpeg, resize
-from pipeline.core.schema import AUGMENTATIONS
-
-FACTOR = 4
-"""Linear enlargement of the whole method."""
-
-GROUND_TRUTH_SIDE = {"16to64": 64, "32to128": 128, "64to256": 256}
-"""Side of the ground truth at each scale, pixels."""
-
-QUARTER_TURNS = {"rot90": 1, "rot180": 2, "rot270": 3}
-"""Counter-clockwise."""
+from pipeline.core.scales import AUGMENTATIONS, FACTOR, GROUND_TRUTH_SIDE, QUARTER_TURNS
 
 
 def draw_degradation(
@@ -97,7 +88,7 @@ def degrade(low: Pixels, augmentation: str, strength: float, seed: int) -> Pixel
 
     Args:
         low: uint8 (h, w, 3).
-        augmentation: one of `schema.AUGMENTATIONS`.
+        augmentation: one of `scales.AUGMENTATIONS`.
         strength: sigma in grey levels (noise) or pixels (blur), quality (jpeg).
         seed: of the noise.
 

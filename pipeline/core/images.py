@@ -21,9 +21,6 @@ Pixels = NDArray[np.uint8]
 Planes = NDArray[np.uint8] | NDArray[np.uint16]
 """Array (height, width, channels): 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; 0-255, or 0-65535 in 16 bit."""
 
-FACTOR = 4
-"""A result's side is this many times its input's."""
-
 MAX_PIXELS = 8192 * 8192
 """Most pixels that a picture may claim: beyond this it is refused before it is decoded."""
 

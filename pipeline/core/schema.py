@@ -5,18 +5,13 @@ Image columns are the struct that the Hugging Face `datasets` library shows as a
 """
 
 import json
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
-SPLITS: Final = ("train", "valid", "test")
-SCALES: Final = ("16to64", "32to128", "64to256")
-AUGMENTATIONS: Final = ("none", "rot90", "rot180", "rot270", "noise", "blur", "jpeg")
-METHODS: Final = {"facesr": "fidelity", "facesr-realism": "realism"}
-"""Method as named in reports -> its generator."""
-UPSCALED_SCALES: Final = ("64to256", "256to1024")
-AUGMENTED: Final = "-augmented"
-"""Behind the name of a scale whose inputs have noise, blur or JPEG loss added."""
+Row = dict[str, Any]
+"""A row of one of these tables, by column."""
+
 ROWS_PER_GROUP: Final = 100
 """Rows in a Parquet row group: small enough that one picture is read without decoding a whole shard."""
 

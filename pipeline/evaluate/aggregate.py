@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.core.files import shard_files
+from pipeline.core.scales import MEASURED_SCALES, MEASURED_SPLITS
 from pipeline.core.shards import read_rows
-from pipeline.evaluate.cases import SCALES, EvaluationConfig
+from pipeline.evaluate.cases import EvaluationConfig
 from pipeline.evaluate.scorer import TRUTH
 from pipeline.evaluate.statistics import bootstrap, holm, paired
 from pipeline.metrics.distances import (
@@ -30,7 +31,6 @@ from pipeline.metrics.distances import (
 from pipeline.metrics.perceptual import RESIZES
 from pipeline.metrics.registry import FAULTS, MEASURES, OF_SETS, PER_FACE, VARIANTS, why_null
 
-SPLITS: Final = ("train", "test")
 TESTED: Final = tuple(key for key in PER_FACE if key not in VARIANTS)
 """Metrics by which methods are compared face by face."""
 FEWEST: Final = {"fid": 2, "fid_clean": 2, "kid": 4, "precision": NEIGHBOURS + 1, "recall": NEIGHBOURS + 1}
@@ -53,7 +53,9 @@ def place(name: str, known: Sequence[str]) -> tuple[int, str]:
 def read_parts(parts: Path) -> list[Row]:
     """Rows of all parts in a fixed order: split, scale, id, then the order in which methods were measured."""
     rows = [row for path in shard_files(parts) for row in read_rows(path)]
-    return sorted(rows, key=lambda row: (place(row["split"], SPLITS), place(row["scale"], SCALES), row["id"]))
+    return sorted(
+        rows, key=lambda row: (place(row["split"], MEASURED_SPLITS), place(row["scale"], MEASURED_SCALES), row["id"])
+    )
 
 
 def by_method(rows: Iterable[Row]) -> dict[tuple[str, str], dict[str, Faces]]:
@@ -217,7 +219,7 @@ def headline(summary: Summary) -> str:
     """One line: the PSNR gain over bicubic of every other method, on unseen faces at the largest scale measured."""
     split = "test" if "test" in summary else next(iter(summary), "")
     scales = summary.get(split, {})
-    scale = SCALES[1] if SCALES[1] in scales else next(iter(scales), "")
+    scale = MEASURED_SCALES[1] if MEASURED_SCALES[1] in scales else next(iter(scales), "")
     scores = {method: score for method, score in scales.get(scale, {}).items() if score["psnr"] is not None}
     if "bicubic" not in scores:
         return "nothing could be measured" + ("" if summary else ": no face of 256x256 or more was enlarged")

@@ -8,18 +8,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from pipeline.core.degradation import degrade
 from pipeline.core.files import shard_files
 from pipeline.core.images import ImageError, Pixels, decode, resize
-from pipeline.core.schema import AUGMENTED, UPSCALED_SCALES
+from pipeline.core.scales import AUGMENTED, BASELINES, FACTOR, MEASURED_SCALES
 from pipeline.core.shards import read_range, read_rows
-
-SCALES: Final = (*UPSCALED_SCALES, *(f"{scale}{AUGMENTED}" for scale in UPSCALED_SCALES))
-"""Scales that are measured: input to output side, in pixels."""
-FACTOR: Final = 4
-BASELINES: Final = ("bicubic", "lanczos")
 
 
 class EvaluationConfig(TypedDict):
@@ -117,7 +112,7 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
     Args:
         config: where the shards are, and which methods to read.
         split: train or test.
-        scale: one of SCALES.
+        scale: one of MEASURED_SCALES.
         stem: the shard's file name without suffix.
         start: first row of the inputs shard.
         stop: row after the last.
@@ -132,7 +127,7 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
         for method in methods_of(config)
         if method not in made
     }
-    large = scale.removesuffix(AUGMENTED) == SCALES[1]
+    large = scale.removesuffix(AUGMENTED) == MEASURED_SCALES[1]
     originals = _by_id(Path(config["faces"]) / f"{stem}.parquet", wanted) if large else {}
     for row in inputs:
         done = {method: rows[row["id"]] for method, rows in upscaled.items() if row["id"] in rows}

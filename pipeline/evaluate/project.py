@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.core.files import content_hash
-from pipeline.core.schema import METHODS
+from pipeline.core.scales import METHODS
 from pipeline.evaluate.cases import EvaluationConfig
 from pipeline.evaluate.networks import NETWORKS, find_networks
 from pipeline.models.checkpoint import load_generator

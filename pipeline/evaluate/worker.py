@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.files import shard_files
-from pipeline.core.schema import AUGMENTED, METRICS
+from pipeline.core.scales import AUGMENTED, MEASURED_SCALES, MEASURED_SPLITS
+from pipeline.core.schema import METRICS
 from pipeline.core.shards import count_rows, row_ranges, write_rows
-from pipeline.evaluate.aggregate import SPLITS
-from pipeline.evaluate.cases import SCALES, Case, EvaluationConfig, methods_of, read_cases, shards_of
+from pipeline.evaluate.cases import Case, EvaluationConfig, methods_of, read_cases, shards_of
 from pipeline.evaluate.scorer import FEATURES, Judges
 from pipeline.runtime.units import do_units
 
@@ -28,11 +28,11 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[di
         `{"split", "scale", "stem", "start", "stop", "part"}` per unit: rows of an inputs shard and the file to write.
     """
     units = []
-    for split in SPLITS:
-        for scale in SCALES:
+    for split in MEASURED_SPLITS:
+        for scale in MEASURED_SCALES:
             # only as many faces as were to be enlarged: the upscale stage writes a row for each of them, though not at
             # every scale
-            alike = [one for one in SCALES if one.endswith(AUGMENTED) == scale.endswith(AUGMENTED)]
+            alike = [one for one in MEASURED_SCALES if one.endswith(AUGMENTED) == scale.endswith(AUGMENTED)]
             enlarged = max(_enlarged(config, one, split) for one in alike)
             inputs = Path(config["inputs"]) / split
             for stem, start, stop in row_ranges(inputs, f"{split}-*.parquet", size, enlarged):

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.files import content_hash, publish, write_json
-from pipeline.core.schema import REJECTED, SPLITS
+from pipeline.core.scales import SPLITS
+from pipeline.core.schema import REJECTED
 from pipeline.core.shards import write_rows, write_table
 from pipeline.ingest.shard_writer import ASSIGNED, PLAN, ShardWorker, plan_shards
 from pipeline.ingest.split import Assignment, assign

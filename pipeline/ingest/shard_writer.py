@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core.schema import FACES, SPLITS
+from pipeline.core.scales import SPLITS
+from pipeline.core.schema import FACES
 from pipeline.core.shards import row_groups, write_row_groups
 from pipeline.ingest.split import Assignment
 from pipeline.runtime.units import Statistics, Unit

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.schema import SPLITS
+from pipeline.core.scales import SPLITS
 from pipeline.ingest.dedup import joined, near_duplicates, same
 from pipeline.ingest.split_lists import designated, persons, unlisted
 

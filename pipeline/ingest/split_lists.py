@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.core.schema import SPLITS
+from pipeline.core.scales import SPLITS
 
 _PARTITIONS = {"0": "train", "1": "valid", "2": "test"}
 

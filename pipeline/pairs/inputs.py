@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.images import decode, encode_png, resize
+from pipeline.core.scales import SIDE
 from pipeline.core.schema import FACES
 from pipeline.core.shards import read_range, write_rows
 from pipeline.runtime.units import Statistics, Unit
-
-SIDE = 256
-"""Largest side of an input, pixels."""
 
 
 class InputWorker:

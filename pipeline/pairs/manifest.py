@@ -11,8 +11,8 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.degradation import GROUND_TRUTH_SIDE
-from pipeline.core.schema import AUGMENTATIONS, PAIRS, SCALES
+from pipeline.core.scales import AUGMENTATIONS, GROUND_TRUTH_SIDE, SCALES
+from pipeline.core.schema import PAIRS
 
 _IMAGES = 4096
 """Images whose rows are in memory at once."""

@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.core.degradation import GROUND_TRUTH_SIDE, make_pair
+from pipeline.core.degradation import make_pair
 from pipeline.core.files import atomic, shard_files, write_bytes
 from pipeline.core.images import Pixels, decode, encode_png, resize
+from pipeline.core.scales import GROUND_TRUTH_SIDE
 from pipeline.core.shards import read_rows
 from pipeline.pairs.statistics import STRENGTHS, strengths
 from pipeline.params.pairs import Pairs

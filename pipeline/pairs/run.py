@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.core.files import publish, shard_files, write_json
-from pipeline.core.schema import FACES, PAIRS, SPLITS
+from pipeline.core.scales import SPLITS
+from pipeline.core.schema import FACES, PAIRS
 from pipeline.core.shards import join_parts, read_rows, row_ranges, write_batches
 from pipeline.pairs.inputs import InputWorker
 from pipeline.pairs.manifest import draw_manifest

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.schema import AUGMENTATIONS, SCALES
+from pipeline.core.scales import AUGMENTATIONS, SCALES
 
 STRENGTHS: Final = {"noise": "sigma, grey levels", "blur": "sigma, pixels", "jpeg": "quality"}
 """Augmentations that have a strength, and what it is."""

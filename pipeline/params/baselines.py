@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.core.schema import METHODS
+from pipeline.core.scales import METHODS
 from pipeline.params.base import Count, Positive, Section
 
 RESERVED = {"bicubic", "lanczos", "zssr", "twin", *METHODS}

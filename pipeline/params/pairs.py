@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.core.schema import AUGMENTATIONS
+from pipeline.core.scales import AUGMENTATIONS
 from pipeline.params.base import Count, Positive, Quality, Range, Section, Weight
 
 

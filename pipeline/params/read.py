@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError, create_model
+from pydantic import ValidationError
 
 from pipeline.params.base import Section
 
@@ -44,19 +44,19 @@ def read_sections(kinds: Mapping[str, type[Section]], path: Path = Path("params.
         ParamsError: missing, not YAML, an unknown or mistyped key, a value out of range: names file and key.
     """
     values = read_values(path)
-    chosen = {name: values[name] for name in kinds if name in values} if isinstance(values, dict) else values
-    sections = create_model("Sections", __base__=Section, **{name: (kind, ...) for name, kind in kinds.items()})
-    found = validated(sections, chosen, str(path))
-    return {name: getattr(found, name) for name in kinds}
+    if missing := [name for name in kinds if not isinstance(values, dict) or name not in values]:
+        raise ParamsError("\n".join(f"{path}: {name}: missing" for name in missing))
+    return {name: validated(kind, values[name], str(path), name) for name, kind in kinds.items()}
 
 
-def validated(kind: type[Kind], values: Any, where: str) -> Kind:
+def validated(kind: type[Kind], values: Any, where: str, *section: str) -> Kind:
     """Values as a section, or as all of them.
 
     Args:
         kind: of the section.
         values: as read from YAML.
         where: the values come from, for messages.
+        section: that the values are of, where they are one alone.
 
     Raises:
         ParamsError: an unknown or mistyped key, a value out of range: a line for each.
@@ -64,7 +64,7 @@ def validated(kind: type[Kind], values: Any, where: str) -> Kind:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        problems = [f"{where}: {_key(problem['loc'])}: {_say(problem)}" for problem in error.errors()]
+        problems = [f"{where}: {_key((*section, *problem['loc']))}: {_say(problem)}" for problem in error.errors()]
         raise ParamsError("\n".join(problems)) from error
 
 

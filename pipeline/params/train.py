@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.core.schema import SCALES
+from pipeline.core.scales import SCALES
 from pipeline.params.base import Count, Positive, Section, Share, Weight
 from pipeline.pretrained.vgg19 import layer_indices
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.core.schema import AUGMENTED, UPSCALED_SCALES
+from pipeline.core.scales import AUGMENTED, UPSCALED_SCALES
 from pipeline.params.base import Count, Positive, Section
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.files import write_bytes
+from pipeline.core.scales import BASELINE
 from pipeline.metrics.registry import MAIN, PER_FACE
 
-BASELINE = "bicubic"
 """What gains are measured against."""
 _PER_IMAGE = ("id", "name", "split", "scale", "method", *PER_FACE, "gain_psnr")
 _SHORT = ("psnr", "ssim", "ms_ssim", "consistency", "lpips", "dists", "identity", "fid", "kid")

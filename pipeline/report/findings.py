@@ -6,12 +6,11 @@ All of it is computed; nothing here knows which method ought to win.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pipeline.core.schema import AUGMENTED
+from pipeline.core.scales import AUGMENTED, BASELINE, BASELINES, MEASURED_SCALES
 from pipeline.evaluate.aggregate import TESTED
-from pipeline.evaluate.cases import BASELINES, SCALES, EvaluationConfig
+from pipeline.evaluate.cases import EvaluationConfig
 from pipeline.metrics.defects import diagnose
 from pipeline.metrics.registry import MAIN, MEASURES, Measure
-from pipeline.report.dvc_plots import BASELINE
 from pipeline.report.tables import cell, measured_keys
 
 Row = dict[str, Any]
@@ -36,7 +35,7 @@ FEW_FACES: Final = 100
 
 def scale_name(scale: str) -> str:
     """256to1024 → 256 → 1024; of augmented inputs it says so."""
-    plain = scale.removesuffix(AUGMENTED).replace("to", " → ") if scale in SCALES else scale
+    plain = scale.removesuffix(AUGMENTED).replace("to", " → ") if scale in MEASURED_SCALES else scale
     return f"{plain}, augmented inputs" if scale.endswith(AUGMENTED) else plain
 
 
@@ -223,7 +222,9 @@ def warnings(summary: dict[str, Any], config: EvaluationConfig) -> list[str]:
     if small := config.get("small"):
         counts = ", ".join(f"{count} of {split}" for split, count in small.items())
         notes.append(f"Faces under 256x256 have no 64 → 256 pair and no original, and are not measured: {counts}.")
-    without = [split for split, scales in summary.items() if SCALES[0] in scales and SCALES[1] not in scales]
+    without = [
+        split for split, scales in summary.items() if MEASURED_SCALES[0] in scales and MEASURED_SCALES[1] not in scales
+    ]
     if without:
         splits = " and ".join(sorted(without, reverse=True))
         notes.append(f"No face of {splits} has an original of four times its input: only 64 → 256 is measured there.")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.core.images import Pixels, encode_jpeg, resize
+from pipeline.core.scales import BASELINE, FACTOR
 from pipeline.evaluate.aggregate import TESTED
-from pipeline.evaluate.cases import FACTOR, Case, EvaluationConfig, methods_of
+from pipeline.evaluate.cases import Case, EvaluationConfig, methods_of
 from pipeline.html.pages import environment
 from pipeline.metrics.registry import MAIN, MEASURES, VARIANTS
 from pipeline.report import charts, findings, sheets, tables
 from pipeline.report.crops import ALIGNED, Spots
-from pipeline.report.dvc_plots import BASELINE
 from pipeline.report.findings import Group
 
 _BUDGET: Final = 4_800_000

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.core.images import Pixels, resize
+from pipeline.core.scales import BASELINE
 from pipeline.evaluate.cases import Case
 from pipeline.metrics.fidelity import psnr
 from pipeline.report.crops import ALIGNED, Spots
-from pipeline.report.dvc_plots import BASELINE
 
 _CELL: Final = 256
 _CROP_HEIGHT: Final = 128

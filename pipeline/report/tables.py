@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.core.files import write_bytes
-from pipeline.core.schema import AUGMENTED
+from pipeline.core.scales import AUGMENTED
 from pipeline.evaluate.cases import EvaluationConfig
 from pipeline.metrics.registry import MAIN, MEASURES, VARIANTS
 

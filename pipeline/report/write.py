@@ -7,10 +7,11 @@ from typing import Any
 
 from pipeline.core.files import write_bytes, write_json
 from pipeline.core.images import encode_png
+from pipeline.core.scales import BASELINE, MEASURED_SCALES, MEASURED_SPLITS
 from pipeline.core.schema import METRICS
 from pipeline.core.shards import write_rows
-from pipeline.evaluate.aggregate import SPLITS, Summary, aggregate, by_method, common_ids, read_parts
-from pipeline.evaluate.cases import SCALES, Case, EvaluationConfig, find_cases
+from pipeline.evaluate.aggregate import Summary, aggregate, by_method, common_ids, read_parts
+from pipeline.evaluate.cases import Case, EvaluationConfig, find_cases
 from pipeline.evaluate.worker import _enlarged
 from pipeline.report import dvc_plots as plots
 from pipeline.report import findings, sheets, tables
@@ -23,7 +24,10 @@ Find = Callable[[str, str, list[str]], list[Case]]
 
 def count_small(config: EvaluationConfig) -> dict[str, int]:
     """Enlarged faces by split that are under 256x256, where there are any: the upscale stage gives them no 64to256."""
-    small = {split: _enlarged(config, SCALES[1], split) - _enlarged(config, SCALES[0], split) for split in SPLITS}
+    small = {
+        split: _enlarged(config, MEASURED_SCALES[1], split) - _enlarged(config, MEASURED_SCALES[0], split)
+        for split in MEASURED_SPLITS
+    }
     return {split: count for split, count in small.items() if count > 0}
 
 
@@ -61,7 +65,7 @@ def finish(
     write_rows(reports / "per_image.parquet", rows, METRICS)
     for folder in ("sheets", "plots", "tables"):
         shutil.rmtree(reports / folder, ignore_errors=True)
-    baseline = config.get("baseline", plots.BASELINE)
+    baseline = config.get("baseline", BASELINE)
     gains = plots.with_gains(rows, baseline)
     plots.write_tables(reports / "plots", gains, summary, config["methods"], baseline)
     tables.write(reports / "tables", summary, config)

@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline.core.degradation import degrade, draw_degradation, reduce
 from pipeline.core.images import ImageError, decode, encode_png
-from pipeline.core.schema import AUGMENTED, METHODS, UPSCALED
+from pipeline.core.scales import AUGMENTED, METHODS, SIDE
+from pipeline.core.schema import UPSCALED
 from pipeline.core.shards import read_range, write_rows
-from pipeline.pairs.inputs import SIDE
 from pipeline.runtime.units import Statistics, Unit
 from pipeline.upscale.allocator import keep_freed_memory
 from pipeline.upscale.upscaler import Upscaler

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from pipeline.core.images import FACTOR, Planes
+from pipeline.core.images import Planes
+from pipeline.core.scales import FACTOR
 from pipeline.models.checkpoint import interpolate, load_generator
 from pipeline.models.device import choose_device, choose_precision
 from pipeline.models.networks import Generator, enlarge

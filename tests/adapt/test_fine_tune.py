@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from pipeline.adapt import dataset as adapting_faces
 from pipeline.adapt.dataset import Faces, FacesError, gather, square
 from pipeline.cli import app
-from pipeline.core.degradation import GROUND_TRUTH_SIDE
 from pipeline.core.images import ImageError, encode_png, resize
+from pipeline.core.scales import GROUND_TRUTH_SIDE
 from pipeline.models.checkpoint import interpolate, load_generator, save_generator
 from pipeline.models.networks import Generator, GeneratorConfig
 from pipeline.sources.open import open_archive

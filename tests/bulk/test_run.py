@@ -19,7 +19,8 @@ from support.stages import ROOT
 from support.upscaling import command, encoded, make_models, manifest, picture, pictures, said, start, upscale
 
 from pipeline.bulk import picture_job as treatment
-from pipeline.core.images import FACTOR, decode
+from pipeline.core.images import decode
+from pipeline.core.scales import FACTOR
 from pipeline.upscale import upscaler as engine
 from pipeline.upscale.upscaler import CLEAN_STEPS, Upscaler
 

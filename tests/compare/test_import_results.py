@@ -12,11 +12,12 @@ from support.upscaling import make_models
 from pipeline.compare.import_results import enlarge_inputs, import_pictures
 from pipeline.core.degradation import degrade, draw_degradation
 from pipeline.core.images import decode, encode_png, pixel_hash, resize
-from pipeline.core.schema import AUGMENTED, UPSCALED
-from pipeline.core.schema import METHODS as GENERATORS
+from pipeline.core.scales import AUGMENTED, MEASURED_SCALES
+from pipeline.core.scales import METHODS as GENERATORS
+from pipeline.core.schema import UPSCALED
 from pipeline.core.shards import read_rows, write_rows
 from pipeline.evaluate.aggregate import aggregate, headline
-from pipeline.evaluate.cases import SCALES, find_cases
+from pipeline.evaluate.cases import find_cases
 from pipeline.metrics.fidelity import psnr
 from pipeline.report.tables import FORMATS, paper_table, render, results
 from pipeline.report.write import finish
@@ -96,7 +97,7 @@ def test_augmented_inputs_are_degraded_alike_for_every_method_and_stand_apart(tm
         write_rows(tmp_path / "upscaled" / method / scale / "test-00000.parquet", rows, UPSCALED)
     measure(config, tmp_path / "parts")
     summary = aggregate(tmp_path / "parts", config)["test"]
-    assert list(summary) == [*SCALES[:2], scale]
+    assert list(summary) == [*MEASURED_SCALES[:2], scale]
     assert (summary[scale]["bicubic"]["count"], summary["256to1024"]["bicubic"]["count"]) == (2, 3)
     ids = list(drawn)
     expected = []

@@ -16,9 +16,10 @@ from PIL import Image
 from support.pictures import face, static
 from support.training import CHANCES, STRENGTHS, write_inputs, write_manifest
 
-from pipeline.core.degradation import GROUND_TRUTH_SIDE, make_pair, reduce
+from pipeline.core.degradation import make_pair, reduce
 from pipeline.core.images import ImageError
-from pipeline.core.schema import AUGMENTATIONS, FACES, PAIRS, SCALES
+from pipeline.core.scales import AUGMENTATIONS, GROUND_TRUTH_SIDE, SCALES
+from pipeline.core.schema import FACES, PAIRS
 from pipeline.core.shards import write_rows
 from pipeline.pairs.manifest import draw_manifest
 from pipeline.train.engine.batches import BatchConfig, PairData, prefetch

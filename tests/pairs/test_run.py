@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.core.images import Pixels
-from pipeline.core.schema import METHODS, PAIRS, SCALES
+from pipeline.core.scales import METHODS, SCALES
+from pipeline.core.schema import PAIRS
 from pipeline.core.shards import write_rows
 from pipeline.models.checkpoint import save_generator
 from pipeline.models.networks import Generator, GeneratorConfig

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from pipeline.core.degradation import FACTOR, GROUND_TRUTH_SIDE, degrade, ground_truth, make_pair, reduce
+from pipeline.core.degradation import degrade, ground_truth, make_pair, reduce
 from pipeline.core.images import Pixels, resize
+from pipeline.core.scales import FACTOR, GROUND_TRUTH_SIDE
 from pipeline.train.engine.dataset import DECODED_BYTES, Inputs, read_manifest
 
 

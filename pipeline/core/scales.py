@@ -1,0 +1,43 @@
+"""Factor, sides, scales, splits and methods: the numbers and names that every stage shares."""
+
+from typing import Final
+
+FACTOR: Final = 4
+"""A result's side is this many times its input's."""
+
+SIDE: Final = 256
+"""Largest side of an input of the pipeline, pixels."""
+
+SPLITS: Final = ("train", "valid", "test")
+
+MEASURED_SPLITS: Final = ("train", "test")
+"""Splits that are enlarged and measured; `valid` only chooses between checkpoints."""
+
+SCALES: Final = ("16to64", "32to128", "64to256")
+"""Scales of the training pairs: input to ground truth, pixels."""
+
+GROUND_TRUTH_SIDE: Final = {"16to64": 64, "32to128": 128, "64to256": 256}
+"""Side of the ground truth at each scale, pixels."""
+
+UPSCALED_SCALES: Final = ("64to256", "256to1024")
+"""Scales at which the splits are enlarged: input to result, pixels."""
+
+AUGMENTED: Final = "-augmented"
+"""Behind the name of a scale whose inputs have noise, blur or JPEG loss added."""
+
+MEASURED_SCALES: Final = (*UPSCALED_SCALES, *(f"{scale}{AUGMENTED}" for scale in UPSCALED_SCALES))
+"""Scales that are measured."""
+
+AUGMENTATIONS: Final = ("none", "rot90", "rot180", "rot270", "noise", "blur", "jpeg")
+
+QUARTER_TURNS: Final = {"rot90": 1, "rot180": 2, "rot270": 3}
+"""Counter-clockwise."""
+
+METHODS: Final = {"facesr": "fidelity", "facesr-realism": "realism"}
+"""Method as named in reports -> its generator."""
+
+BASELINE: Final = "bicubic"
+"""What gains are measured against."""
+
+BASELINES: Final = (BASELINE, "lanczos")
+"""Baselines that need no shards: they are computed where they are measured."""
