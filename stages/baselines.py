@@ -12,9 +12,10 @@ from pipeline.params.baselines import Baselines
 from pipeline.params.train import Train
 from pipeline.params.upscale import Upscale
 from pipeline.runtime.console import console
-from pipeline.runtime.stage import StageError, run_stage, stop_requested, work_folder
+from pipeline.runtime.signals import stop_requested
+from pipeline.runtime.stage import StageError, run_stage, work_folder
 from pipeline.runtime.units import do_units
-from pipeline.train.engine.memory import OutOfMemory
+from pipeline.train.engine.memory import OutOfMemoryError
 
 FACES, INPUTS, MANIFEST = Path("data/faces"), Path("data/inputs"), Path("data/pairs.parquet")
 
@@ -25,9 +26,9 @@ def main(settings: Baselines, train: Train, upscale: Upscale) -> None:
     keys = [settings.model_dump(exclude=how), train.model_dump(), upscale.model_dump(exclude=how)]
     work = work_folder("baselines", FACES, INPUTS / "test", INPUTS / "train", MANIFEST, *settings.files, *keys)
     try:
-        with stop_requested() as asked:
-            described = describe_methods(settings, train, upscale, FACES, MANIFEST, work, asked)
-    except OutOfMemory as error:
+        with stop_requested() as should_stop:
+            described = describe_methods(settings, train, upscale, FACES, MANIFEST, work, should_stop)
+    except OutOfMemoryError as error:
         raise StageError(str(error)) from error
     if described is None:
         raise SystemExit(143)

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 from pipeline.params.train import Train
-from pipeline.runtime.stage import StageError, run_stage, stop_requested, work_folder
+from pipeline.runtime.signals import stop_requested
+from pipeline.runtime.stage import StageError, run_stage, work_folder
 from pipeline.runtime.units import WorkerError
-from pipeline.train.engine.memory import OutOfMemory
+from pipeline.train.engine.memory import OutOfMemoryError
 from pipeline.train.phases import dependencies, train_phases
 
 INPUTS, MANIFEST = Path("data/inputs"), Path("data/pairs.parquet")
@@ -23,9 +24,9 @@ def main(settings: Train) -> None:
     if settings.workers > 1 or settings.address is not None:
         from pipeline.train.ray_train import train_on_ray as train  # one process needs no Ray
     try:
-        with stop_requested() as asked:
-            results = train(settings, INPUTS, MANIFEST, work, provenance, asked)
-    except (OutOfMemory, WorkerError) as error:
+        with stop_requested() as should_stop:
+            results = train(settings, INPUTS, MANIFEST, work, provenance, should_stop)
+    except (OutOfMemoryError, WorkerError) as error:
         raise StageError(f"{error}; run again to go on from the last state") from error
     if results is None:
         raise SystemExit(143)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image
 
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import content_hash, shard_files, write_json
 from pipeline.core.images import ImageError, Pixels, decode, pixel_hash, resize
 from pipeline.core.scales import GROUND_TRUTH_SIDE
@@ -42,7 +43,7 @@ _DRAWS = 4
 SCALE_CHANCES: Final = {"16to64": 0.1, "32to128": 0.3, "64to256": 0.6}
 
 
-class FacesError(ValueError):
+class FacesError(FacesrError):
     """An archive that nothing can be learned from; the message says why.
 
     Attributes:
@@ -126,8 +127,8 @@ def gather(
                 advance(1)
                 try:
                     pixels = _read(source, entry)
-                except (ValueError, OSError, RuntimeError) as error:
-                    unusable.append([entry.name, (str(error) or type(error).__name__).splitlines()[0]])
+                except (FacesrError, ValueError, OSError, RuntimeError) as error:
+                    unusable.append([entry.name, first_line(error)])
                     continue
                 identity = pixel_hash(pixels)
                 duplicates += identity in sides

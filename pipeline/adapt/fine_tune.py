@@ -90,7 +90,7 @@ def adapt(
 
     Raises:
         Stopped: the state is saved.
-        Diverged, OutOfMemory, ModelError: from training and loading.
+        DivergedError, OutOfMemoryError, ModelError: from training and loading.
     """
     start, described = load_generator(plan.fidelity)
     tuned, _ = load_generator(_fine_tuned(start, plan, faces, work, log, should_stop))

@@ -12,10 +12,11 @@ from typing import Any
 
 from pipeline.baselines.finished_results import load_results
 from pipeline.baselines.spandrel_peer import load_peer
-from pipeline.baselines.supervised_twin import NoOriginals, train_twin
+from pipeline.baselines.supervised_twin import NoOriginalsError, train_twin
 from pipeline.baselines.zssr import zssr
 from pipeline.baselines.zssr_training import ZssrConfig
 from pipeline.core.degradation import reduce
+from pipeline.core.errors import first_line
 from pipeline.core.files import file_hash, write_json
 from pipeline.core.images import ImageError, Pixels, decode, encode_png
 from pipeline.core.scales import FACTOR, SIDE, UPSCALED_SCALES
@@ -54,7 +55,7 @@ def build_method(described: Mapping[str, Any], scale: str) -> Method:
 
     Raises:
         ModelError: its weights or its folder cannot be used.
-        NoSpandrel: its weights need the extra `peers`.
+        NoSpandrelError: its weights need the extra `peers`.
     """
     kind, options = described["kind"], described["options"]
     if kind == "zssr":
@@ -86,7 +87,7 @@ def describe_methods(
         By method's name; None if the twin's training was stopped before the end.
 
     Raises:
-        ModelError, NoSpandrel: as `build_method`.
+        ModelError, NoSpandrelError: as `build_method`.
     """
     common: dict[str, Any] = {"path": None, "model": "", "reason": None}
     described: dict[str, dict[str, Any]] = {}
@@ -104,7 +105,7 @@ def describe_methods(
     if "twin" in described:
         try:
             twin = train_twin(train, settings.twin, faces, manifest, work / "twin", should_stop)
-        except NoOriginals as error:
+        except NoOriginalsError as error:
             return described | {"twin": described["twin"] | {"reason": str(error)}}
         if twin is None:
             return None
@@ -205,7 +206,7 @@ class BaselineWorker:
                     raise ValueError(f"{face.name}: the result is {width}x{height}, not four times its input")
         except Exception as error:  # a stranger's network may raise anything; it is that picture's failure
             if len(faces) == 1:
-                return [str(error).splitlines()[0] if str(error) else type(error).__name__]
+                return [first_line(error)]
             return [result for face in faces for result in self._results(unit, [face])]
         return list(results)
 

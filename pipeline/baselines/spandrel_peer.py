@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import Pixels
 from pipeline.core.scales import FACTOR
 from pipeline.models.checkpoint import FORMAT, ModelError
@@ -29,7 +30,7 @@ OVERLAP: Final = 32
 SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
-class NoSpandrel(ImportError):
+class NoSpandrelError(FacesrError):
     """The extra that loads other people's weights is not installed."""
 
 
@@ -92,7 +93,7 @@ def load_peer(path: Path, device: torch.device | None = None, *, precision: str 
 
     Raises:
         ModelError: missing, damaged, of no known architecture, or no 4x network from RGB to RGB.
-        NoSpandrel: the extra is not installed.
+        NoSpandrelError: the extra is not installed.
     """
     if path.suffix == ".safetensors" and _ours(path):
         from pipeline.upscale.upscaler import Upscaler
@@ -102,14 +103,16 @@ def load_peer(path: Path, device: torch.device | None = None, *, precision: str 
     try:
         import spandrel
     except ImportError as error:
-        raise NoSpandrel(f"{path}: other people's weights need spandrel: run `pip install facesr[peers]`") from error
+        raise NoSpandrelError(
+            f"{path}: other people's weights need spandrel: run `pip install facesr[peers]`"
+        ) from error
     tensors = spandrel.canonicalize_state_dict(_tensors(path))
     try:
         describe = spandrel.MAIN_REGISTRY.load(tensors)
     except spandrel.UnsupportedModelError as error:
         raise ModelError(f"{path}: spandrel knows no architecture with these weights") from error
     except (RuntimeError, KeyError, ValueError, AssertionError, IndexError, AttributeError, TypeError) as error:
-        raise ModelError(f"{path}: weights that do not fit their architecture ({_line(error)})") from error
+        raise ModelError(f"{path}: weights that do not fit their architecture ({first_line(error)})") from error
     name = describe.architecture.name
     if not isinstance(describe, spandrel.ImageModelDescriptor):
         raise ModelError(f"{path}: {name} fills in masked parts of a picture, it does not enlarge")
@@ -145,14 +148,10 @@ def _tensors(path: Path) -> dict[str, Any]:
             f"{path}: holds more than tensors and is not loaded: it could run code; save its state dict alone"
         ) from error
     except (SafetensorError, OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable weights file ({_line(error)})") from error
+        raise ModelError(f"{path}: not a readable weights file ({first_line(error)})") from error
     if not isinstance(found, dict):
         raise ModelError(f"{path}: holds {type(found).__name__}, not a state dict")
     return found
-
-
-def _line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _pixels(result: Tensor) -> Pixels:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.degradation import degrade, reduce
+from pipeline.core.errors import FacesrError
 from pipeline.core.files import atomic, content_hash, shard_files
 from pipeline.core.images import Pixels, decode
 from pipeline.core.scales import FACTOR, QUARTER_TURNS, SIDE
@@ -31,7 +32,7 @@ SCALE = "64to256"
 """Rows of the manifest at this scale tell how the twin's pairs are turned and degraded: they are those of training."""
 
 
-class NoOriginals(ValueError):
+class NoOriginalsError(FacesrError):
     """The faces have no 1024x1024 originals to be supervised by."""
 
 
@@ -59,7 +60,7 @@ class SupervisedPairs(PairData):
         limit: at most so many originals.
 
     Raises:
-        NoOriginals: no training face that the manifest names has one.
+        NoOriginalsError: no training face that the manifest names has one.
     """
 
     def __init__(self, faces: Path, manifest: Path, canvas: Path, limit: int | None = None):
@@ -74,7 +75,7 @@ class SupervisedPairs(PairData):
             if row["id"] in named
         ][:limit]
         if not ids:
-            raise NoOriginals(f"{faces}: no face of the train split is {FACTOR * SIDE}x{FACTOR * SIDE}")
+            raise NoOriginalsError(f"{faces}: no face of the train split is {FACTOR * SIDE}x{FACTOR * SIDE}")
         self.places = {one: place for place, one in enumerate(ids)}
         self.rows = {SCALE: [row for row in rows if row["image_id"] in self.places]}
         shape = (len(ids), FACTOR * SIDE, FACTOR * SIDE, 3)
@@ -136,7 +137,7 @@ def train_twin(
         Path of the weights; None if it was stopped before the end.
 
     Raises:
-        NoOriginals: there is nothing to be supervised by.
+        NoOriginalsError: there is nothing to be supervised by.
     """
     result = work / "generator.safetensors"
     if result.exists():

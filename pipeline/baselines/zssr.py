@@ -24,11 +24,12 @@ from pipeline.baselines.zssr_training import (
     turned,
     turned_back,
 )
+from pipeline.core.errors import FacesrError
 from pipeline.core.images import Pixels
 from pipeline.models.device import autocast, choose_device, choose_precision
 
 
-class Diverged(ArithmeticError):
+class DivergedError(FacesrError):
     """The network of a picture has become NaN."""
 
 
@@ -45,7 +46,7 @@ def zssr(pictures: Sequence[Pixels], keys: Sequence[str], config: ZssrConfig) ->
         uint8 (4h, 4w, 3) each, in order.
 
     Raises:
-        Diverged: says which key.
+        DivergedError: says which key.
         ValueError: a picture that is too small.
     """
     results: dict[int, Pixels] = {}
@@ -77,7 +78,7 @@ def _together(pictures: list[Pixels], keys: list[str], config: ZssrConfig) -> li
             for index, (some, key) in enumerate(zip(sources, keys, strict=True)):
                 result = _apply(networks, index, some[0], scale, config)
                 if not result.isfinite().all():
-                    raise Diverged(f"{key}: the network has become NaN at factor {scale:g}; lower learning_rate")
+                    raise DivergedError(f"{key}: the network has become NaN at factor {scale:g}; lower learning_rate")
                 some.append(_pixels(result))
     return [some[-1] for some in sources]
 

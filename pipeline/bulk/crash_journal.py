@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 
 DEATHS_ALONE = 2
 
@@ -25,7 +25,7 @@ class Journal:
         alive: whether a node is still there.
     """
 
-    def __init__(self, place: Place, run: str, node: str, alive: Callable[[str], bool]):
+    def __init__(self, place: StoragePath, run: str, node: str, alive: Callable[[str], bool]):
         self.place = place
         tries = _tries(place)
         local = not node
@@ -70,7 +70,7 @@ class Journal:
             file.write(text + "\n")
 
 
-def _tries(place: Place) -> list[dict[str, Any]]:
+def _tries(place: StoragePath) -> list[dict[str, Any]]:
     if not place.exists():
         return []
     tries: list[dict[str, Any]] = []

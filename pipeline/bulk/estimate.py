@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.bulk.plan import Item
 from pipeline.bulk.task import Settings
 from pipeline.codecs.reader import Picture, encode_picture, fits, format_of, read_picture
+from pipeline.core.errors import FacesrError
 from pipeline.core.images import eight_bit_rgb, resize
 from pipeline.core.scales import FACTOR
 from pipeline.sources.base import Source
@@ -49,7 +50,7 @@ def estimate(source: Source, items: Sequence[Item], settings: Settings, upscaler
         try:
             picture = read_picture(source.read(readable[place].key))
             part, encoded = _encoded(picture, settings, readable[place].target)
-        except (ValueError, OSError):
+        except (FacesrError, ValueError, OSError):
             continue
         count = picture.pixels.shape[0] * picture.pixels.shape[1]
         read += 1

@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline.bulk.checks import choose, severity
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import ImageError, Pixels, decode, encode_jpeg, resize
 from pipeline.core.scales import FACTOR
 from pipeline.html.pages import environment
@@ -61,7 +62,7 @@ _COLUMNS: Final = {
 """What is read of a manifest; a column that an older one lacks counts as empty."""
 
 
-class ViewError(ValueError):
+class ViewError(FacesrError):
     """A result that cannot be shown; the message is one line that says why and what to do."""
 
 
@@ -116,7 +117,7 @@ def read_manifest(output: Path) -> Manifest:
             table = pq.read_table(path)
         facts = json.loads((table.schema.metadata or {}).get(b"facesr", b"{}"))
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise ViewError(f"{path}: not a readable manifest ({str(error).splitlines()[0]})") from error
+        raise ViewError(f"{path}: not a readable manifest ({first_line(error)})") from error
     if missing := {"name", "status"} - set(table.column_names):
         raise ViewError(f"{path}: not a manifest of facesr upscale: no column {', '.join(sorted(missing))}")
     return Manifest(path, [dict.fromkeys(_COLUMNS) | row for row in table.to_pylist()], facts)
@@ -218,7 +219,7 @@ def _inputs(manifest: Manifest, before: str | None, scratch: Path) -> tuple[Call
         return None, "The manifest does not say where the inputs lie"
     try:
         return _reader([open_archive(place, scratch)], [row["name"] for row in manifest.rows]), ""
-    except (ValueError, OSError) as error:
+    except (FacesrError, ValueError, OSError) as error:
         if before:
             raise ViewError(f"--before {before}: {error}") from error
         return None, f"The inputs cannot be read any more ({error})"
@@ -230,7 +231,7 @@ def _low(inputs: Callable[[int], bytes] | None, index: int, high: Pixels) -> Pix
         return None
     try:
         low = decode(inputs(index))
-    except (ValueError, OSError):
+    except (FacesrError, ValueError, OSError):
         return None
     return low if high.shape[:2] == (FACTOR * low.shape[0], FACTOR * low.shape[1]) else None
 

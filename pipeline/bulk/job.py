@@ -15,8 +15,9 @@ from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import Item, listing_hash, units_of
 from pipeline.bulk.record import Row, part_rows, read_part, read_record, write_part, write_record
 from pipeline.bulk.task import NOT_IN_PICTURES, Engine, Settings
+from pipeline.core.errors import FacesrError
 from pipeline.runtime.units import Unit
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 from pipeline.version import __version__
 
 CARRIED = "carried.parquet"
@@ -25,7 +26,7 @@ CARRIED = "carried.parquet"
 CHOICE = "`--resume` finishes what is there with its own options, `--overwrite` starts anew"
 
 
-class JobError(ValueError):
+class JobError(FacesrError):
     """OUTPUT holds something else; the message says what, and the choice."""
 
 
@@ -39,7 +40,7 @@ class Job:
     items: list[Item]
     units: list[Unit]
     """All units of this listing, finished ones too."""
-    parts: Place
+    parts: StoragePath
     carried: list[Row] = field(default_factory=list)
     """Rows of an earlier listing or run that still hold."""
     fresh: bool = True
@@ -55,7 +56,7 @@ class Job:
     def missing(self) -> list[Unit]:
         """Units without a part."""
         there = {name for name, _, _ in self.parts.files()} if self.parts.exists() and not self.clear else set()
-        return [unit for unit in self.units if Place.of(unit["part"]).name not in there]
+        return [unit for unit in self.units if StoragePath.of(unit["part"]).name not in there]
 
     @property
     def left(self) -> list[Item]:
@@ -211,7 +212,7 @@ def _differences(
     if record["facesr"] != __version__:
         words.append(f"facesr was {record['facesr']}, now {__version__}")
     if record["input"] != source and record["listing"] != listing_hash(items):
-        words.append(f"INPUT was {Place.of(record['input'])}")
+        words.append(f"INPUT was {StoragePath.of(record['input'])}")
     return words
 
 
@@ -263,7 +264,7 @@ def _clear(output: Output) -> None:
     output.manifest.remove()
 
 
-def _part_folders(output: Output) -> list[Place]:
+def _part_folders(output: Output) -> list[StoragePath]:
     parts = output.work / "parts"
     names = {Path(name).parts[0] for name, _, _ in parts.files()} if parts.exists() else set()
     return [parts / name for name in sorted(names)]

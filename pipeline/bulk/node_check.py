@@ -11,17 +11,18 @@ import torch
 
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.task import Settings
+from pipeline.core.errors import FacesrError
 from pipeline.core.files import file_hash
 from pipeline.models.device import choose_device, choose_precision
 from pipeline.runtime.nodes import on_every_node
 from pipeline.runtime.ray_session import WorkerError
 from pipeline.sources.base import SourceError
 from pipeline.sources.open import open_archive
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 from pipeline.version import __version__
 
 
-class ClusterError(ValueError):
+class ClusterError(FacesrError):
     """A node that cannot do the work; the message says which and why."""
 
 
@@ -47,7 +48,7 @@ def look(source: str, marker: str, files: list[str]) -> dict[str, Any]:
         "files": {file: file_hash(Path(file)) if Path(file).is_file() else None for file in files},
     }
     try:
-        facts["marker"] = Place.of(marker).read_bytes().decode()
+        facts["marker"] = StoragePath.of(marker).read_bytes().decode()
     except OSError:
         facts["marker"] = None
     facts["input"] = seen(source)
@@ -57,7 +58,7 @@ def look(source: str, marker: str, files: list[str]) -> dict[str, Any]:
 def seen(source: str) -> list[Any] | None:
     """What this machine sees of INPUT, without reading it; None where it sees nothing."""
     try:
-        place = Place.of(source)
+        place = StoragePath.of(source)
         if place.exists():
             return ["folder"] if place.is_dir() else ["file", place.size()]
         with TemporaryDirectory() as scratch:  # a pattern

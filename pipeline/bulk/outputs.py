@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.codecs.reader import format_of
-from pipeline.storage.place import Place
+from pipeline.core.errors import FacesrError
+from pipeline.storage.path import StoragePath
 
 KINDS = ("folder", "zip", "tar", "parquet")
 
 
-class OutputError(ValueError):
+class OutputError(FacesrError):
     """An OUTPUT that cannot be written as asked; the message says why."""
 
 
@@ -27,7 +28,7 @@ class OutputError(ValueError):
 class Output:
     """OUTPUT, as the command line names it."""
 
-    place: Place
+    place: StoragePath
     kind: str
     """`folder`, `picture`, `zip`, `tar`, `parquet` (one file) or `shards` (a folder of Parquet files)."""
 
@@ -42,7 +43,7 @@ class Output:
         Raises:
             OutputError: `to` is none of these.
         """
-        place = Place.of(text)
+        place = StoragePath.of(text)
         if to is not None and to not in KINDS:
             raise OutputError(f"--to {to}: one of {', '.join(KINDS)}")
         if to == "parquet":
@@ -57,14 +58,14 @@ class Output:
         return self.kind in ("folder", "shards")
 
     @property
-    def manifest(self) -> Place:
+    def manifest(self) -> StoragePath:
         """Where every file's fate is written."""
         if self.is_folder:
             return self.place / "manifest.parquet"
         return self.place.with_name(f"{self.place.name}.manifest.parquet")
 
     @property
-    def work(self) -> Place:
+    def work(self) -> StoragePath:
         """Folder for partial work, on the same disk."""
         return self.place / ".facesr" if self.is_folder else self.place.with_name(f".{self.place.name}.facesr")
 
@@ -73,7 +74,7 @@ class Output:
         """The format that the name of one picture asks for."""
         return format_of(self.place.name) if self.kind == "picture" else None
 
-    def slot(self, target: str) -> Place:
+    def slot(self, target: str) -> StoragePath:
         """Where a worker writes a result."""
         if self.kind == "folder":
             return self.place / target
@@ -109,7 +110,7 @@ class Output:
             path.unlink(missing_ok=True)
 
 
-def _kind(place: Place) -> str:
+def _kind(place: StoragePath) -> str:
     if place.is_dir():
         return "folder"
     by_suffix = {".zip": "zip", ".tar": "tar", ".parquet": "parquet"}

@@ -23,12 +23,13 @@ from pipeline.bulk.plan import Item
 from pipeline.bulk.task import Settings, Task
 from pipeline.codecs.reader import Picture, encode_picture, fits, format_of, read_picture, write_picture
 from pipeline.codecs.strict_jpeg import FORMATS, complaint
+from pipeline.core.errors import first_line
 from pipeline.core.images import Planes, eight_bit_rgb, pixel_hash
 from pipeline.core.scales import FACTOR
 from pipeline.core.schema import UPSCALE_MANIFEST
 from pipeline.metrics.identity import Identity
 from pipeline.sources.base import Source, SourceError
-from pipeline.storage.place import StorageError
+from pipeline.storage.path import StorageError
 from pipeline.upscale.upscaler import Upscaler, clean_steps
 
 LARGE = 48 << 20
@@ -120,7 +121,7 @@ class Treatment:
         except Exception as error:  # one bad picture never stops a run, whatever a decoder raises
             if isinstance(error, SourceError) and isinstance(error.__cause__, StorageError):
                 raise error.__cause__ from error
-            self.failed(work, line(error))
+            self.failed(work, first_line(error))
         work.row["seconds"] += time.perf_counter() - start
 
     def enlarged(self, works: Sequence[Work], slots: int = 1) -> Iterator[tuple[Work, Planes, float]]:
@@ -159,7 +160,7 @@ class Treatment:
             canvas = self._canvas(shape, work.pixels.dtype) if large else None
             result, tile = self.upscaler.into(work.pixels, canvas, work.steps)
         except MemoryError as error:
-            self.failed(work, line(error))
+            self.failed(work, first_line(error))
             raise _FailedError from error
         if tile != self.upscaler.tile:
             work.row["note"] = "; ".join(filter(None, [work.row["note"], f"tiles of {tile}: memory was short"]))
@@ -195,7 +196,7 @@ class Treatment:
                 raise
             self.failed(work, f"cannot be written as {item.target} ({error.strerror})")
         except Exception as error:  # as in reading
-            self.failed(work, line(error))
+            self.failed(work, first_line(error))
         finally:
             work.picture = None
         row["seconds"] += seconds + time.perf_counter() - start
@@ -223,7 +224,7 @@ class Treatment:
                 lambda planes: self.upscaler.batch([planes], work.steps)[0], work.pixels, result, found
             )
         except Exception as error:  # OpenCV's errors have no base but this
-            self.failed(work, f"faces: {line(error)}")
+            self.failed(work, f"faces: {first_line(error)}")
             raise _FailedError from error
         return result
 
@@ -241,9 +242,3 @@ class Treatment:
 
     def _format(self, item: Item) -> str:
         return format_of(item.target) or "png" if self.settings.format == "same" else self.settings.format
-
-
-def line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from pipeline.bulk.outputs import Output
 from pipeline.core.schema import UPSCALE_MANIFEST
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 
 Row = dict[str, Any]
 
@@ -17,21 +17,21 @@ PART = pa.schema([*UPSCALE_MANIFEST, ("target", pa.string())])
 """Rows of a finished unit: the manifest's, and the name of the result whether there is one or not."""
 
 
-def write_part(place: Place, rows: Iterable[Row]) -> None:
+def write_part(place: StoragePath, rows: Iterable[Row]) -> None:
     """Write rows of a unit: the mark that it is done."""
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(list(rows), schema=PART), sink)
     place.write_bytes(sink.getvalue().to_pybytes())
 
 
-def read_part(place: Place) -> list[Row]:
+def read_part(place: StoragePath) -> list[Row]:
     """Rows of a finished unit, or of a manifest."""
     with place.open() as handle:
         rows: list[Row] = pq.read_table(handle).to_pylist()
     return rows
 
 
-def part_rows(folder: Place, only: str | None = None) -> Iterator[Row]:
+def part_rows(folder: StoragePath, only: str | None = None) -> Iterator[Row]:
     """Rows of all parts in a folder, or of the one called `only`."""
     names = [name for name, _, _ in folder.files()] if folder.exists() else []
     for name in names:
@@ -61,7 +61,7 @@ def write_record(output: Output, record: dict[str, Any]) -> None:
     (output.work / "job.json").write_bytes(json.dumps(record, indent=2, sort_keys=True).encode())
 
 
-def write_manifest(output: Output, record: dict[str, Any], rows: Iterable[Row], csv: bool) -> Place:
+def write_manifest(output: Output, record: dict[str, Any], rows: Iterable[Row], csv: bool) -> StoragePath:
     """Write every file's fate, with the run's record in the file's metadata; also as CSV on request."""
     schema = UPSCALE_MANIFEST.with_metadata({"facesr": json.dumps(record, sort_keys=True)})
     table = pa.Table.from_pylist([{name: row[name] for name in schema.names} for row in rows], schema=schema)

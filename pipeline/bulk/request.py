@@ -16,7 +16,7 @@ from pipeline.codecs.reader import FORMATS, format_of
 from pipeline.runtime.units import prepare
 from pipeline.sources.base import Entry, Source, SourceError
 from pipeline.sources.open import open_archive
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 from pipeline.upscale import weights as released
 
 FEW = 4
@@ -105,7 +105,7 @@ def listed(request: Request) -> Iterator[Listing]:
             raise OutputError(
                 f"{request.output} is one picture, {request.input} holds {len(entries)}: name a folder or an archive"
             )
-        yield Listing(Place.of(request.input).uri, source, entries, output)
+        yield Listing(StoragePath.of(request.input).uri, source, entries, output)
 
 
 def ray_early(request: Request, listing: Listing) -> AbstractContextManager[None]:
@@ -150,7 +150,7 @@ def _scratch(output: Output) -> Iterator[Path]:
 def _outside(source: Source, request: Request, output: Output) -> list[Entry]:
     """Entries of INPUT, without results that lie inside it."""
     entries = list(source.entries())
-    root, place = Place.of(request.input).local, output.place.local
+    root, place = StoragePath.of(request.input).local, output.place.local
     if root is None or place is None or not root.is_dir() or not place.is_relative_to(root):
         return entries
     if place == root:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from pipeline.bulk.outputs import Output
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 from pipeline.version import __version__
 
 S = TypeVar("S", bound="_Values")
@@ -98,7 +98,7 @@ class Task(_Values):
     @property
     def output(self) -> Output:
         """Where results go."""
-        return Output(Place.of(self.place), self.kind)
+        return Output(StoragePath.of(self.place), self.kind)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Task":

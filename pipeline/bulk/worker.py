@@ -15,15 +15,16 @@ from typing import Any, TypeVar
 import torch
 
 from pipeline.bulk.crash_journal import Journal
-from pipeline.bulk.picture_job import StrictError, Treatment, Work, line
+from pipeline.bulk.picture_job import StrictError, Treatment, Work
 from pipeline.bulk.plan import Item
 from pipeline.bulk.record import read_part, write_part
 from pipeline.bulk.task import Task
+from pipeline.core.errors import first_line
 from pipeline.core.images import Planes
 from pipeline.runtime.nodes import here, node_alive
 from pipeline.runtime.units import Statistics, Unit
 from pipeline.sources.base import Source
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 from pipeline.upscale.allocator import keep_freed_memory
 
 AHEAD = 3
@@ -70,7 +71,7 @@ class BulkWorker:
         Returns:
             Counts, and `stop` where the run cannot go on.
         """
-        part = Place.of(unit["part"])
+        part = StoragePath.of(unit["part"])
         if part.exists():
             # the result of a unit that was finished may be lost with its node, and the unit given out again
             return _counted(read_part(part))
@@ -189,4 +190,4 @@ def _ahead(executor: ThreadPoolExecutor, function: Callable[[T], R], items: Iter
 def _fatal(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; make room and run the same command again, what is done is kept"
-    return f"{line(error)}; what is done is kept, run the same command again to go on"
+    return f"{first_line(error)}; what is done is kept, run the same command again to go on"

@@ -2,18 +2,18 @@
 
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
+from pipeline.cli._shared import fail
 from pipeline.runtime.console import console, progress
+from pipeline.runtime.signals import stop_requested
 from pipeline.version import __version__
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ def adapt(
     from pipeline.models.checkpoint import ModelError
     from pipeline.sources.base import SourceError
     from pipeline.sources.open import open_archive
-    from pipeline.train.engine.loop import Diverged, Stopped
-    from pipeline.train.engine.memory import OutOfMemory
+    from pipeline.train.engine.loop import DivergedError, Stopped
+    from pipeline.train.engine.memory import OutOfMemoryError
     from pipeline.upscale.weights import NoModelError, partner
 
     if out.suffix != ".safetensors":
-        raise _fail(f"--out {out}: must end in .safetensors", 2)
+        raise fail(f"--out {out}: must end in .safetensors", 2)
     root = out.absolute().with_name(f".{out.name}.facesr")
     scratch = root / "unpacked"
     try:
@@ -64,7 +64,7 @@ def adapt(
         source = open_archive(str(archive), scratch)
         entries = list(source.entries())
     except (ModelError, SourceError, NoModelError) as error:
-        raise _fail(str(error), 2) from error
+        raise fail(str(error), 2) from error
     listed = [[entry.name, entry.key, entry.problem, entry.stamp] for entry in entries]
     hashes = [file_hash(path) for path in (fidelity, realism) if path]
     work = root / content_hash(__version__, hashes, seed, steps, hold_back, listed, str(archive.absolute()))[:16]
@@ -72,20 +72,20 @@ def adapt(
         if old not in (work, scratch):
             shutil.rmtree(old)  # another job's: other faces, model or options
     try:
-        with _stop_requested() as asked:
+        with stop_requested(signal.SIGTERM, signal.SIGINT) as should_stop:
             try:
-                faces, generators = _run(plan, source, entries, work, hold_back, asked)
+                faces, generators = _run(plan, source, entries, work, hold_back, should_stop)
             except Stopped as error:
                 console.print(f"{error}; run the same command again to go on", markup=False)
-                raise typer.Exit(128 + asked()) from error
+                raise typer.Exit(128 + should_stop.signal) from error
     except FacesError as error:
         _list_unusable(error.unusable)
         shutil.rmtree(root, ignore_errors=True)
-        raise _fail(f"{archive}: {error}", 1) from error
-    except OutOfMemory as error:
-        raise _fail("out of memory; close other programs, then run again: it goes on where it was", 1) from error
-    except (Diverged, ModelError, OSError) as error:
-        raise _fail(str(error), 1) from error
+        raise fail(f"{archive}: {error}", 1) from error
+    except OutOfMemoryError as error:
+        raise fail("out of memory; close other programs, then run again: it goes on where it was", 1) from error
+    except (DivergedError, ModelError, OSError) as error:
+        raise fail(str(error), 1) from error
     if to_json:
         archive_facts = {name: value for name, value in asdict(faces).items() if name != "folder"}
         write_json(to_json, {"faces": archive_facts, "generators": generators, "seed": seed, "steps": steps})
@@ -111,9 +111,9 @@ def _refuse_to_overwrite(plan: "Plan") -> None:
     starts = [path.resolve() for path in (plan.fidelity, plan.realism) if path]
     for target in (plan.out, plan.realism_out):
         if target.resolve() in starts:
-            raise _fail(f"{target} is what is started from: name another --out", 2)
+            raise fail(f"{target} is what is started from: name another --out", 2)
     if plan.realism is None and plan.realism_out.exists():
-        raise _fail(f"{plan.realism_out} would be taken for the partner of {plan.out}: remove it or rename --out", 2)
+        raise fail(f"{plan.realism_out} would be taken for the partner of {plan.out}: remove it or rename --out", 2)
 
 
 def _run(
@@ -122,7 +122,7 @@ def _run(
     entries: "Sequence[Entry]",
     work: Path,
     count: int | None,
-    asked: Callable[[], int],
+    should_stop: Callable[[], bool],
 ) -> "tuple[Faces, dict[str, Any]]":
     from pipeline.adapt.dataset import MOST, gather
     from pipeline.adapt.fine_tune import adapt as run
@@ -130,7 +130,7 @@ def _run(
 
     if len(entries) > MOST:
         console.print(f"{len(entries)} pictures: {MOST} of them are drawn by --seed {plan.seed}")
-    stop = lambda: asked() != 0  # noqa: E731
+    stop = lambda: should_stop() != 0  # noqa: E731
     with progress("read", min(len(entries), MOST)) as advance:
         faces = gather(
             source, entries, work / "faces", seed=plan.seed, hold_back=count, advance=advance, should_stop=stop
@@ -178,31 +178,3 @@ def _list_unusable(unusable: Sequence[Sequence[str]]) -> None:
         console.print(f"not used: {name}: {reason}", markup=False)
     if len(unusable) > SHOWN:
         console.print(f"not used: {len(unusable) - SHOWN} more; --json FILE names all")
-
-
-@contextmanager
-def _stop_requested() -> Iterator[Callable[[], int]]:
-    """Yield a question that SIGTERM and Ctrl-C answer with their number, 0 before; a second signal ends at once."""
-    asked = 0
-    before: dict[int, Any] = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = number
-        _restore()
-
-    def _restore() -> None:
-        for which, handler in before.items():
-            signal.signal(which, handler)
-
-    for which in (signal.SIGTERM, signal.SIGINT):
-        before[which] = signal.signal(which, note)
-    try:
-        yield lambda: asked
-    finally:
-        _restore()
-
-
-def _fail(message: str, code: int) -> typer.Exit:
-    console.print(message, style="red", markup=False)
-    return typer.Exit(code)

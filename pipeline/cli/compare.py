@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.cli._shared import fail, parse_named
 from pipeline.runtime.console import console
 
 
@@ -27,7 +28,7 @@ def compare(
     detector: Annotated[str | None, typer.Option(help="Likewise, for identity and the crops of sheets")] = None,
 ) -> None:
     """Measure pictures against their originals. Exit 0: all compared, 1: some could not be, each named, 2: usage."""
-    from pipeline.cli.results_table import print_table
+    from pipeline.cli.table import print_table
     from pipeline.compare import compare as comparing
     from pipeline.core.files import write_json
     from pipeline.evaluate.aggregate import aggregate
@@ -40,12 +41,14 @@ def compare(
     from pipeline.sources.base import SourceError
 
     if device not in ("cpu", "cuda"):
-        raise _fail(f"--device {device}: cpu or cuda")
+        raise fail(f"--device {device}: cpu or cuda")
     if report is not None and report.exists() and not report.is_dir():
-        raise _fail(f"--report {report} is a file: name a folder")
+        raise fail(f"--report {report} is a file: name a folder")
     files = {"inception": inception, "alexnet": alexnet, "vgg16": vgg16, "embedding": embedding, "detector": detector}
     made = [name for name in against or [] if name in comparing.MADE]
-    named = _named([one for one in against or [] if one not in comparing.MADE], "--against", [comparing.SUBJECT, *made])
+    named = parse_named(
+        [one for one in against or [] if one not in comparing.MADE], "--against", [comparing.SUBJECT, *made]
+    )
     with TemporaryDirectory(prefix="facesr-compare-") as scratch:
         parts = Path(scratch) / "parts"
         try:
@@ -54,9 +57,9 @@ def compare(
             pairing = comparing.pair(sources["original"], methods)
             networks, problems = find_networks(files, device)
         except (SourceError, WeightsError) as error:
-            raise _fail(str(error)) from error
+            raise fail(str(error)) from error
         if not any(comparing.SUBJECT in results for results in pairing.results):
-            raise _fail(f"no picture in {upscaled} has the name of one in {originals}")
+            raise fail(f"no picture in {upscaled} has the name of one in {originals}")
         config: EvaluationConfig = {
             "faces": "",
             "inputs": "",
@@ -127,21 +130,3 @@ def _failures(parts: Path, pairs: dict[str, Any], sources: dict[str, Any], made:
         for method, why in comparing.read_pair(pairs[name], sources, made)[1].items():
             found[name if method in ("", comparing.SUBJECT) else f"{method}: {name}"] = why
     return found
-
-
-def _named(values: list[str], option: str, taken: list[str]) -> dict[str, str]:
-    """NAME=PLACE of each."""
-    found: dict[str, str] = {}
-    for value in values:
-        name, sign, place = value.partition("=")
-        if not (sign and name.strip() and place):
-            raise _fail(f"{option} {value}: NAME=FOLDER is wanted")
-        if name in found or name in taken or name == "original":
-            raise _fail(f"{option} {value}: the name {name} is taken")
-        found[name] = place
-    return found
-
-
-def _fail(message: str) -> typer.Exit:
-    console.print(message, style="red", markup=False)
-    return typer.Exit(2)

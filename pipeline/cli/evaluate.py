@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.compare import _fail, _named
+from pipeline.cli._shared import fail, parse_named
+from pipeline.core.errors import FacesrError
 from pipeline.runtime.console import console
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -29,22 +30,20 @@ def evaluate(
     from pipeline.evaluate.project import FACES, INPUTS, UPSCALED, describe
     from pipeline.evaluate.worker import measure_all
     from pipeline.params.all_sections import load_params
-    from pipeline.params.read import ParamsError
     from pipeline.report.write import finish
     from pipeline.runtime.stage import work_folder
-    from pipeline.sources.base import SourceError
 
     missing = [folder for folder in (FACES, INPUTS, UPSCALED) if not Path(folder).is_dir()]
     if missing:
-        raise _fail(f"{missing[0]}: not there; run this in the project's folder after `make repro` or `dvc repro`")
+        raise fail(f"{missing[0]}: not there; run this in the project's folder after `make repro` or `dvc repro`")
     try:
         settings = load_params().evaluate
         if workers is not None:
             settings = settings.model_copy(update={"workers": workers})
         config, provenance = describe(settings)
-    except (ParamsError, ValueError, OSError) as error:
-        raise _fail(str(error)) from error
-    named = _named(method or [], "--method", [*METHODS, *config["peers"], "bicubic", "lanczos"])
+    except (FacesrError, OSError) as error:
+        raise fail(str(error)) from error
+    named = parse_named(method or [], "--method", [*METHODS, *config["peers"], "bicubic", "lanczos"])
     work = work_folder("evaluate-with", provenance["data, sha256"], config, settings.unit, named)
     problems: list[str] = []
     for name, place in named.items():
@@ -55,8 +54,8 @@ def evaluate(
                 enlarge_inputs(name, peer, config, target)
             else:
                 problems += import_pictures(name, place, config, target)
-        except (SourceError, ValueError, OSError, ImportError) as error:
-            raise _fail(f"--method {name}: {error}") from error
+        except (FacesrError, ValueError, OSError) as error:
+            raise fail(f"--method {name}: {error}") from error
     config["peers"] = [*config["peers"], *named]
     config["folders"] = config["folders"] | {name: str(work / "methods" / name) for name in named}
     config["unmatched"] = [*config["unmatched"], *problems]

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.cli._shared import fail
 from pipeline.runtime.console import console
 
 
@@ -58,7 +59,7 @@ def ingest(
     from pipeline.params.read import ParamsError, validated
 
     if (out / "ingest.json").exists() and not overwrite:
-        raise _fail(f"{out} holds faces already; name another --out, or --overwrite")
+        raise fail(f"{out} holds faces already; name another --out, or --overwrite")
     lists = {"train": train_list, "valid": valid_list, "test": test_list}
     splits = _splits({"train": train, "valid": valid, "test": test}, partition, mapping, column, lists)
     persons = _without_none(
@@ -79,7 +80,7 @@ def ingest(
     try:
         settings = validated(Ingest, values, "facesr ingest")
     except ParamsError as error:
-        raise _fail(str(error)) from error
+        raise fail(str(error)) from error
     config = settings.model_dump(exclude={"workers", "address", "max_failed"})
     work = out.absolute().with_name(f".{out.name}.facesr")
     counts = run(config, out, work, max_failed=max_failed, workers=workers, address=address)
@@ -107,7 +108,7 @@ def _splits(
         if given
     ]
     if len(ways) > 1:
-        raise _fail("only one of: counts (--train …), --partition, --column, lists (--train-list …)")
+        raise fail("only one of: counts (--train …), --partition, --column, lists (--train-list …)")
     return ways[0] if ways else {"by": "seed", "train": "rest"}
 
 
@@ -115,7 +116,7 @@ def _count(split: str, text: str) -> int | str:
     if text == "rest":
         return text
     if not text.isdecimal():
-        raise _fail(f"--{split} {text}: a number, or `rest`")
+        raise fail(f"--{split} {text}: a number, or `rest`")
     return int(text)
 
 
@@ -124,8 +125,3 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {
         name: str(value) if isinstance(value, Path) else value for name, value in values.items() if value is not None
     }
-
-
-def _fail(message: str) -> typer.Exit:
-    console.print(message, style="red", markup=False)
-    return typer.Exit(2)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.cli._shared import fail
 from pipeline.runtime.console import console, progress
 
 SHOWN = 6
@@ -39,7 +40,7 @@ def inspect(
     from pipeline.sources.open import open_archive
 
     if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise _fail(f"--sheet {sheet}: name a .png or .jpg file")
+        raise fail(f"--sheet {sheet}: name a .png or .jpg file")
     try:
         # nothing is unpacked, so nothing comes to lie in it
         with tempfile.TemporaryDirectory(prefix="facesr-") as scratch:
@@ -49,7 +50,7 @@ def inspect(
             with progress("inspect", len(chosen)) as advance:
                 examine(found, source, chosen, seconds / 2, advance)
     except SourceError as error:
-        raise _fail(str(error)) from error
+        raise fail(str(error)) from error
     summary = {"path": path, **found.summary()}
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
@@ -127,8 +128,3 @@ def _size(count: float) -> str:
             return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
-
-
-def _fail(message: str) -> typer.Exit:
-    console.print(message, style="red", markup=False)
-    return typer.Exit(2)

@@ -1,18 +1,15 @@
-"""`facesr train` and `facesr score`: training outside of DVC, and scoring what it left."""
+"""`facesr train`: training outside of DVC, and where its time goes."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from pipeline.runtime.console import console, progress
+from pipeline.runtime.console import console
 
 if TYPE_CHECKING:
-    from pipeline.core.images import Pixels
-    from pipeline.upscale.upscaler import Upscaler
+    from pipeline.train.engine.loop import Training
 
 
 def train(
@@ -28,12 +25,11 @@ def train(
     trace: Annotated[bool, typer.Option("--trace", help="Print an operator profile of a few steps and stop")] = False,
 ) -> None:
     """Train on the pairs that `dvc repro pairs` made, outside of DVC: for experiments. Exit 143: stopped and saved."""
-    from pipeline.cli.train_profile import trace as profile
     from pipeline.core.files import write_json
     from pipeline.models.checkpoint import load_generator
     from pipeline.params.all_sections import load_params
     from pipeline.params.read import ParamsError
-    from pipeline.runtime.stage import stop_requested
+    from pipeline.runtime.signals import stop_requested
     from pipeline.train.phases import PHASES, build, dependencies, train_phases
 
     phases = phase or list(PHASES)
@@ -49,15 +45,15 @@ def train(
     provenance = dependencies(settings, inputs, pairs)
     if trace:
         generator = load_generator(start)[0] if start else None
-        console.print(profile(build(settings, phases[0], inputs, pairs, out, provenance, generator)), markup=False)
+        console.print(_profile(build(settings, phases[0], inputs, pairs, out, provenance, generator)), markup=False)
         return
     asked_for = {"provenance": provenance, "phases": phases, "start": str(start) if start else None}
     noted = out / "run.json"
     if noted.is_file() and json.loads(noted.read_text()) != asked_for:
         raise typer.BadParameter(f"{out} holds a run with other data or params: name another folder, or remove it")
     write_json(noted, asked_for)
-    with stop_requested() as asked:
-        results = train_phases(settings, inputs, pairs, out, provenance, asked, phases, start)
+    with stop_requested() as should_stop:
+        results = train_phases(settings, inputs, pairs, out, provenance, should_stop, phases, start)
     if results is None:
         console.print(f"stopped; the state is in {out}: run the same command to go on", markup=False)
         raise typer.Exit(143)
@@ -65,69 +61,41 @@ def train(
         console.print(f"{name}: {path}", markup=False)
 
 
-def score(
-    weights: Annotated[list[Path], typer.Argument(help="Generators, training states, or folders of them")],
-    faces: Annotated[Path, typer.Option(help="Folder of the pipeline's faces, or any archive")] = Path("data/faces"),
-    split: Annotated[str, typer.Option(help="valid, train or test, of the pipeline's faces")] = "valid",
-    limit: Annotated[int, typer.Option(min=1, help="At most so many faces; they are kept in memory")] = 100,
-    back_projection: Annotated[int, typer.Option(min=0)] = 0,
-    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32")] = "auto",
-    vgg: Annotated[
-        str | None, typer.Option(help="VGG-19 weights for fd; by default where `facesr weights` says")
-    ] = None,
-    to_json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too")] = None,
-) -> None:
-    """Score generators and checkpoints on faces that have originals, 256 to 1024; training itself never does this."""
-    from tempfile import TemporaryDirectory
+def _profile(training: "Training", steps: int = 5, warmup: int = 2) -> str:
+    """Profile `steps` updates after `warmup` ones; nothing is saved.
 
-    from pipeline.compare.score import TextureFeatures, originals
-    from pipeline.compare.score import score as run
-    from pipeline.core.files import write_json
-    from pipeline.models.checkpoint import ModelError
-    from pipeline.pretrained import registry as networks
-    from pipeline.upscale.upscaler import Upscaler
+    Returns:
+        A few lines on time per step and on making pairs, then torch's table of the operators that take the most time.
+    """
+    import time
 
-    try:
-        methods = {
-            str(path): _single(Upscaler.load(path, back_projection=back_projection, precision=precision))
-            for path in _expanded(weights)
-        }
-        file = networks.find_optional("vgg19", vgg)
-    except (ModelError, networks.WeightsError) as error:
-        raise typer.BadParameter(str(error)) from error
-    textures = TextureFeatures(file) if file else None
-    with TemporaryDirectory() as scratch:
-        pictures = list(originals(faces, split, Path(scratch), limit))
-    if not pictures:
-        raise typer.BadParameter(f"{faces} has no faces of the {split} split with originals")
-    with progress("score", len(pictures)) as advance:
-        results = run(methods, pictures, textures, lambda: advance(1))
-    table = Table("method", "PSNR, dB", "gain, dB", "SSIM", "consistency", "fd")
-    for name, row in results.items():
-        fd = "-" if row["fd"] is None else f"{row['fd']:.3f}"
-        numbers = (f"{row['psnr']:.3f}", f"{row['gain']:+.3f}", f"{row['ssim']:.4f}", f"{row['consistency']:.3f}")
-        table.add_row(name, *numbers, fd)
-    from rich import print as show
+    import torch
+    from torch.profiler import ProfilerActivity, profile
 
-    show(table)
-    console.print(f"{len(pictures)} faces" + ("" if textures else "; fd needs VGG-19: `facesr weights fetch vgg19`"))
-    if to_json:
-        write_json(to_json, results)
-
-
-def _single(upscaler: "Upscaler") -> "Callable[[Pixels], Pixels]":
-    return lambda low: upscaler([low])[0]
-
-
-def _expanded(paths: list[Path]) -> list[Path]:
-    """Files as they are; of a folder every training state, `best` and the result."""
-    found: list[Path] = []
-    for path in paths:
-        found += sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
-    return found
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (train, score):
-        app.command()(command)
+    updates, config = training.updates, training.config
+    start = time.perf_counter()
+    batches = [training.data.batch(config.batches, step) for step in range(warmup + steps)]
+    making = (time.perf_counter() - start) / len(batches)
+    for step in range(warmup):
+        updates(step, *batches[step])
+    on_gpu = updates.device.type == "cuda"
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
+    if on_gpu:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    with profile(activities=activities) as profiler:
+        for step in range(warmup, warmup + steps):
+            updates(step, *batches[step])
+        if on_gpu:
+            torch.cuda.synchronize()
+    seconds = (time.perf_counter() - start) / steps
+    order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
+    size = config.batches.batch
+    return "\n".join(
+        [
+            f"update: {seconds:.3f} s a step ({size / seconds:.1f} images/s), on {updates.device.type} in "
+            f"{updates.dtype}, profiler running",
+            f"pairs: {making:.4f} s a batch in one thread ({size / making:.0f} pairs/s), made while the update runs",
+            profiler.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=50),
+        ]
+    )

@@ -1,12 +1,9 @@
 """`facesr upscale`: enlarge any archive of pictures."""
 
 import json
-import signal
-import sys
 from collections import Counter
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -69,9 +66,11 @@ def upscale(
     Restored detail is invented and must not serve to identify a person.
     """
     from pipeline.bulk.request import Request, listed, ray_early
+    from pipeline.core.errors import FacesrError
+    from pipeline.runtime.signals import exit_on_sigterm
     from pipeline.runtime.stage import StageError
 
-    signal.signal(signal.SIGTERM, _terminated)
+    exit_on_sigterm()
     console.quiet = quiet
     try:
         if manifest not in ("parquet", "csv"):
@@ -116,20 +115,15 @@ def upscale(
         raise _failed(str(error), 1) from error
     except KeyboardInterrupt:
         raise _failed("stopped; what is done is kept, run the same command again to go on", 130) from None
-    except ValueError as error:
-        raise _failed(str(error), 2) from error
     except OSError as error:
         raise _failed(str(error), 1) from error
+    except (FacesrError, ValueError) as error:
+        raise _failed(str(error), 2) from error
     finally:
         console.quiet = False
     _show_summary(summary, as_json, quiet)
     if summary.failures:
         raise typer.Exit(1)
-
-
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    """Finished units are on disk already; leaving through an exception lets Ray shut down."""
-    sys.exit(128 + number)
 
 
 def _failed(message: str, code: int) -> typer.Exit:

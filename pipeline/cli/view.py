@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli._shared import fail
 from pipeline.runtime.console import console, progress
 
 
@@ -31,24 +32,19 @@ def view(
     from pipeline.sources.base import SourceError
 
     if "://" in output:
-        raise _fail(f"{output}: view reads results on this machine only; copy the result here and name the copy")
+        raise fail(f"{output}: view reads results on this machine only; copy the result here and name the copy")
     result = Path(output)
     target = to or (result / "view.html" if result.is_dir() else result.with_name(f"{result.name}.view.html"))
     if target.is_dir():
-        raise _fail(f"--to {target} is a folder: name the file to write")
+        raise fail(f"--to {target} is a folder: name the file to write")
     try:
         manifest = gallery.read_manifest(result)
         with progress("view", len(choose(manifest.rows, limit))) as advance:
             page = gallery.make(result, manifest, limit, before, advance)
     except (gallery.ViewError, SourceError) as error:
-        raise _fail(str(error)) from error
+        raise fail(str(error)) from error
     # a name that is no Unicode, which a file system may hold, is shown with a mark in its place
     write_bytes(target, page.encode(errors="replace"))
     console.print(f"{target}: {target.stat().st_size / 1e6:.1f} MB", markup=False)
     if show and not webbrowser.open(target.resolve().as_uri()):
         console.print(f"no browser could be started: open {target} yourself", markup=False)
-
-
-def _fail(message: str) -> typer.Exit:
-    console.print(message, style="red", markup=False)
-    return typer.Exit(2)

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pipeline.core.errors import FacesrError, first_line
+
 Pixels = NDArray[np.uint8]
 """uint8 array (height, width, 3), RGB, 0-255."""
 
@@ -25,7 +27,7 @@ MAX_PIXELS = 8192 * 8192
 """Most pixels that a picture may claim: beyond this it is refused before it is decoded."""
 
 
-class ImageError(ValueError):
+class ImageError(FacesrError):
     """A picture that cannot be used; the message is one line that says why."""
 
 
@@ -71,7 +73,7 @@ def reasons() -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageError("not a picture of a known format") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, cv2.error …
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         kind = "truncated" if "truncated" in reason.lower() else "damaged"
         raise ImageError(f"{kind} picture ({reason})") from error
 

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.evaluate.cases import Case, EvaluationConfig
 from pipeline.faces.detector import FaceFinder
 from pipeline.metrics.defects import find_faults
 from pipeline.metrics.fidelity import Reference, consistency
 from pipeline.metrics.identity import Identity
 from pipeline.metrics.perceptual import RESIZES, InceptionFeatures, Perceptual
-from pipeline.pretrained.registry import WeightsError
 
 TRUTH: Final = "original"
 """Name under which the true pictures' Inception features are kept, beside the methods'."""
@@ -96,8 +96,8 @@ def usable(networks: Mapping[str, str | None], device: str = "cpu") -> tuple[dic
                 FaceFinder(Path(path))
             else:
                 Judges(alone)
-        except (ValueError, WeightsError, RuntimeError) as error:
-            good[name], problems[name] = None, str(error).splitlines()[0]
+        except (FacesrError, ValueError, RuntimeError) as error:
+            good[name], problems[name] = None, first_line(error)
         else:
             good[name] = path
     return good, problems

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.core.errors import FacesrError
 from pipeline.core.files import content_hash, publish, write_json
 from pipeline.core.scales import SPLITS
 from pipeline.core.schema import REJECTED
@@ -24,14 +25,14 @@ from pipeline.ingest.worker import IngestWorker, candidates, described, label, l
 from pipeline.runtime.console import progress
 from pipeline.runtime.units import Unit, do_units, prepare
 from pipeline.sources.open import open_source
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 from pipeline.version import __version__
 
 UNIT = 32
 """Entries in a work unit: what a kill costs at most."""
 
 
-class IngestError(ValueError):
+class IngestError(FacesrError):
     """The sources cannot give what params ask for."""
 
 
@@ -249,7 +250,7 @@ def _anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
 
         align["detector"] = str(find("detector", align["detector"]).absolute())
     sources = [
-        {**source, "path": Place.of(source["path"]).uri} if source["kind"] == "archive" else source
+        {**source, "path": StoragePath.of(source["path"]).uri} if source["kind"] == "archive" else source
         for source in config["sources"]
     ]
     return {**config, "sources": sources, "align": align}

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.core.errors import FacesrError
 from pipeline.core.scales import SPLITS
 from pipeline.ingest.dedup import joined, near_duplicates, same
 from pipeline.ingest.split_lists import designated, persons, unlisted
 
 
-class SplitError(ValueError):
+class SplitError(FacesrError):
     """The faces cannot be split as params ask."""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.core.errors import FacesrError
 from pipeline.core.scales import SPLITS
 
 _PARTITIONS = {"0": "train", "1": "valid", "2": "test"}
@@ -17,7 +18,7 @@ Answer = Callable[[Mapping[str, Any]], str | None]
 """A candidate's row (`name`, `hash`, `labels`) to what a list says of it; None where it says nothing."""
 
 
-class ListError(ValueError):
+class ListError(FacesrError):
     """A list that cannot be used; the message says which, where and why."""
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.core.errors import first_line
 from pipeline.core.images import Pixels
 
 RESIZES: Final = ("fid", "fid_clean")
@@ -36,7 +37,7 @@ def _tensors(path: Path, what: str) -> dict[str, Any]:
         if not all(isinstance(value, torch.Tensor) for value in state.values()):
             raise ValueError("it is not a state dict")
     except Exception as error:  # unpickling raises half a dozen kinds
-        raise ValueError(f"{path} holds no usable {what} weights: {(str(error) or '?').splitlines()[0]}") from error
+        raise ValueError(f"{path} holds no usable {what} weights: {first_line(error)}") from error
     return state
 
 
@@ -77,7 +78,7 @@ class InceptionFeatures:
         try:
             network = FeatureExtractorInceptionV3("inception", [layer], feature_extractor_weights_path=buffer)
         except Exception as error:  # load_state_dict raises several kinds
-            raise ValueError(f"{weights} holds no usable Inception weights: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"{weights} holds no usable Inception weights: {first_line(error)}") from error
         self._device = torch.device(device)
         self._network = network.to(self._device)
 

@@ -10,13 +10,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from pipeline.core.errors import FacesrError
 from pipeline.core.files import file_hash, write_bytes
 from pipeline.models.networks import Generator, GeneratorConfig
 
 FORMAT = "facesr-generator-1"
 
 
-class ModelError(ValueError):
+class ModelError(FacesrError):
     """A weights file that cannot be used; the message says which and why."""
 
 

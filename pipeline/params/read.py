@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from pipeline.core.errors import FacesrError
 from pipeline.params.base import Section
 
 Kind = TypeVar("Kind", bound=Section)
 
 
-class ParamsError(ValueError):
+class ParamsError(FacesrError):
     """params.yaml cannot be used; the message names file and key."""
 
 

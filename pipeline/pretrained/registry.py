@@ -7,10 +7,11 @@ from urllib.error import URLError
 
 import torch
 
+from pipeline.core.errors import FacesrError
 from pipeline.core.files import atomic, file_hash
 
 
-class WeightsError(ValueError):
+class WeightsError(FacesrError):
     """A network is not at hand; the message says which file, where to get it and where to put it."""
 
 

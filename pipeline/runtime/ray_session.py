@@ -1,5 +1,8 @@
 """Start a local Ray or connect to a cluster, and end that again.
 
+from pipeline.core.errors import FacesrError
+
+
 A local Ray listens on 127.0.0.1 alone and consists of no more processes than units and actors need.
 """
 
@@ -13,11 +16,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+from pipeline.core.errors import FacesrError
+
 _LOCK = threading.RLock()
 """Held while Ray starts: who comes later waits, and finds it there."""
 
 
-class WorkerError(RuntimeError):
+class WorkerError(FacesrError):
     """A worker raised, or a node cannot run one; finished units are kept."""
 
 

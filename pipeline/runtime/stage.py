@@ -6,25 +6,24 @@ the key is the hash of all that the work depends on. Finished work moves into th
 
 import platform
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
+from pipeline.core.errors import FacesrError
 from pipeline.core.files import content_hash
 from pipeline.params.base import Section
 from pipeline.params.read import ParamsError, read_sections
 from pipeline.runtime.console import console
+from pipeline.runtime.signals import exit_on_sigterm
 from pipeline.version import __version__
 
 WORK = Path("work")
 
 
-class StageError(Exception):
+class StageError(FacesrError):
     """A stage cannot complete; the message says why and what to do."""
 
 
@@ -37,21 +36,16 @@ def run_stage(main: Callable[..., None], **sections: type[Section]) -> NoReturn:
         main: of the stage; gets the sections in their order.
         sections: class of each section that the stage depends on, by its name.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    exit_on_sigterm()
     try:
         main(*read_sections(sections).values())
     except ParamsError as error:
         console.print(str(error), style="red", markup=False)
         sys.exit(2)
-    except (StageError, ValueError, OSError, ArithmeticError) as error:
+    except (FacesrError, ValueError, OSError) as error:
         console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         sys.exit(1)
     sys.exit(0)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """Finished units are on disk already; leaving through an exception lets Ray shut down."""
-    sys.exit(128 + number)
 
 
 def work_folder(stage: str, *depends_on: Path | Any, root: Path = WORK) -> Path:
@@ -78,19 +72,3 @@ def environment() -> dict[str, str]:
         **versions,
         **gpu,
     }
-
-
-@contextmanager
-def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Yield a question that SIGTERM turns to true: for work that saves its state itself before it ends."""
-    asked = False
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-
-    before = signal.signal(signal.SIGTERM, note)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGTERM, before)

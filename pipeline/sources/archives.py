@@ -21,7 +21,7 @@ from pipeline.core.files import atomic, write_bytes
 from pipeline.sources.base import Entry, SourceError, oversize, printable, readable, reason, unsafe, wanted
 from pipeline.sources.celeba import numeric_order, pictures_folder
 from pipeline.sources.zip_recovery import mended
-from pipeline.storage.place import Place, StorageError
+from pipeline.storage.path import StorageError, StoragePath
 
 
 def _open_zstd(handle: IO[bytes]) -> io.BufferedReader:
@@ -44,7 +44,7 @@ _UNPACKING = Lock()
 class Zip:
     """A zip archive, read member by member."""
 
-    def __init__(self, place: Place):
+    def __init__(self, place: StoragePath):
         self.place = place
 
     def entries(self) -> Iterator[Entry]:
@@ -91,7 +91,7 @@ class Zip:
 class _OpenZip:
     """An open archive that several threads can read at once."""
 
-    def __init__(self, place: Place):
+    def __init__(self, place: StoragePath):
         self.repaired, self.broken = False, ""
         try:
             # a path where there is one: zipfile closes what it opened
@@ -161,7 +161,7 @@ def _unmark(data: bytearray, at: int) -> None:
 
 
 @lru_cache(maxsize=8)
-def _open_zip(place: Place, *stamp: Any) -> _OpenZip:
+def _open_zip(place: StoragePath, *stamp: Any) -> _OpenZip:
     try:
         return _OpenZip(place)
     except StorageError:
@@ -178,7 +178,7 @@ class Tar:
         scratch: folder for unpacking; what is missing there is unpacked by whoever reads.
     """
 
-    def __init__(self, place: Place, scratch: Path):
+    def __init__(self, place: StoragePath, scratch: Path):
         self.place, self.scratch = place, scratch
         self.opener = next((opener for end, opener in _OPENERS.items() if place.name.lower().endswith(end)), None)
 
@@ -186,13 +186,13 @@ class Tar:
         return {name: value for name, value in vars(self).items() if name != "plain"}
 
     @cached_property
-    def plain(self) -> Place:
+    def plain(self) -> StoragePath:
         """The plain tar, not necessarily unpacked yet."""
         if self.opener is None:
             return self.place
         # another archive of the same name, or a new version of this one, is unpacked anew
         key = hashlib.sha256(repr((str(self.place), self.place.stamp())).encode("utf-8", "surrogateescape")).hexdigest()
-        return Place.of(self.scratch / f"{self.place.name[:40]}-{key[:16]}.tar")
+        return StoragePath.of(self.scratch / f"{self.place.name[:40]}-{key[:16]}.tar")
 
     def entries(self) -> Iterator[Entry]:
         """Members in archive order; where the archive breaks off, what came before is kept and the break is named."""

@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 from typing import Any, Protocol
 from unicodedata import category
 
-from pipeline.storage.place import Place, StorageError
+from pipeline.core.errors import FacesrError
+from pipeline.storage.path import StorageError, StoragePath
 
 SIDECARS = {
     *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".xml", ".yaml", ".yml", ".npy", ".ini"),
@@ -29,7 +30,7 @@ MAX_BYTES = 1 << 30
 """Largest entry that is read; the encoded pictures that are decoded at all are smaller."""
 
 
-class SourceError(ValueError):
+class SourceError(FacesrError):
     """A source or an entry that cannot be read; the message says which and why."""
 
 
@@ -98,7 +99,7 @@ def reason(error: OSError) -> str:
 
 
 @contextmanager
-def readable(place: Place) -> Iterator[None]:
+def readable(place: StoragePath) -> Iterator[None]:
     """Turn what a disk or store raises into a SourceError that names the place."""
     try:
         yield
@@ -108,7 +109,7 @@ def readable(place: Place) -> Iterator[None]:
         raise SourceError(f"{place}: cannot be read ({reason(error)})") from error
 
 
-def read_file(place: Place) -> bytes:
+def read_file(place: StoragePath) -> bytes:
     """Bytes of a file, or a SourceError that says why not."""
     try:
         with place.open() as handle:

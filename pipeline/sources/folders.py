@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.core.images import encode_png
 from pipeline.sources.base import ARCHIVES, FOREIGN, Entry, oversize, printable, read_file, readable, reason, wanted
-from pipeline.storage.place import Place, tree_order
+from pipeline.storage.path import StoragePath, tree_order
 from pipeline.synthetic.portrait import VERSION, file_name, portrait
 
 
@@ -30,7 +30,7 @@ class Synthetic:
 class Single:
     """One picture file."""
 
-    def __init__(self, place: Place):
+    def __init__(self, place: StoragePath):
         self.place = place
 
     def entries(self) -> Iterator[Entry]:
@@ -55,7 +55,7 @@ class Folder:
 
     def __init__(
         self,
-        place: Place,
+        place: StoragePath,
         listing: list[tuple[str, int, Any]] | None = None,
         order: Callable[[str], Any] = tree_order,
     ):
@@ -108,7 +108,7 @@ def _local_entries(folder: Path, order: Callable[[str], Any]) -> Iterator[Entry]
                 yield Entry(printable(name), name, "a link that leads nowhere")
             elif path.is_file():
                 outside = path.is_symlink() and not path.resolve().is_relative_to(root)
-                stamp = Place(str(path)).stamp()
+                stamp = StoragePath(str(path)).stamp()
                 problem = "a link that points outside the folder" if outside else ""
                 yield Entry(printable(name), name, problem or _archive(name) or oversize(stamp[0]), stamp, stamp[0])
         except OSError as error:

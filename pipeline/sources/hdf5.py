@@ -9,15 +9,16 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
+from pipeline.core.errors import first_line
 from pipeline.sources.base import Entry, SourceError, oversize, readable
 from pipeline.sources.raw_pixels import png_of
-from pipeline.storage.place import Place, StorageError
+from pipeline.storage.path import StorageError, StoragePath
 
 
 class Hdf5:
     """One HDF5 file; pictures are named by their number, `00000.png` and on."""
 
-    def __init__(self, place: Place):
+    def __init__(self, place: StoragePath):
         self.place = place
 
     def entries(self) -> Iterator[Entry]:
@@ -41,7 +42,7 @@ class Hdf5:
         except StorageError as error:
             raise SourceError(str(error)) from error
         except Exception as error:  # h5py raises OSError, RuntimeError, IndexError, ValueError …
-            raise SourceError(f"damaged in the file ({_line(error)})") from error
+            raise SourceError(f"damaged in the file ({first_line(error)})") from error
         return png_of(planes)
 
     def _pictures(self) -> Any:
@@ -50,7 +51,7 @@ class Hdf5:
 
 
 @lru_cache(maxsize=4)
-def _open(place: Place, *version: Any) -> Any:
+def _open(place: StoragePath, *version: Any) -> Any:
     """The dataset of the largest pictures; its file stays open as long as it is used."""
     import h5py  # only here: it takes a moment to load
 
@@ -61,13 +62,11 @@ def _open(place: Place, *version: Any) -> Any:
     except StorageError:
         raise
     except Exception as error:
-        raise SourceError(f"{place}: not a readable HDF5 file ({_line(error)}); a download that broke off?") from error
+        raise SourceError(
+            f"{place}: not a readable HDF5 file ({first_line(error)}); a download that broke off?"
+        ) from error
     found = [item for item in inside if isinstance(item, h5py.Dataset) and item.ndim == 4 and item.dtype == "uint8"]
     found = [item for item in found if item.shape[1] in (1, 3) and not item.external and not item.is_virtual]
     if not found:
         raise SourceError(f"{place}: no pictures in it (a dataset of uint8, pictures x channels x height x width)")
     return max(found, key=lambda item: item.shape[2] * item.shape[3])
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

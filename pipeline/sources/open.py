@@ -19,7 +19,7 @@ from pipeline.sources.multi import Several
 from pipeline.sources.parquet import ParquetFiles
 from pipeline.sources.patterns import expand, labels
 from pipeline.sources.tfrecords import TFRecords, largest
-from pipeline.storage.place import Place, StorageError, tree_order
+from pipeline.storage.path import StorageError, StoragePath, tree_order
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """What is taken for a picture without a look at its content."""
@@ -58,7 +58,7 @@ def open_archive(path: str, scratch: Path, columns: Sequence[str] = ()) -> Sourc
             column says so when it is listed.
     """
     try:
-        place = Place.of(path)
+        place = StoragePath.of(path)
     except StorageError as error:
         raise SourceError(str(error)) from error
     with readable(place):
@@ -72,7 +72,7 @@ def open_archive(path: str, scratch: Path, columns: Sequence[str] = ()) -> Sourc
     raise SourceError(f"{place}: no such file or folder")
 
 
-def _several(places: Sequence[Place], scratch: Path, columns: Sequence[str]) -> Source:
+def _several(places: Sequence[StoragePath], scratch: Path, columns: Sequence[str]) -> Source:
     if all(place.suffix.lower() == ".parquet" for place in places):
         return ParquetFiles(places, columns)
     # what a pattern finds on an object store are files
@@ -83,7 +83,7 @@ def _several(places: Sequence[Place], scratch: Path, columns: Sequence[str]) -> 
     return Several(list(zip(labels(places), opened, strict=True)))
 
 
-def _file(place: Place, scratch: Path, columns: Sequence[str]) -> Source:
+def _file(place: StoragePath, scratch: Path, columns: Sequence[str]) -> Source:
     """By its suffix; what has none that is known may be a zip by its content."""
     name = place.name.lower()
     if name.endswith(".parquet"):
@@ -103,7 +103,7 @@ def _file(place: Place, scratch: Path, columns: Sequence[str]) -> Source:
     return Tar(place, scratch) if tar else Single(place)
 
 
-def _folder(place: Place, scratch: Path, columns: Sequence[str]) -> Source:
+def _folder(place: StoragePath, scratch: Path, columns: Sequence[str]) -> Source:
     """Archives of one kind alone are what is in them; else it is a folder of pictures."""
     local = place.local
     listing = None if local is not None else list(place.files())
@@ -135,7 +135,7 @@ _TOGETHER: tuple[tuple[str, ...], ...] = ((".parquet",), TARS, TFRECORDS, HDF5)
 """Kinds of archives that a folder may consist of."""
 
 
-def _celeba(place: Place, listing: list[tuple[str, int, Any]] | None) -> str:
+def _celeba(place: StoragePath, listing: list[tuple[str, int, Any]] | None) -> str:
     """Where the pictures of an unpacked CelebAMask-HQ lie below a folder; empty where it is none."""
     local = place.local
     if local is None:
@@ -143,11 +143,11 @@ def _celeba(place: Place, listing: list[tuple[str, int, Any]] | None) -> str:
     return next((folder.rstrip("/") for folder in FOLDERS if (local / folder).is_dir()), "")
 
 
-def _no_columns(place: Place, columns: Sequence[str]) -> None:
+def _no_columns(place: StoragePath, columns: Sequence[str]) -> None:
     if columns:
         raise SourceError(f"{place}: has no columns ({', '.join(columns)}); only Parquet has")
 
 
-def _is_zip(place: Place) -> bool:
+def _is_zip(place: StoragePath) -> bool:
     with place.open() as handle:
         return zipfile.is_zipfile(handle)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.sources.base import Entry, SourceError, printable, reason, unsafe
 from pipeline.storage.object_stores import explained
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 
 
 class ParquetFiles:
@@ -23,7 +23,7 @@ class ParquetFiles:
         columns: further columns, of text or numbers, that entries carry as their labels.
     """
 
-    def __init__(self, places: Sequence[Place], columns: Sequence[str] = ()):
+    def __init__(self, places: Sequence[StoragePath], columns: Sequence[str] = ()):
         self.places, self.columns = list(places), list(columns)
 
     def entries(self) -> Iterator[Entry]:
@@ -52,7 +52,7 @@ class ParquetFiles:
 class _Table:
     """An open file; its reader must not be used by two threads at once."""
 
-    def __init__(self, place: Place):
+    def __init__(self, place: StoragePath):
         self.place = place
         self.file = _reader(place)
         self.column, _ = _picture_columns(place, self.file.schema_arrow)
@@ -67,7 +67,7 @@ class _Table:
 
 
 @lru_cache(maxsize=4)
-def _open(place: Place, *stamp: Any) -> _Table:
+def _open(place: StoragePath, *stamp: Any) -> _Table:
     return _Table(place)
 
 
@@ -77,13 +77,13 @@ def _row_group(table: _Table, group: int) -> pa.ChunkedArray:
         return table.file.read_row_group(group, columns=[table.column]).column(table.column)
 
 
-def _reader(place: Place) -> pq.ParquetFile:
+def _reader(place: StoragePath) -> pq.ParquetFile:
     with explained(place.uri):
         # only the columns and row groups that are asked for are fetched
         return pq.ParquetFile(place.arrow_file(), pre_buffer=True)
 
 
-def _rows(index: int, place: Place, wanted: Sequence[str]) -> Iterator[Entry]:
+def _rows(index: int, place: StoragePath, wanted: Sequence[str]) -> Iterator[Entry]:
     stamp = place.stamp()
     file = _reader(place)
     picture, columns = _picture_columns(place, file.schema_arrow)
@@ -103,7 +103,7 @@ def _rows(index: int, place: Place, wanted: Sequence[str]) -> Iterator[Entry]:
                 row += 1
 
 
-def _check_columns(place: Place, schema: pa.Schema, wanted: Sequence[str]) -> None:
+def _check_columns(place: StoragePath, schema: pa.Schema, wanted: Sequence[str]) -> None:
     """SourceError where a column that entries are to carry is missing or holds neither text nor numbers."""
     plain = [item.name for item in schema if not pa.types.is_nested(item.type) and not _binary(item.type)]
     for name in wanted:
@@ -116,7 +116,7 @@ def _binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _picture_columns(place: Place, schema: pa.Schema) -> tuple[str, list[str]]:
+def _picture_columns(place: StoragePath, schema: pa.Schema) -> tuple[str, list[str]]:
     """The picture column, and the columns to list names from (never the pictures themselves)."""
     for name in ("image", "img", "jpg", "png", *schema.names):
         kind = schema.field(name).type if name in schema.names else None

@@ -10,12 +10,12 @@ from math import prod
 
 from pipeline.sources.base import ARCHIVES, SourceError, printable, wanted
 from pipeline.storage.object_stores import join, scheme_of, split
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 
 MAX_FILES = 1_000_000
 
 
-def expand(path: str) -> list[Place]:
+def expand(path: str) -> list[StoragePath]:
     """The files that a pattern stands for, in its order; empty where `path` is no pattern.
 
     Raises:
@@ -24,9 +24,9 @@ def expand(path: str) -> list[Place]:
     remote = bool(scheme_of(path))
     if not re.search(r"\*|\{[^{}]*(\.\.|,)[^{}]*\}", path) or (not remote and os.path.lexists(path)):
         return []
-    found: list[Place] = []
+    found: list[StoragePath] = []
     for text in _braces(path):
-        matches = _matches(text) if "*" in text else [Place.of(text)]
+        matches = _matches(text) if "*" in text else [StoragePath.of(text)]
         if not matches:
             raise SourceError(f"{_shown(text)}: no such file or folder")
         found += matches
@@ -37,7 +37,7 @@ def expand(path: str) -> list[Place]:
     return found
 
 
-def labels(places: Sequence[Place]) -> list[str]:
+def labels(places: Sequence[StoragePath]) -> list[str]:
     """What tells files apart: their paths below what they have in common, without suffixes where that is enough."""
     common = os.path.commonpath([place.path.parent for place in places])
     names = [printable(place.path.relative_to(common).as_posix()) for place in places]
@@ -66,14 +66,14 @@ def _braces(text: str) -> Iterator[str]:
         yield "".join(fixed + value for fixed, value in zip(parts[::2], [*filled, ""], strict=True))
 
 
-def _matches(pattern: str) -> list[Place]:
+def _matches(pattern: str) -> list[StoragePath]:
     if not scheme_of(pattern):
-        found = [Place.of(match) for match in sorted(glob.glob(pattern, recursive=True))]
+        found = [StoragePath.of(match) for match in sorted(glob.glob(pattern, recursive=True))]
         return [place for place in found if wanted(place.name)]
     root, key, query = split(pattern)
     parts = key.split("/")
     fixed = next(index for index, part in enumerate(parts) if "*" in part)
-    folder = Place.of(join(root, "/".join(parts[:fixed]), query))
+    folder = StoragePath.of(join(root, "/".join(parts[:fixed]), query))
     inner = parts[fixed:]
     # as the shell has it: `*` stays within a folder and passes hidden files over
     expression = "/".join(
@@ -84,4 +84,4 @@ def _matches(pattern: str) -> list[Place]:
 
 
 def _shown(text: str) -> str:
-    return str(Place.of(text)) if scheme_of(text) else text
+    return str(StoragePath.of(text)) if scheme_of(text) else text

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.sources.base import Entry, SourceError, oversize, printable, readable, reason
 from pipeline.sources.raw_pixels import png_of
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 
 HEAD, TAIL = 12, 4
 """Bytes of a record before and after what it holds."""
@@ -31,7 +31,7 @@ class TFRecords:
     is undone, so that `00000.png` is picture 0 of CelebA-HQ's own numbering.
     """
 
-    def __init__(self, place: Place):
+    def __init__(self, place: StoragePath):
         self.place = place
 
     def entries(self) -> Iterator[Entry]:
@@ -94,9 +94,9 @@ def celebahq_order() -> list[int]:
     return [int(number) for number in order]
 
 
-def largest(places: Sequence[Place]) -> list[Place]:
+def largest(places: Sequence[StoragePath]) -> list[StoragePath]:
     """Of files that differ in their `-rNN` alone (one set of pictures at several sizes), the one with the largest."""
-    best: dict[str, tuple[int, Place]] = {}
+    best: dict[str, tuple[int, StoragePath]] = {}
     for place in places:
         found = re.fullmatch(r"(?i)(.*)-r(\d{2})(\.tfrecords?)", place.uri.partition("?")[0])
         key, level = (found[1] + found[3], int(found[2])) if found else (place.uri, 0)

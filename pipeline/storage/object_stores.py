@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import pyarrow as pa
 
+from pipeline.core.errors import FacesrError
 from pipeline.storage import fsspec_bridge as fsspec_stores
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
@@ -42,7 +43,7 @@ ADVICE = {
 """Pattern in a store's error -> what to tell the user."""
 
 
-class StorageError(OSError):
+class StorageError(FacesrError, OSError):
     """A place that cannot be reached or used; the message is one line: which, what is wrong, what to do."""
 
 

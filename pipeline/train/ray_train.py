@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from pipeline.core.errors import FacesrError
 from pipeline.params.train import Train
 from pipeline.runtime.console import Advance, console, progress
 from pipeline.runtime.units import WorkerError, session
@@ -33,7 +34,7 @@ TRIES = 3
 STOP_SECONDS = 300.0
 """How long a stop waits for the processes to save; some may never have started, or hang on a node that is gone."""
 
-_FINAL = (ValueError, ArithmeticError, MemoryError, OSError)
+_FINAL = (FacesrError, ValueError, OSError)
 """What a process raises for a reason that stays: a diverged loss, too little memory, a full disk, damaged files."""
 
 
@@ -51,7 +52,7 @@ def train_on_ray(
 
     Raises:
         ValueError: the machine or cluster has no room for so many workers, or a worker raised it.
-        Diverged, OutOfMemory: see `Training.run`.
+        DivergedError, OutOfMemoryError: see `Training.run`.
         WorkerError: workers kept dying; the last state is kept.
     """
     results = {phase: work / phase / "generator.safetensors" for phase in phases}

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.degradation import degrade, draw_degradation, reduce
-from pipeline.core.images import ImageError, decode, encode_png
+from pipeline.core.errors import FacesrError, first_line
+from pipeline.core.images import decode, encode_png
 from pipeline.core.scales import AUGMENTED, METHODS, SIDE
 from pipeline.core.schema import UPSCALED
 from pipeline.core.shards import read_range, write_rows
@@ -70,8 +71,8 @@ class UpscaleWorker:
                 row["degradation"] = json.dumps(drawn)
             result = upscaler([low])[0]
             image = {"bytes": encode_png(result), "path": str(Path(face["name"]).with_suffix(".png"))}
-        except (ImageError, ValueError, RuntimeError) as error:
-            return row | {"error": str(error).splitlines()[0]}
+        except (FacesrError, ValueError, RuntimeError) as error:
+            return row | {"error": first_line(error)}
         return row | {"image": image, "status": "ok", "width": result.shape[1], "height": result.shape[0]}
 
     def _upscaler(self, method: str, augmented: bool) -> Upscaler:

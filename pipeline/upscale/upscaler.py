@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from pipeline.core.errors import first_line
 from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
 from pipeline.models.checkpoint import interpolate, load_generator
@@ -307,7 +308,7 @@ class Upscaler:
                 raise
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            raise MemoryError(str(error).splitlines()[0] if str(error) else "out of memory") from error
+            raise MemoryError(first_line(error)) from error
 
 
 def clean_steps(realism: float) -> int:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from pipeline.core.errors import FacesrError
+
 FOLDER = Path(__file__).parent.parent / "released"
 
 
-class NoModelError(ValueError):
+class NoModelError(FacesrError):
     """No weights to use; the message says what to do."""
 
 

@@ -15,9 +15,9 @@ from support.training import write_inputs, write_manifest
 from pipeline.baselines import spandrel_peer as external
 from pipeline.baselines.finished_results import load_results
 from pipeline.baselines.methods import BaselineWorker
-from pipeline.baselines.spandrel_peer import NoSpandrel, load_peer
-from pipeline.baselines.supervised_twin import NoOriginals, SupervisedPairs, train_twin
-from pipeline.baselines.zssr import Diverged, back_projected, zssr
+from pipeline.baselines.spandrel_peer import NoSpandrelError, load_peer
+from pipeline.baselines.supervised_twin import NoOriginalsError, SupervisedPairs, train_twin
+from pipeline.baselines.zssr import DivergedError, back_projected, zssr
 from pipeline.baselines.zssr_training import (
     CHECK_EVERY,
     DROPS,
@@ -74,7 +74,7 @@ def test_pictures_of_several_sizes_come_back_in_order() -> None:
 
 
 def test_a_network_that_diverges_is_an_error_that_names_the_picture() -> None:
-    with pytest.raises(Diverged, match="face-7: the network has become NaN"):
+    with pytest.raises(DivergedError, match="face-7: the network has become NaN"):
         zssr([face(1, 32)], ["face-7"], ZssrConfig(**vars(TINY) | {"learning_rate": 1e30}))
     with pytest.raises(ValueError, match="32x12 is too small"):
         zssr([face(1, 32)[:12]], ["a"], TINY)
@@ -190,7 +190,7 @@ def test_the_twins_pairs_are_originals_and_their_inputs_with_the_crops_of_traini
 
 def test_without_originals_there_is_nothing_to_be_supervised_by(supervised: Path, tmp_path: Path) -> None:
     inputs = supervised / "data/inputs/train"
-    with pytest.raises(NoOriginals, match="no face of the train split is 1024x1024"):
+    with pytest.raises(NoOriginalsError, match="no face of the train split is 1024x1024"):
         SupervisedPairs(inputs, supervised / "data/pairs.parquet", tmp_path / "canvas.bin")
     assert not (tmp_path / "canvas.bin").exists()
 
@@ -304,7 +304,7 @@ def test_a_pickle_that_would_run_code_is_refused_unrun(tmp_path: Path, monkeypat
 
 def test_without_spandrel_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
-    with pytest.raises(NoSpandrel, match=r"pip install facesr\[peers\]"):
+    with pytest.raises(NoSpandrelError, match=r"pip install facesr\[peers\]"):
         load_peer(tmp_path / "a.pth")
 
 

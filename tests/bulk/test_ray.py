@@ -14,7 +14,7 @@ from support.upscaling import encoded, make_models, manifest, picture, pictures,
 
 from pipeline.bulk.crash_journal import Journal
 from pipeline.bulk.node_check import _problems
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 
 POISON = """
 import os, PIL.Image
@@ -110,7 +110,7 @@ def alive(node: str) -> bool:
     return node != "lost"
 
 
-def tries(place: Place, *attempts: tuple[str, str, list[list[int]], bool]) -> None:
+def tries(place: StoragePath, *attempts: tuple[str, str, list[list[int]], bool]) -> None:
     """Tries of which each begins and ends pictures: (run, node, groups begun, closed); the last group is left open."""
     for run, node, groups, closed in attempts:
         journal = Journal(place, run, node, alive)
@@ -124,7 +124,7 @@ def tries(place: Place, *attempts: tuple[str, str, list[list[int]], bool]) -> No
 
 @pytest.mark.parametrize("node", ["node", ""], ids=["on Ray", "without"])
 def test_what_was_in_work_at_a_death_is_suspect_and_what_was_alone_at_two_is_poison(node: str, tmp_path: Path) -> None:
-    place = Place.of(tmp_path / "journal")
+    place = StoragePath.of(tmp_path / "journal")
     tries(place, ("run", node, [[0, 1], [2, 3]], False))
     for poison in (set(), set(), {3}):
         journal = Journal(place, "run", node, alive)
@@ -141,14 +141,14 @@ def test_what_was_in_work_at_a_death_is_suspect_and_what_was_alone_at_two_is_poi
 def test_a_death_that_has_a_reason_of_its_own_makes_nobody_suspect(
     run: str, node: str, closed: bool, tmp_path: Path
 ) -> None:
-    place = Place.of(tmp_path / "journal")
+    place = StoragePath.of(tmp_path / "journal")
     tries(place, (run, node, [[1]], closed), (run, node, [[1]], closed))
     journal = Journal(place, "run", "node", alive)
     assert not journal.suspects | journal.poison
 
 
 def test_without_ray_deaths_count_over_several_runs(tmp_path: Path) -> None:
-    place = Place.of(tmp_path / "journal")
+    place = StoragePath.of(tmp_path / "journal")
     tries(place, ("a", "", [[0, 1]], False), ("b", "", [[1]], False))
     assert Journal(place, "c", "", alive).suspects == {0, 1}
     tries(place, ("d", "", [[1]], False))
@@ -156,7 +156,7 @@ def test_without_ray_deaths_count_over_several_runs(tmp_path: Path) -> None:
 
 
 def test_a_journal_cut_off_in_a_line_is_read_up_to_there(tmp_path: Path) -> None:
-    place = Place.of(tmp_path / "journal")
+    place = StoragePath.of(tmp_path / "journal")
     tries(place, ("run", "node", [[4]], False))
     path = tmp_path / "journal"
     path.write_bytes(path.read_bytes() + b'{"end": [')

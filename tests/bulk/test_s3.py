@@ -11,7 +11,7 @@ from support.archives import as_folder, as_zip
 from support.object_store import NO_SERVER, Store, s3_server
 from support.upscaling import encoded, make_models, pictures, said, upscale
 
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 
 FILES = {name: encoded(index) for index, name in enumerate(("a.png", "deep/b.png", "deep/c.png"))}
 
@@ -37,7 +37,7 @@ def test_a_bucket_gives_and_takes_what_a_disk_does(
     remote = store.put(source, tmp_path.name)
     options = ("--model", model, "--workers", 1, *(("--to", "parquet") if output == "shards" else ()))
     upscale(source, tmp_path / "local", "--model", model, "--workers", 1, code=1)
-    place = Place.of(store.uri(tmp_path.name)) / output
+    place = StoragePath.of(store.uri(tmp_path.name)) / output
     upscale(remote, place.uri, *options, code=1)
     manifest = (
         place / "manifest.parquet" if output in ("out", "shards") else place.with_name(f"{output}.manifest.parquet")

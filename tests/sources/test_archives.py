@@ -27,7 +27,7 @@ from pipeline.sources.base import SourceError
 from pipeline.sources.open import open_archive, open_source
 from pipeline.sources.tfrecords import celebahq_order, masked_crc
 from pipeline.storage.object_stores import shown
-from pipeline.storage.place import Place, StorageError
+from pipeline.storage.path import StorageError, StoragePath
 
 FACES = {f"{index}.png": encode_png(face(index, 32)) for index in range(5)}
 HASHES = [pixel_hash(decode(data)) for data in FACES.values()]
@@ -360,7 +360,7 @@ def test_folders_patterns_and_columns_are_read_through_fsspec(tmp_path: Path) ->
 
 
 def test_a_place_of_fsspec_can_be_written_and_listed(tmp_path: Path) -> None:
-    root = Place.of(f"memory://{tmp_path.name}-w/out")
+    root = StoragePath.of(f"memory://{tmp_path.name}-w/out")
     (root / "a/b.bin").write_bytes(b"written")
     assert (root / "a/b.bin").read_bytes() == b"written"
     assert [name for name, _, _ in root.files()] == ["a/b.bin"]
@@ -368,7 +368,7 @@ def test_a_place_of_fsspec_can_be_written_and_listed(tmp_path: Path) -> None:
 
 def test_what_a_web_server_cannot_take_is_an_error_that_says_so(web: str) -> None:
     with pytest.raises(StorageError, match="http://… cannot be written to or listed"):
-        Place.of(f"{web}/out.zip").write_bytes(b"x")
+        StoragePath.of(f"{web}/out.zip").write_bytes(b"x")
 
 
 def test_a_hub_without_its_library_is_an_error_that_says_what_to_install(
@@ -384,5 +384,5 @@ def test_a_hub_without_its_library_is_an_error_that_says_what_to_install(
 @pytest.mark.parametrize("scheme", ["nonsense", "local", "simplecache", "zip", "reference"])
 def test_an_unknown_scheme_and_one_that_is_no_place_are_refused(scheme: str) -> None:
     with pytest.raises(StorageError, match="no such kind of place"):
-        Place.of(f"{scheme}://bucket/x.zip")
+        StoragePath.of(f"{scheme}://bucket/x.zip")
     assert "secret" not in shown("sftp://user:secret@host/x?password=secret")

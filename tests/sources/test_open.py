@@ -29,7 +29,7 @@ from pipeline.sources.base import ARCHIVES as SUFFIXES
 from pipeline.sources.base import SIDECARS, SourceError
 from pipeline.sources.open import open_archive, open_source
 from pipeline.storage import object_stores as stores
-from pipeline.storage import place as storage
+from pipeline.storage import path as storage
 from pipeline.synthetic.portrait import portrait
 
 # bytes are not decoded here, so any will do
@@ -602,7 +602,7 @@ def test_a_replaced_zip_is_read_anew_and_has_other_stamps(placed: Callable[[str]
     [before] = source.entries()
     assert source.read(before.key) == b"one"
     as_zip(tmp_path / "other" / "x.zip", {"1.png": b"other"})
-    storage.Place.of(path).write_bytes((tmp_path / "other" / "x.zip").read_bytes())
+    storage.StoragePath.of(path).write_bytes((tmp_path / "other" / "x.zip").read_bytes())
     assert source.read(before.key) == b"other"
     assert next(iter(source.entries())).stamp != before.stamp
 

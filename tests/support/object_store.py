@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage.place import Place
+from pipeline.storage.path import StoragePath
 
 NO_SERVER = "127.0.0.1:1"
 """An endpoint where nothing listens."""
@@ -35,7 +35,7 @@ class Store:
 
     def put(self, path: str, key: str) -> str:
         """Copy a local file or folder to `key/<its name>`, and return that as a URI."""
-        local, target = Place.of(path), Place.of(self.uri(key)) / Path(path).name
+        local, target = StoragePath.of(path), StoragePath.of(self.uri(key)) / Path(path).name
         if local.is_file():
             target.write_bytes(local.read_bytes())
         for name, _, _ in local.files() if local.is_dir() else ():

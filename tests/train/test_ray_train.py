@@ -269,8 +269,8 @@ def test_a_diverging_run_says_step_and_term_in_one_line_and_is_not_tried_again(
     hopeless: subprocess.CompletedProcess[str],
 ) -> None:
     assert "diverging 1" in hopeless.stdout, hopeless.stderr
-    (line,) = [line for line in hopeless.stderr.splitlines() if "Diverged" in line]
-    assert line.startswith("Diverged: step 1: the gradient_norm term is ")
+    (line,) = [line for line in hopeless.stderr.splitlines() if "DivergedError" in line]
+    assert line.startswith("DivergedError: step 1: the gradient_norm term is ")
     assert "Traceback" not in hopeless.stderr
     assert "a training process died" not in hopeless.stderr
 

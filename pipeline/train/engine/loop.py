@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.core.errors import FacesrError
 from pipeline.core.images import Pixels
 from pipeline.models.checkpoint import load_generator, load_state, save_generator, save_state
 from pipeline.models.networks import Generator
@@ -24,7 +25,7 @@ from pipeline.train.engine.step import Updates
 from pipeline.train.engine.validation import validate
 
 
-class Diverged(FloatingPointError):
+class DivergedError(FacesrError):
     """A loss became NaN or infinite; the last good state is kept."""
 
 
@@ -93,8 +94,8 @@ class Training:
             should_stop: asked after every step; a true answer saves the state and raises `Stopped`.
 
         Raises:
-            Diverged: a loss is NaN or infinite.
-            OutOfMemory: says which setting to lower.
+            DivergedError: a loss is NaN or infinite.
+            OutOfMemoryError: says which setting to lower.
             Stopped: `should_stop` said so.
         """
         self._resume()
@@ -178,7 +179,7 @@ class Training:
             numbers = {name: float(value) for name, value in values.items()}
             for name, number in numbers.items():
                 if not math.isfinite(number):
-                    raise Diverged(
+                    raise DivergedError(
                         f"step {step}: the {name} term is {number}; the last good state is in {self.work}. "
                         "Lower learning_rate or the weight of that term, then run again"
                     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.models.networks import Discriminator, Generator
 from pipeline.train.engine.config import TrainConfig
 from pipeline.train.engine.losses import PerceptualLoss
@@ -15,18 +16,18 @@ from pipeline.train.engine.losses import PerceptualLoss
 ADVICE = "lower train.batch or train.crop, or raise train.accumulate, which gives the same result in more time"
 
 
-class OutOfMemory(MemoryError):
+class OutOfMemoryError(FacesrError):
     """The device has too little memory; the message says which setting to change."""
 
 
 @contextmanager
 def as_out_of_memory() -> Iterator[None]:
-    """Turn torch's errors about memory, of GPU and CPU, into `OutOfMemory`."""
+    """Turn torch's errors about memory, of GPU and CPU, into `OutOfMemoryError`."""
     try:
         yield
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise OutOfMemory(f"out of memory: {ADVICE} ({str(error).splitlines()[0]})") from error
+            raise OutOfMemoryError(f"out of memory: {ADVICE} ({first_line(error)})") from error
         raise
 
 

@@ -22,9 +22,9 @@ from pipeline.models.networks import DiscriminatorConfig, Generator, GeneratorCo
 from pipeline.train.engine import memory, validation
 from pipeline.train.engine.batches import PairData
 from pipeline.train.engine.config import learning_rate
-from pipeline.train.engine.loop import Diverged, Stopped, Training
+from pipeline.train.engine.loop import DivergedError, Stopped, Training
 from pipeline.train.engine.losses import PerceptualLoss
-from pipeline.train.engine.memory import OutOfMemory, needed
+from pipeline.train.engine.memory import OutOfMemoryError, needed
 from pipeline.train.engine.step import Updates
 from pipeline.upscale.upscaler import Upscaler
 
@@ -291,7 +291,7 @@ def test_nan_stops_with_step_and_term_named_and_the_last_good_state_is_kept(
     log_every: int, folder: Path, data: PairData, tmp_path: Path
 ) -> None:
     config = tiny_config(steps=8, log_every=log_every)
-    with pytest.raises(Diverged, match="step 5: the pixel term is nan") as raised:
+    with pytest.raises(DivergedError, match="step 5: the pixel term is nan") as raised:
         Training(config, Poisoned(folder, 4), [], tmp_path).run()
     assert str(tmp_path) in str(raised.value)
     assert states(tmp_path) == ["state-00000003.safetensors", "state-00000004.safetensors"]
@@ -306,7 +306,7 @@ def test_the_term_that_diverged_is_the_one_named(data: PairData, tmp_path: Path)
     tensors = {f"features.{name}": value * float("inf") for name, value in vgg.features.state_dict().items()}
     torch.save(tensors, tmp_path / "vgg.pth")
     config = tiny_config(perceptual=1.0, layers=("relu1_1",), vgg=tmp_path / "vgg.pth")
-    with pytest.raises(Diverged, match="step 1: the perceptual term is nan"):
+    with pytest.raises(DivergedError, match="step 1: the perceptual term is nan"):
         Training(config, data, [], tmp_path).run()
 
 
@@ -407,7 +407,7 @@ def test_out_of_memory_says_which_setting_to_lower(
     training = Training(tiny_config(), data, [], tmp_path)
     # a real refusal of the allocator
     monkeypatch.setattr(Updates, "__call__", lambda *_: torch.empty(1 << 60))
-    with pytest.raises(OutOfMemory, match=r"lower train\.batch or train\.crop, or raise train\.accumulate"):
+    with pytest.raises(OutOfMemoryError, match=r"lower train\.batch or train\.crop, or raise train\.accumulate"):
         training.run()
 
 

@@ -32,7 +32,7 @@ from pipeline.storage.object_stores import (
     split,
 )
 
-__all__ = ["Place", "StorageError"]
+__all__ = ["StorageError", "StoragePath"]
 
 SMALL = 4 << 20
 """Bytes that are less than a piece of an upload."""
@@ -41,20 +41,20 @@ BUFFER = 1 << 16
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class StoragePath:
     """A file or folder, local or remote; picklable, since it is just its address."""
 
     uri: str
     """Local: absolute path. Remote: URI with its `?query`."""
 
     @classmethod
-    def of(cls, text: "str | Path | Place") -> "Place":
+    def of(cls, text: "str | Path | StoragePath") -> "StoragePath":
         """The place that a path or URI names.
 
         Raises:
             StorageError: a URI of an unknown kind.
         """
-        if isinstance(text, Place):
+        if isinstance(text, StoragePath):
             return text
         scheme = "" if isinstance(text, Path) else scheme_of(text)
         if scheme in ("", "file"):
@@ -86,18 +86,18 @@ class Place:
         return self.path.suffix
 
     @property
-    def parent(self) -> "Place":
+    def parent(self) -> "StoragePath":
         """The folder it lies in; a bucket is its own."""
         if not scheme_of(self.uri):
-            return Place(str(Path(self.uri).parent))
+            return StoragePath(str(Path(self.uri).parent))
         root, key, query = split(self.uri)
-        return Place(join(root, key.rpartition("/")[0], query))
+        return StoragePath(join(root, key.rpartition("/")[0], query))
 
-    def with_name(self, name: str) -> "Place":
+    def with_name(self, name: str) -> "StoragePath":
         """Another place in the same folder."""
         return self.parent / name
 
-    def __truediv__(self, relative: str) -> "Place":
+    def __truediv__(self, relative: str) -> "StoragePath":
         """A place below this one.
 
         Raises:
@@ -107,16 +107,16 @@ class Place:
         if inner.is_absolute() or ".." in inner.parts:
             raise StorageError(f"{relative}: points out of {self}")
         if not scheme_of(self.uri):
-            return Place(str(Path(self.uri) / inner))
+            return StoragePath(str(Path(self.uri) / inner))
         root, key, query = split(self.uri)
-        return Place(join(root, f"{key}/{inner}" if inner.parts else key, query))
+        return StoragePath(join(root, f"{key}/{inner}" if inner.parts else key, query))
 
     def __str__(self) -> str:
         """As users may see it: without credentials."""
         return shown(self.uri) if scheme_of(self.uri) else self.uri
 
     def __repr__(self) -> str:
-        return f"Place({str(self)!r})"
+        return f"StoragePath({str(self)!r})"
 
     def exists(self) -> bool:
         """Whether there is a file or folder."""
@@ -239,7 +239,7 @@ class Place:
             for name in sorted(names, key=tree_order):
                 with suppress(FileNotFoundError):  # temporary files come and go
                     if (local / name).is_file():
-                        stamp = Place(str(local / name)).stamp()
+                        stamp = StoragePath(str(local / name)).stamp()
                         yield name, stamp[0], stamp
             return
         from pyarrow import fs

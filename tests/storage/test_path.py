@@ -14,7 +14,7 @@ from support.object_store import NO_SERVER, Store, s3_server
 from support.stages import ROOT
 
 from pipeline.core.files import atomic, write_bytes
-from pipeline.storage.place import Place, StorageError
+from pipeline.storage.path import StorageError, StoragePath
 
 LARGE = b"0123456789" * 1_200_000
 """More than one piece of an S3 upload."""
@@ -27,12 +27,12 @@ def store() -> Iterator[Store]:
 
 
 @pytest.fixture(params=["local", "s3"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> Place:
-    return Place.of(tmp_path / "out") if request.param == "local" else Place.of(store.uri(tmp_path.name))
+def folder(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> StoragePath:
+    return StoragePath.of(tmp_path / "out") if request.param == "local" else StoragePath.of(store.uri(tmp_path.name))
 
 
 @pytest.mark.parametrize("data", [b"", b"few", LARGE], ids=["empty", "small", "large"])
-def test_what_is_written_is_read_again(data: bytes, folder: Place) -> None:
+def test_what_is_written_is_read_again(data: bytes, folder: StoragePath) -> None:
     place = folder / "a/b c/ä %20 ?.png"
     assert not place.exists()
     place.write_bytes(data)
@@ -45,21 +45,21 @@ def test_what_is_written_is_read_again(data: bytes, folder: Place) -> None:
     assert place.read_at(1, 2) == data[1:3]
 
 
-def test_parts_of_an_address(folder: Place) -> None:
+def test_parts_of_an_address(folder: StoragePath) -> None:
     place = folder / "a/b.tar.gz"
     assert (place.name, place.suffix, place.parent) == ("b.tar.gz", ".gz", folder / "a")
     assert place.with_name("c.png") == folder / "a/c.png" == folder / "a" / "c.png"
-    assert Place.of(place.uri) == Place.of(place) == pickle.loads(pickle.dumps(place)) == place
+    assert StoragePath.of(place.uri) == StoragePath.of(place) == pickle.loads(pickle.dumps(place)) == place
     assert (place.local is None) == (folder.local is None)
 
 
 @pytest.mark.parametrize("relative", ["../x.png", "a/../../x.png", "/etc/passwd"])
-def test_a_name_that_leads_out_of_a_folder_is_refused(relative: str, folder: Place) -> None:
+def test_a_name_that_leads_out_of_a_folder_is_refused(relative: str, folder: StoragePath) -> None:
     with pytest.raises(StorageError, match="points out of"):
         folder / relative
 
 
-def test_files_are_listed_with_their_sizes_in_the_order_of_a_tree_hidden_ones_too(folder: Place) -> None:
+def test_files_are_listed_with_their_sizes_in_the_order_of_a_tree_hidden_ones_too(folder: StoragePath) -> None:
     names = [".hidden", "a/1.png", "a/b/.x.tmp", "a.png", "b.png"]
     for index, name in enumerate(reversed(names)):
         (folder / name).write_bytes(b"x" * index)
@@ -68,7 +68,7 @@ def test_files_are_listed_with_their_sizes_in_the_order_of_a_tree_hidden_ones_to
     assert list((folder / "no such").files()) == []
 
 
-def test_the_stamp_of_a_file_changes_when_the_file_does(folder: Place) -> None:
+def test_the_stamp_of_a_file_changes_when_the_file_does(folder: StoragePath) -> None:
     (folder / "a.png").write_bytes(b"old")
     (folder / "b.png").write_bytes(b"other")
     before = {name: stamp for name, _, stamp in folder.files()}
@@ -80,11 +80,11 @@ def test_the_stamp_of_a_file_changes_when_the_file_does(folder: Place) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_error_while_writing_leaves_nothing_and_keeps_what_was_there(
-    error: type[BaseException], folder: Place
+    error: type[BaseException], folder: StoragePath
 ) -> None:
     (folder / "old.tar").write_bytes(b"as it was")
 
-    def write(place: Place) -> None:
+    def write(place: StoragePath) -> None:
         with place.writing() as handle:
             handle.write(LARGE)
             raise error
@@ -96,10 +96,10 @@ def test_an_error_while_writing_leaves_nothing_and_keeps_what_was_there(
     assert (folder / "old.tar").read_bytes() == b"as it was"
 
 
-def test_a_process_that_dies_while_writing_leaves_nothing_under_the_name(folder: Place, tmp_path: Path) -> None:
+def test_a_process_that_dies_while_writing_leaves_nothing_under_the_name(folder: StoragePath, tmp_path: Path) -> None:
     script = (
-        "import os, sys; from pipeline.storage.place import Place\n"
-        "with Place.of(sys.argv[1]).writing() as handle:\n"
+        "import os, sys; from pipeline.storage.path import StoragePath\n"
+        "with StoragePath.of(sys.argv[1]).writing() as handle:\n"
         "    handle.write(bytes(12 << 20)); handle.flush(); os._exit(7)\n"
     )
     place = folder / "x.tar"
@@ -109,7 +109,7 @@ def test_a_process_that_dies_while_writing_leaves_nothing_under_the_name(folder:
     assert not place.exists()
 
 
-def test_what_is_written_can_be_sought_in_and_is_not_compressed_by_its_name(folder: Place) -> None:
+def test_what_is_written_can_be_sought_in_and_is_not_compressed_by_its_name(folder: StoragePath) -> None:
     with (folder / "x.tar.gz").writing() as handle:
         handle.write(b"....tail")
         handle.seek(0)
@@ -117,7 +117,7 @@ def test_what_is_written_can_be_sought_in_and_is_not_compressed_by_its_name(fold
     assert (folder / "x.tar.gz").read_bytes() == b"headtail"
 
 
-def test_files_and_folders_are_removed_and_removing_what_is_not_there_is_fine(folder: Place) -> None:
+def test_files_and_folders_are_removed_and_removing_what_is_not_there_is_fine(folder: StoragePath) -> None:
     for name in ("keep.png", "a.png", "tree/b.png", "tree/c/d.png"):
         (folder / name).write_bytes(b"x")
     for _ in range(2):
@@ -127,7 +127,7 @@ def test_files_and_folders_are_removed_and_removing_what_is_not_there_is_fine(fo
     assert not (folder / "tree").exists()
 
 
-def test_a_missing_file_is_an_error_that_names_it(folder: Place) -> None:
+def test_a_missing_file_is_an_error_that_names_it(folder: StoragePath) -> None:
     place = folder / "none.png"
     for action in (place.read_bytes, place.size, place.open):
         with pytest.raises(FileNotFoundError, match=r"none\.png"):
@@ -135,19 +135,19 @@ def test_a_missing_file_is_an_error_that_names_it(folder: Place) -> None:
 
 
 def test_free_space_is_that_of_the_disk_also_before_the_folder_is_made(tmp_path: Path, store: Store) -> None:
-    free = Place.of(tmp_path / "not/made/yet").free()
+    free = StoragePath.of(tmp_path / "not/made/yet").free()
     assert free is not None
     assert free > 0
-    assert Place.of(store.uri("x")).free() is None
+    assert StoragePath.of(store.uri("x")).free() is None
 
 
 def test_a_file_uri_is_a_local_path(tmp_path: Path) -> None:
     (tmp_path / "a b.png").write_bytes(b"x")
-    assert Place.of(f"file://{tmp_path}/a%20b.png") == Place.of(tmp_path / "a b.png")
+    assert StoragePath.of(f"file://{tmp_path}/a%20b.png") == StoragePath.of(tmp_path / "a b.png")
 
 
 def test_a_store_that_cannot_be_reached_is_said_in_one_line_without_credentials(store: Store) -> None:
-    place = Place.of(f"s3://KEY:SECRET@bucket/x?endpoint_override={NO_SERVER}&scheme=http&region=us-east-1")
+    place = StoragePath.of(f"s3://KEY:SECRET@bucket/x?endpoint_override={NO_SERVER}&scheme=http&region=us-east-1")
     for action in (place.exists, place.read_bytes, lambda: list(place.files()), lambda: place.write_bytes(b"x")):
         with pytest.raises(StorageError, match="cannot be reached; check the network and the endpoint") as raised:
             action()
@@ -157,7 +157,7 @@ def test_a_store_that_cannot_be_reached_is_said_in_one_line_without_credentials(
 
 
 def test_refused_credentials_are_said_so(store: Store) -> None:
-    place = Place.of(store.uri("denied.png"))
+    place = StoragePath.of(store.uri("denied.png"))
     with store.locked():
         for action in (place.exists, place.read_bytes, lambda: place.write_bytes(b"x")):
             with pytest.raises(StorageError, match=r"denied\.png.*: access denied; check the credentials"):
@@ -165,7 +165,7 @@ def test_refused_credentials_are_said_so(store: Store) -> None:
 
 
 def test_a_failed_upload_is_an_error(store: Store) -> None:
-    place = Place.of(store.uri("x").replace("//bucket/", "//no-such-bucket/"))
+    place = StoragePath.of(store.uri("x").replace("//bucket/", "//no-such-bucket/"))
     for data in (b"small", LARGE):
         with pytest.raises(StorageError, match=r"no-such-bucket.*: no such bucket"):
             place.write_bytes(data)
@@ -201,7 +201,7 @@ def test_a_large_upload_that_loses_a_piece_is_an_error_and_never_completed(store
     with ThreadingHTTPServer(("127.0.0.1", 0), LosesPieces) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         endpoint = f"127.0.0.1:{server.server_port}"
-        place = Place.of(f"s3://bucket/x?endpoint_override={endpoint}&scheme=http&region=us-east-1")
+        place = StoragePath.of(f"s3://bucket/x?endpoint_override={endpoint}&scheme=http&region=us-east-1")
         with pytest.raises(StorageError, match="access denied"):
             place.write_bytes(LARGE)
         server.shutdown()
@@ -215,14 +215,14 @@ def test_the_endpoint_may_come_from_the_environment(
     variable: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, f"http://{store.endpoint}")
-    Place.of(f"s3://bucket/{variable}").write_bytes(b"x")
-    assert Place.of(store.uri(variable)).read_bytes() == b"x"
+    StoragePath.of(f"s3://bucket/{variable}").write_bytes(b"x")
+    assert StoragePath.of(store.uri(variable)).read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("uri", ["nonsense://host/x.zip", "s3://", "s3:///key", "s3://KEY:SEC/RET@bucket/x"])
 def test_an_address_that_is_none_is_refused_without_showing_what_may_be_secret(uri: str) -> None:
     with pytest.raises(StorageError, match="://…: ") as raised:
-        Place.of(uri)
+        StoragePath.of(uri)
     assert "SEC" not in str(raised.value)
 
 

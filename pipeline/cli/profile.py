@@ -1,0 +1,50 @@
+"""`facesr profile`: validate params.yaml, or put a profile in its place."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli._shared import fail
+from pipeline.runtime.console import console
+
+
+def profile(
+    use: Annotated[str, typer.Option(help="Make profiles/NAME.yaml the params.yaml of this run")] = "",
+) -> None:
+    """Validate params.yaml, or put another profile in its place (what was there is kept as params.yaml.before)."""
+    from pipeline.params.all_sections import load_params
+    from pipeline.params.read import ParamsError
+
+    params = Path("params.yaml")
+    try:
+        if use:
+            chosen = Path("profiles") / f"{use}.yaml"
+            if not chosen.is_file():
+                known = ", ".join(sorted(path.stem for path in Path("profiles").glob("*.yaml")))
+                raise fail(f"no profile {use!r}; there are {known}")
+            load_params(chosen)
+            if params.read_bytes() != chosen.read_bytes():
+                shutil.copyfile(params, "params.yaml.before")
+                shutil.copyfile(chosen, params)
+                console.print(f"params.yaml is now {chosen}; what it was is in params.yaml.before")
+        load_params(params)
+    except ParamsError as error:
+        raise fail(str(error)) from error
+    _warn_of_unused_gpu()
+
+
+def _warn_of_unused_gpu() -> None:
+    """Say so when the machine has an NVIDIA card that torch cannot use: a run would take 50 times as long."""
+    import torch
+
+    if torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
+        return
+    cards = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
+    if cards:
+        console.print(
+            f"[yellow]warning:[/] this machine has {cards.splitlines()[0]}, but torch {torch.__version__} cannot use "
+            "it: install a torch build that fits the driver"
+        )

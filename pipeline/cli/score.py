@@ -1,0 +1,76 @@
+"""`facesr score`: generators and checkpoints on faces that have originals."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from pipeline.runtime.console import console, progress
+
+if TYPE_CHECKING:
+    from pipeline.core.images import Pixels
+    from pipeline.upscale.upscaler import Upscaler
+
+
+def score(
+    weights: Annotated[list[Path], typer.Argument(help="Generators, training states, or folders of them")],
+    faces: Annotated[Path, typer.Option(help="Folder of the pipeline's faces, or any archive")] = Path("data/faces"),
+    split: Annotated[str, typer.Option(help="valid, train or test, of the pipeline's faces")] = "valid",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many faces; they are kept in memory")] = 100,
+    back_projection: Annotated[int, typer.Option(min=0)] = 0,
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32")] = "auto",
+    vgg: Annotated[
+        str | None, typer.Option(help="VGG-19 weights for fd; by default where `facesr weights` says")
+    ] = None,
+    to_json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too")] = None,
+) -> None:
+    """Score generators and checkpoints on faces that have originals, 256 to 1024; training itself never does this."""
+    from tempfile import TemporaryDirectory
+
+    from pipeline.compare.score import TextureFeatures, originals
+    from pipeline.compare.score import score as run
+    from pipeline.core.files import write_json
+    from pipeline.models.checkpoint import ModelError
+    from pipeline.pretrained import registry as networks
+    from pipeline.upscale.upscaler import Upscaler
+
+    try:
+        methods = {
+            str(path): _single(Upscaler.load(path, back_projection=back_projection, precision=precision))
+            for path in _expanded(weights)
+        }
+        file = networks.find_optional("vgg19", vgg)
+    except (ModelError, networks.WeightsError) as error:
+        raise typer.BadParameter(str(error)) from error
+    textures = TextureFeatures(file) if file else None
+    with TemporaryDirectory() as scratch:
+        pictures = list(originals(faces, split, Path(scratch), limit))
+    if not pictures:
+        raise typer.BadParameter(f"{faces} has no faces of the {split} split with originals")
+    with progress("score", len(pictures)) as advance:
+        results = run(methods, pictures, textures, lambda: advance(1))
+    table = Table("method", "PSNR, dB", "gain, dB", "SSIM", "consistency", "fd")
+    for name, row in results.items():
+        fd = "-" if row["fd"] is None else f"{row['fd']:.3f}"
+        numbers = (f"{row['psnr']:.3f}", f"{row['gain']:+.3f}", f"{row['ssim']:.4f}", f"{row['consistency']:.3f}")
+        table.add_row(name, *numbers, fd)
+    from rich import print as show
+
+    show(table)
+    console.print(f"{len(pictures)} faces" + ("" if textures else "; fd needs VGG-19: `facesr weights fetch vgg19`"))
+    if to_json:
+        write_json(to_json, results)
+
+
+def _single(upscaler: "Upscaler") -> "Callable[[Pixels], Pixels]":
+    return lambda low: upscaler([low])[0]
+
+
+def _expanded(paths: list[Path]) -> list[Path]:
+    """Files as they are; of a folder every training state, `best` and the result."""
+    found: list[Path] = []
+    for path in paths:
+        found += sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
+    return found

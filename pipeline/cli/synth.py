@@ -1,0 +1,39 @@
+"""`facesr synth`: procedural portraits, as many as one likes."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli._shared import fail
+
+
+def synth(
+    output: Annotated[Path, typer.Argument(help="A folder, or a file that ends in .zip or .parquet")],
+    count: Annotated[int, typer.Option(min=1, help="How many portraits")] = 100,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Side, pixels")] = 1024,
+    to: Annotated[str, typer.Option(help="folder, zip or parquet; by default what OUTPUT ends in")] = "",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core by default")] = None,
+) -> None:
+    """Write procedural portraits: the embedded default data, and as many as a load test wants."""
+    from pipeline.runtime.units import do_units
+    from pipeline.synthetic import writer as portraits
+
+    kind = to or {".zip": "zip", ".parquet": "parquet"}.get(output.suffix.lower(), "folder")
+    if kind not in ("folder", "zip", "parquet"):
+        raise fail(f"--to {kind}: folder, zip or parquet")
+    parts = _beside(output, f"synth-{count}-{seed}-{size}-{kind}")
+    units = portraits.plan(count, parts)
+    arguments = (seed, size, str(output.absolute()) if kind == "folder" else None)
+    images = lambda unit: unit["stop"] - unit["start"]  # noqa: E731
+    do_units("synth", portraits.PortraitWorker, arguments, units, images=images, workers=workers)
+    if kind != "folder":
+        portraits.finish(parts, output)
+    shutil.rmtree(parts.parent)
+
+
+def _beside(output: Path, key: str) -> Path:
+    """Folder for partial work on `output`, on the same disk, keyed by what is being made."""
+    return output.absolute().with_name(f".{output.name}.facesr") / key
