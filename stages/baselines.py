@@ -38,7 +38,6 @@ def main(settings: Baselines, train: Train, upscale: Upscale) -> None:
         BaselineWorker,
         (str(INPUTS), described),
         units,
-        images=lambda unit: unit["stop"] - unit["start"],
         **settings.model_dump(include=how),
     )
     failed = assemble(units, described, work)

@@ -6,7 +6,6 @@ Run from the project's root: python -m stages.upscale
 import shutil
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.files import publish
 from pipeline.core.scales import METHODS
@@ -15,7 +14,7 @@ from pipeline.core.shards import join_parts, read_columns, row_ranges
 from pipeline.params.pairs import Pairs
 from pipeline.params.upscale import Upscale
 from pipeline.runtime.stage import StageError, run_stage, work_folder
-from pipeline.runtime.units import do_units
+from pipeline.runtime.units import RowUnit, do_units
 from pipeline.upscale.stage import UpscaleWorker
 
 INPUTS = Path("data/inputs")
@@ -28,21 +27,19 @@ def main(settings: Upscale, pairs: Pairs) -> None:
     folders = [INPUTS / split for split in ("train", "test") if any((INPUTS / split).glob("*.parquet"))]
     augment, limits = pairs.degradation(), settings.limits()
     work = work_folder("upscale", *models.values(), *folders, options, settings.unit, augment, limits)
-    units: list[dict[str, Any]] = []
+    units: list[RowUnit] = []
     for folder, method, (scale, faces) in product(folders, METHODS, limits.items()):
-        place = {"split": folder.name, "method": method, "scale": scale}
         for stem, start, stop in row_ranges(folder, "*.parquet", settings.unit, faces.get(folder.name)):
             part = work / "parts" / method / scale / f"{stem}-{start:07d}.parquet"
-            units.append({**place, "stem": stem, "start": start, "stop": stop, "part": str(part)})
+            units.append(RowUnit(str(part), start, stop, stem, folder.name, method, scale))
     do_units(
         "upscale",
         UpscaleWorker,
         (str(INPUTS), {method: str(path) for method, path in models.items()}, options, augment),
         units,
-        images=lambda unit: unit["stop"] - unit["start"],
         **settings.model_dump(include={"workers", "cpus_per_worker", "gpus_per_worker", "address"}),
     )
-    for method, scale, stem in dict.fromkeys((unit["method"], unit["scale"], unit["stem"]) for unit in units):
+    for method, scale, stem in dict.fromkeys((unit.method, unit.scale, unit.stem) for unit in units):
         target = work / "out" / method / scale / f"{stem}.parquet"
         join_parts(work / "parts" / method / scale, f"{stem}-*.parquet", target, UPSCALED)
     # counted in the finished shards, so that a resumed run judges the parts of earlier tries too

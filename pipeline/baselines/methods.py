@@ -25,7 +25,7 @@ from pipeline.core.shards import join_parts, read_columns, read_range, row_range
 from pipeline.params.baselines import Baselines
 from pipeline.params.train import Train
 from pipeline.params.upscale import Upscale
-from pipeline.runtime.units import Statistics, Unit
+from pipeline.runtime.units import RowUnit, Statistics
 from pipeline.upscale.allocator import keep_freed_memory
 from pipeline.upscale.upscaler import Upscaler
 
@@ -117,7 +117,7 @@ def describe_methods(
 
 def plan_units(
     settings: Baselines, described: Mapping[str, dict[str, Any]], faces: Path, inputs: Path, work: Path
-) -> Iterator[Unit]:
+) -> Iterator[RowUnit]:
     """Work units of every method that has a way to results, split and scale, each with `part`, the file it leaves.
 
     256to1024 is left out for splits without originals: nothing could be measured there.
@@ -130,15 +130,7 @@ def plan_units(
         limits = settings.zssr.faces if name == "zssr" and settings.zssr.faces else settings.faces
         for stem, start, stop in row_ranges(inputs / split, "*.parquet", settings.unit, limits.get(split)):
             part = work / "parts" / name / scale / f"{stem}-{start:07d}.parquet"
-            yield {
-                "split": split,
-                "method": name,
-                "scale": scale,
-                "stem": stem,
-                "start": start,
-                "stop": stop,
-                "part": str(part),
-            }
+            yield RowUnit(str(part), start, stop, stem, split, name, scale)
 
 
 class BaselineWorker:
@@ -152,11 +144,11 @@ class BaselineWorker:
         self.inputs, self.described = Path(inputs), described
         self.ready: dict[tuple[str, str], Method] = {}
 
-    def __call__(self, unit: Unit) -> Statistics:
+    def __call__(self, unit: RowUnit) -> Statistics:
         """Write the unit's part."""
-        path = self.inputs / unit["split"] / f"{unit['stem']}.parquet"
-        stored = list(read_range(path, unit["start"], unit["stop"]))
-        measured = [face for face in stored if unit["scale"] != "64to256" or face["width"] >= SIDE]
+        path = self.inputs / unit.split / f"{unit.stem}.parquet"
+        stored = list(read_range(path, unit.start, unit.stop))
+        measured = [face for face in stored if unit.scale != "64to256" or face["width"] >= SIDE]
         rows = [self._row(unit, face) for face in measured]
         faces, places = [], []
         for place, (row, data) in enumerate(rows):
@@ -165,7 +157,7 @@ class BaselineWorker:
             except ImageError as error:
                 row["error"] = str(error)
                 continue
-            faces.append(Face(row["id"], row["name"], reduce(low) if unit["scale"] == "64to256" else low))
+            faces.append(Face(row["id"], row["name"], reduce(low) if unit.scale == "64to256" else low))
             places.append(place)
         for place, result in zip(places, self._results(unit, faces), strict=True):
             row = rows[place][0]
@@ -174,28 +166,28 @@ class BaselineWorker:
                 continue
             image = {"bytes": encode_png(result), "path": str(Path(row["name"]).with_suffix(".png"))}
             row |= {"image": image, "status": "ok", "width": result.shape[1], "height": result.shape[0]}
-        write_rows(Path(unit["part"]), [row for row, _ in rows], UPSCALED)
+        write_rows(Path(unit.part), [row for row, _ in rows], UPSCALED)
         return {"images": len(stored), "failed": sum(row["status"] == "failed" for row, _ in rows)}
 
-    def _row(self, unit: Unit, face: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def _row(self, unit: RowUnit, face: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         row = {
             "id": face["id"],
             "image": None,
             "name": face["name"],
-            "split": unit["split"],
-            "scale": unit["scale"],
-            "method": unit["method"],
+            "split": unit.split,
+            "scale": unit.scale,
+            "method": unit.method,
             "status": "failed",
             "error": "",
             "width": 0,
             "height": 0,
-            "model": self.described[unit["method"]]["model"],
+            "model": self.described[unit.method]["model"],
         }
         return row, face["image"]["bytes"]
 
-    def _results(self, unit: Unit, faces: list[Face]) -> list[Pixels | str]:
+    def _results(self, unit: RowUnit, faces: list[Face]) -> list[Pixels | str]:
         """Results, or why there is none; when several fail together they are tried one by one."""
-        key = unit["method"], unit["scale"]
+        key = unit.method, unit.scale
         if key not in self.ready:
             self.ready[key] = build_method(self.described[key[0]], key[1])
         try:
@@ -211,9 +203,9 @@ class BaselineWorker:
         return list(results)
 
 
-def assemble(units: Sequence[Unit], described: Mapping[str, dict[str, Any]], work: Path) -> list[dict[str, Any]]:
+def assemble(units: Sequence[RowUnit], described: Mapping[str, dict[str, Any]], work: Path) -> list[dict[str, Any]]:
     """Join the parts into `work/out`, with `methods.json`; returns the rows that failed."""
-    for method, scale, stem in dict.fromkeys((unit["method"], unit["scale"], unit["stem"]) for unit in units):
+    for method, scale, stem in dict.fromkeys((unit.method, unit.scale, unit.stem) for unit in units):
         target = work / "out" / method / scale / f"{stem}.parquet"
         join_parts(work / "parts" / method / scale, f"{stem}-*.parquet", target, UPSCALED)
     told = {name: {key: one[key] for key in one if key != "path"} for name, one in described.items()}

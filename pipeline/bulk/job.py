@@ -16,7 +16,6 @@ from pipeline.bulk.plan import Item, listing_hash, units_of
 from pipeline.bulk.record import Row, part_rows, read_part, read_record, write_part, write_record
 from pipeline.bulk.task import NOT_IN_PICTURES, Engine, Settings
 from pipeline.core.errors import FacesrError
-from pipeline.runtime.units import Unit
 from pipeline.storage.path import StoragePath
 from pipeline.version import __version__
 
@@ -38,7 +37,7 @@ class Job:
     settings: Settings
     engine: Engine
     items: list[Item]
-    units: list[Unit]
+    units: list[dict[str, Any]]
     """All units of this listing, finished ones too."""
     parts: StoragePath
     carried: list[Row] = field(default_factory=list)
@@ -53,7 +52,7 @@ class Job:
     """There is nothing to do: the manifest tells of this very run."""
 
     @property
-    def missing(self) -> list[Unit]:
+    def missing(self) -> list[dict[str, Any]]:
         """Units without a part."""
         there = {name for name, _, _ in self.parts.files()} if self.parts.exists() and not self.clear else set()
         return [unit for unit in self.units if StoragePath.of(unit["part"]).name not in there]

@@ -8,7 +8,6 @@ from typing import Any
 
 from pipeline.codecs.reader import FORMATS, format_of
 from pipeline.core.files import content_hash
-from pipeline.runtime.units import Unit
 from pipeline.sources.base import Entry
 
 LARGEST_UNIT = 32
@@ -72,10 +71,10 @@ def _suffix(name: str, format: str) -> str:  # noqa: A002
     return PurePosixPath(name).suffix if kept else FORMATS["png" if format == "same" else format]
 
 
-def units_of(items: Sequence[Item]) -> list[Unit]:
+def units_of(items: Sequence[Item]) -> list[dict[str, Any]]:
     """Cut items into units of consecutive ones; every unit knows its number."""
     largest = max(1, min(LARGEST_UNIT, len(items) // 16))
-    units: list[Unit] = []
+    units: list[dict[str, Any]] = []
     current: list[Item] = []
     size = 0
     for item in items:
@@ -89,7 +88,7 @@ def units_of(items: Sequence[Item]) -> list[Unit]:
     return units
 
 
-def _unit(items: Sequence[Item], number: int) -> Unit:
+def _unit(items: Sequence[Item], number: int) -> dict[str, Any]:
     return {"number": number, "items": [[i.name, i.key, i.problem, i.target, i.stamp] for i in items]}
 
 

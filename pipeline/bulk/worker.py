@@ -22,7 +22,7 @@ from pipeline.bulk.task import Task
 from pipeline.core.errors import first_line
 from pipeline.core.images import Planes
 from pipeline.runtime.nodes import here, node_alive
-from pipeline.runtime.units import Statistics, Unit
+from pipeline.runtime.units import Statistics
 from pipeline.sources.base import Source
 from pipeline.storage.path import StoragePath
 from pipeline.upscale.allocator import keep_freed_memory
@@ -65,7 +65,7 @@ class BulkWorker:
         self.writers = ThreadPoolExecutor(max(1, self.engine.threads), "write")
         self.journal_lock = threading.Lock()
 
-    def __call__(self, unit: Unit) -> Statistics:
+    def __call__(self, unit: dict[str, Any]) -> Statistics:
         """Write the unit's pictures, then its part, which is the mark that all of them are there.
 
         Returns:

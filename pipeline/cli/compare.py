@@ -73,18 +73,17 @@ def compare(
             "device": device,
             "sheet_faces": 4,
         }
-        units = comparing.plan(pairing, parts)
+        units = comparing.plan_units(pairing, parts)
         do_units(
             "compare",
             comparing.CompareWorker,
             (config, sources),
             units,
-            images=lambda unit: len(unit["pairs"]),
             workers=workers,
             gpus_per_worker=None if device == "cuda" else 0,
         )
         unmatched = dict(pairing.unmatched)
-        pairs = {one["name"]: one for unit in units for one in unit["pairs"]}
+        pairs = {one["name"]: one for unit in units for one in unit.pairs}
         unmatched |= _failures(parts, pairs, sources, made)
         config["unmatched"] = [f"{name}: {why}" for name, why in unmatched.items()]
 

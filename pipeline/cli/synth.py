@@ -27,8 +27,7 @@ def synth(
     parts = _beside(output, f"synth-{count}-{seed}-{size}-{kind}")
     units = portraits.plan(count, parts)
     arguments = (seed, size, str(output.absolute()) if kind == "folder" else None)
-    images = lambda unit: unit["stop"] - unit["start"]  # noqa: E731
-    do_units("synth", portraits.PortraitWorker, arguments, units, images=images, workers=workers)
+    do_units("synth", portraits.PortraitWorker, arguments, units, workers=workers)
     if kind != "folder":
         portraits.finish(parts, output)
     shutil.rmtree(parts.parent)

@@ -12,6 +12,7 @@ from pipeline.core.scales import FACTOR
 from pipeline.evaluate.cases import Case, EvaluationConfig
 from pipeline.evaluate.worker import EvaluationWorker
 from pipeline.metrics.ssim import WINDOW
+from pipeline.runtime.units import Unit
 from pipeline.sources.base import Entry, Source, SourceError
 from pipeline.sources.open import open_archive
 
@@ -77,19 +78,28 @@ def _listed(source: Source) -> dict[str, Entry]:
     return {entry.name: entry for entry in source.entries()}
 
 
-def plan(pairing: Pairing, parts: Path, size: int = 8) -> list[dict[str, Any]]:
-    """Units of at most `size` originals: `{"split", "scale", "pairs", "part"}`."""
+@dataclass(frozen=True)
+class PairUnit(Unit):
+    """Originals and what belongs to them: `name`, `key`, and `results`, method -> key."""
+
+    pairs: list[dict[str, Any]]
+    split: str = GROUP[0]
+    scale: str = GROUP[1]
+
+    @property
+    def images(self) -> int:
+        """Originals."""
+        return len(self.pairs)
+
+
+def plan_units(pairing: Pairing, parts: Path, size: int = 8) -> list[PairUnit]:
+    """Cut the pairs into units of at most `size` originals."""
     pairs = [
         {"name": name, "key": key, "results": results}
         for (name, key), results in zip(pairing.originals, pairing.results, strict=True)
     ]
     return [
-        {
-            "split": GROUP[0],
-            "scale": GROUP[1],
-            "pairs": pairs[start : start + size],
-            "part": str(parts / f"{GROUP[0]}-{GROUP[1]}-{start:07d}.parquet"),
-        }
+        PairUnit(str(parts / f"{GROUP[0]}-{GROUP[1]}-{start:07d}.parquet"), pairs[start : start + size])
         for start in range(0, len(pairs), size)
     ]
 
@@ -145,10 +155,10 @@ class CompareWorker(EvaluationWorker):
         super().__init__(config)
         self.sources = sources
 
-    def cases(self, unit: dict[str, Any]) -> Iterator[Case]:
+    def cases(self, unit: Any) -> Iterator[Case]:
         """The pairs of a unit."""
         made = self.config.get("baselines", [])
-        for one in unit["pairs"]:
+        for one in unit.pairs:
             yield read_pair(one, self.sources, made)[0]
 
 

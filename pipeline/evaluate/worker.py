@@ -15,17 +15,17 @@ from pipeline.core.schema import METRICS
 from pipeline.core.shards import count_rows, row_ranges, write_rows
 from pipeline.evaluate.cases import Case, EvaluationConfig, methods_of, read_cases, shards_of
 from pipeline.evaluate.scorer import FEATURES, Judges
-from pipeline.runtime.units import do_units
+from pipeline.runtime.units import RowUnit, do_units
 
 
-def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[dict[str, Any]]:
+def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[RowUnit]:
     """Cut the evaluation into units of at most `size` faces.
 
     Whoever runs them may leave out units whose part exists already. Give each state of the data, and each `size`, a
     `parts` folder of its own: `finish` sums up every part that it finds.
 
     Returns:
-        `{"split", "scale", "stem", "start", "stop", "part"}` per unit: rows of an inputs shard and the file to write.
+        Rows of an inputs shard each, at one scale.
     """
     units = []
     for split in MEASURED_SPLITS:
@@ -37,8 +37,7 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[di
             inputs = Path(config["inputs"]) / split
             for stem, start, stop in row_ranges(inputs, f"{split}-*.parquet", size, enlarged):
                 part = parts / f"{split}-{scale}-{stem}-{start:07d}-{stop:07d}.parquet"
-                place = {"split": split, "scale": scale, "stem": stem, "start": start, "stop": stop}
-                units.append({**place, "part": str(part)})
+                units.append(RowUnit(str(part), start, stop, stem, split, scale=scale))
     return units
 
 
@@ -60,13 +59,13 @@ class EvaluationWorker:
         self.config = config
         self.judges = Judges(config)
 
-    def __call__(self, unit: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, unit: RowUnit) -> dict[str, Any]:
         """Columns in: inputs, faces, upscaled. Columns out: METRICS, null metrics where a method has no result.
 
         Returns:
             `{"images", "failed"}`: faces measured, and those of them without a usable picture from some method.
         """
-        part = Path(unit["part"])
+        part = Path(unit.part)
         rows: list[dict[str, Any]] = []
         features: list[dict[str, Any]] = []
         images = failed = 0
@@ -74,7 +73,7 @@ class EvaluationWorker:
         for case in self.cases(unit):
             images += 1
             failed += any(method not in case.results for method in methods if method not in peers)
-            rows += self.judges.measure(case, unit["split"], unit["scale"], methods)
+            rows += self.judges.measure(case, unit.split, unit.scale, methods)
             features += self.judges.describe(case)
         if self.judges.inception is not None:
             write_rows(part.parent / "features" / part.name, features, FEATURES)
@@ -82,9 +81,9 @@ class EvaluationWorker:
         write_rows(part, rows, METRICS)
         return {"images": images, "failed": failed}
 
-    def cases(self, unit: dict[str, Any]) -> Iterator[Case]:
+    def cases(self, unit: RowUnit) -> Iterator[Case]:
         """The faces of a unit."""
-        return read_cases(self.config, unit["split"], unit["scale"], unit["stem"], unit["start"], unit["stop"])
+        return read_cases(self.config, unit.split, unit.scale, unit.stem, unit.start, unit.stop)
 
 
 def measure_all(config: EvaluationConfig, settings: Any, parts: Path) -> None:
@@ -100,7 +99,6 @@ def measure_all(config: EvaluationConfig, settings: Any, parts: Path) -> None:
         EvaluationWorker,
         (config,),
         plan_units(config, parts, settings.unit),
-        images=lambda unit: unit["stop"] - unit["start"],
         workers=settings.workers,
         cpus_per_worker=settings.cpus_per_worker,
         gpus_per_worker=None if settings.device == "cuda" else 0,

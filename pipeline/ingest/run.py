@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from pipeline.core.files import content_hash, publish, write_json
 from pipeline.core.scales import SPLITS
 from pipeline.core.schema import REJECTED
 from pipeline.core.shards import write_rows, write_table
-from pipeline.ingest.shard_writer import ASSIGNED, PLAN, ShardWorker, plan_shards
+from pipeline.ingest.shard_writer import ASSIGNED, PLAN, ShardUnit, ShardWorker, plan_shards
 from pipeline.ingest.split import Assignment, assign
-from pipeline.ingest.worker import IngestWorker, candidates, described, label, labels
+from pipeline.ingest.worker import EntryUnit, IngestWorker, candidates, described, label, labels
 from pipeline.runtime.console import progress
-from pipeline.runtime.units import Unit, do_units, prepare
+from pipeline.runtime.units import do_units, prepare
 from pipeline.sources.open import open_source
 from pipeline.storage.path import StoragePath
 from pipeline.version import __version__
@@ -73,14 +74,13 @@ def ingest(
         units = plan(config["sources"], scratch)
         _enough(config, units)
         read = (_anywhere(config), str(scratch))
-        mine = _work_on(work, content_hash(__version__, config, [unit["entries"] for unit in units])[:16], scratch)
+        mine = _work_on(work, content_hash(__version__, config, [unit.entries for unit in units])[:16], scratch)
         parts, done = mine / "parts", mine / "out"
-        for index, unit in enumerate(units):
-            unit["part"] = str(parts / f"{index:06d}.parquet")
+        units = [replace(unit, part=str(parts / f"{index:06d}.parquet")) for index, unit in enumerate(units)]
         options: dict[str, Any] = {"workers": workers, "address": address}
-        do_units("ingest", IngestWorker, read, units, images=lambda unit: len(unit["entries"]), **options)
+        do_units("ingest", IngestWorker, read, units, **options)
         counts, shards = _assign(candidates(parts), config, done, mine)
-        counts["files"] = sum(len(unit["entries"]) for unit in units)
+        counts["files"] = sum(unit.images for unit in units)
         if max_failed is not None and counts["rejected"] > max_failed:
             report = work / "rejected.parquet"
             shutil.copyfile(done / "rejected.parquet", report)
@@ -88,7 +88,7 @@ def ingest(
                 f"{counts['rejected']} pictures rejected, max_failed allows {max_failed}; {report} says which and why"
             )
         write = (str(mine), labels(config))
-        do_units("shards", ShardWorker, write, shards, images=lambda unit: unit["faces"], **options)
+        do_units("shards", ShardWorker, write, shards, **options)
     write_json(done / "ingest.json", counts)
     for left in (done / "faces").glob(".*.tmp"):
         left.unlink()  # by a kill
@@ -109,37 +109,37 @@ def _work_on(work: Path, key: str, scratch: Path) -> Path:
     return mine
 
 
-def _enough(config: Mapping[str, Any], units: Sequence[Unit]) -> None:
+def _enough(config: Mapping[str, Any], units: Sequence[EntryUnit]) -> None:
     """Refuse to look at an archive for hours that cannot hold what is asked for."""
     if config["align"]["several"] == "each" and config["align"]["recipe"] != "none":
         return
     for number, description in enumerate(config["sources"]):
         asked = sum(count for split in SPLITS if isinstance(count := description["splits"].get(split), int))
-        found = sum(len(unit["entries"]) for unit in units if unit["source"] == number)
+        found = sum(unit.images for unit in units if unit.source == number)
         if asked > found:
             raise IngestError(f"{label(description)}: {asked} faces asked for, {found} files found")
 
 
-def plan(sources: Sequence[Mapping[str, Any]], scratch: Path) -> list[Unit]:
+def plan(sources: Sequence[Mapping[str, Any]], scratch: Path) -> list[EntryUnit]:
     """List the sources and cut them into units, in order.
 
     Raises:
         SourceError: a source is missing or unreadable.
         IngestError: a source holds no pictures.
     """
-    units: list[Unit] = []
+    units: list[EntryUnit] = []
     for number, description in enumerate(sources):
         source = open_source(described(description), scratch)
         entries = [[e.name, e.key, e.problem, e.stamp, e.labels] for e in source.entries()]
         if not entries:
             raise IngestError(f"{label(description)}: no pictures in it")
-        units += [{"source": number, "entries": entries[i : i + UNIT]} for i in range(0, len(entries), UNIT)]
+        units += [EntryUnit("", number, entries[i : i + UNIT]) for i in range(0, len(entries), UNIT)]
     return units
 
 
 def _assign(
     found: list[dict[str, Any]], config: Mapping[str, Any], out: Path, work: Path
-) -> tuple[dict[str, Any], list[Unit]]:
+) -> tuple[dict[str, Any], list[ShardUnit]]:
     """Choose splits, write `rejected.parquet` and the plan of the shards; the counts, and a unit for each shard."""
     usable = [row for row in found if not row["reason"]]
     if not usable:
@@ -182,10 +182,7 @@ def _assign(
         # a list of splits has changed since: what was written by the old one does not count
         shutil.rmtree(out / "faces", ignore_errors=True)
     write_table(plan_of_shards, assigned)
-    units = [
-        {"shard": name, "split": name.rpartition("-")[0], "faces": len(rows), "part": str(out / "faces" / name)}
-        for name, rows in shards.items()
-    ]
+    units = [ShardUnit(str(out / "faces" / name), name.rpartition("-")[0], len(rows)) for name, rows in shards.items()]
     return _counts(usable, rejected, answer, config), units
 
 

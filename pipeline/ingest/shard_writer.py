@@ -1,6 +1,7 @@
 """Shards of faces: which faces go into which, and workers that write them from what was found."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +46,30 @@ def plan_shards(usable: list[dict[str, Any]], answer: Assignment, limit: int) ->
     return shards
 
 
+@dataclass(frozen=True)
+class ShardUnit(Unit):
+    """One shard of faces; `part` is the shard itself."""
+
+    split: str
+    faces: int
+
+    @property
+    def images(self) -> int:
+        """Faces."""
+        return self.faces
+
+
 class ShardWorker:
     """Columns in: CANDIDATES and ASSIGNED. Columns out: FACES, the faces of one shard in source order."""
 
     def __init__(self, work: str, labels: list[str]):
         self.work, self.labels = Path(work), labels
 
-    def __call__(self, unit: Unit) -> Statistics:
+    def __call__(self, unit: ShardUnit) -> Statistics:
         """Write the unit's shard."""
-        table = pq.read_table(self.work / PLAN, filters=[("shard", "==", unit["shard"])])
+        table = pq.read_table(self.work / PLAN, filters=[("shard", "==", Path(unit.part).name)])
         sizes = table["bytes"].to_pylist()
-        write_row_groups(Path(unit["part"]), FACES, row_groups(sizes), self._tables(table, unit["split"]))
+        write_row_groups(Path(unit.part), FACES, row_groups(sizes), self._tables(table, unit.split))
         return {"images": table.num_rows, "failed": 0}
 
     def _tables(self, assigned: pa.Table, split: str) -> Iterator[pa.Table]:

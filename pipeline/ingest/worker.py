@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,20 @@ CANDIDATES = pa.schema(
 _LIGHT = [name for name in CANDIDATES.names if name != "image"]
 
 
+@dataclass(frozen=True)
+class EntryUnit(Unit):
+    """Entries of one source: name, key, problem, stamp and labels of each."""
+
+    source: int
+    """Number of the source in params."""
+    entries: list[list[Any]]
+
+    @property
+    def images(self) -> int:
+        """Entries."""
+        return len(self.entries)
+
+
 class IngestWorker:
     """Columns in: entries of a source. Columns out: CANDIDATES, a row per face found, and per entry without one."""
 
@@ -44,15 +59,15 @@ class IngestWorker:
         self.sources: dict[int, Source] = {}
         self.aligner = _aligner(config)
 
-    def __call__(self, unit: Unit) -> Statistics:
+    def __call__(self, unit: EntryUnit) -> Statistics:
         """Write the unit's part; an entry that cannot be used becomes a row with its reason."""
-        number = unit["source"]
+        number = unit.source
         if number not in self.sources:
             self.sources[number] = open_source(described(self.config["sources"][number]), self.scratch)
-        rows = [row for entry in unit["entries"] for row in self._rows(number, *entry)]
-        write_rows(Path(unit["part"]), rows, CANDIDATES)
+        rows = [row for entry in unit.entries for row in self._rows(number, *entry)]
+        write_rows(Path(unit.part), rows, CANDIDATES)
         failed = {row["name"] for row in rows if row["reason"]}
-        return {"images": len(unit["entries"]), "failed": len(failed)}
+        return {"images": unit.images, "failed": len(failed)}
 
     def _rows(
         self, number: int, name: str, key: Any, problem: str, stamp: Any, labels: dict[str, str]

@@ -7,7 +7,7 @@ from pipeline.core.images import decode, encode_png, resize
 from pipeline.core.scales import SIDE
 from pipeline.core.schema import FACES
 from pipeline.core.shards import read_range, write_rows
-from pipeline.runtime.units import Statistics, Unit
+from pipeline.runtime.units import RowUnit, Statistics
 
 
 class InputWorker:
@@ -16,10 +16,10 @@ class InputWorker:
     def __init__(self, faces: str):
         self.faces = Path(faces)
 
-    def __call__(self, unit: Unit) -> Statistics:
+    def __call__(self, unit: RowUnit) -> Statistics:
         """Write the unit's part."""
-        rows = read_range(self.faces / f"{unit['stem']}.parquet", unit["start"], unit["stop"])
-        count = write_rows(Path(unit["part"]), (self._reduced(row) for row in rows), FACES)
+        rows = read_range(self.faces / f"{unit.stem}.parquet", unit.start, unit.stop)
+        count = write_rows(Path(unit.part), (self._reduced(row) for row in rows), FACES)
         return {"images": count, "failed": 0}
 
     @staticmethod

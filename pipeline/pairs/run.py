@@ -16,7 +16,7 @@ from pipeline.pairs.manifest import draw_manifest
 from pipeline.pairs.report import write_report
 from pipeline.pairs.statistics import summarise
 from pipeline.params.pairs import Pairs
-from pipeline.runtime.units import do_units
+from pipeline.runtime.units import RowUnit, do_units
 
 _UNIT = 64
 """Faces in a work unit."""
@@ -49,17 +49,10 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
     if strange is not None:
         raise ValueError(f"{strange} is of no known split: expected a name like train-00000.parquet")
     units = [
-        {"stem": stem, "start": start, "stop": stop, "part": str(work / "parts" / f"{stem}-{start:07d}.parquet")}
+        RowUnit(str(work / "parts" / f"{stem}-{start:07d}.parquet"), start, stop, stem)
         for stem, start, stop in row_ranges(faces, "*.parquet", _UNIT)
     ]
-    do_units(
-        "inputs",
-        InputWorker,
-        (str(faces),),
-        units,
-        images=lambda unit: unit["stop"] - unit["start"],
-        workers=settings.workers,
-    )
+    do_units("inputs", InputWorker, (str(faces),), units, workers=settings.workers)
     for split in SPLITS:
         folder = work / "out" / split
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Run a worker over work units on one machine or a cluster, with Ray.
 
-A unit is a small JSON-like dict that names its inputs and its output part. A worker is a class: built once per Ray
+A unit names its inputs and its output part in JSON-like values. A worker is a class: built once per Ray
 actor, called once per unit, it writes the part atomically and returns statistics. The driver gets statistics only;
 pictures never pass through it. A unit whose worker dies, or whose node is lost, is run again elsewhere; nothing else
 is lost.
@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,27 +38,57 @@ __all__ = [
     "session",
 ]
 
-Unit = dict[str, Any]
 Statistics = dict[str, Any]
 
 ALIVE_SECONDS = 2.0
 """Time between two reports of how many workers there are."""
 
 
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work, in JSON-like values, since it travels to actors."""
+
+    part: str
+    """The file that it leaves: the mark that it is done."""
+
+    @property
+    def images(self) -> int:
+        """Pictures in it, for the progress bar."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class RowUnit(Unit):
+    """Rows `start` (included) to `stop` (excluded) of the shard `stem`."""
+
+    start: int
+    stop: int
+    stem: str = ""
+    split: str = ""
+    method: str = ""
+    scale: str = ""
+
+    @property
+    def images(self) -> int:
+        """Rows."""
+        return self.stop - self.start
+
+
 class Worker(Protocol):
     """What runs inside an actor."""
 
-    def __call__(self, unit: Unit) -> Statistics:
+    def __call__(self, unit: Any) -> Statistics:
         """Do one unit: write its part, return JSON-like statistics. Bad pictures are rows, never exceptions."""
 
 
 class _Actor:
-    """Items in: `index`, `unit` (JSON). Items out: `index`, `statistics` (JSON), `error`, `traceback`.
+    """Items in: `index`, `unit` (JSON of its fields). Items out: `index`, `statistics` (JSON), `error`, `traceback`.
 
     An error is a result like others: Ray would wrap it into pages of its own, and log those.
     """
 
-    def __init__(self, build: Callable[..., Worker], arguments: tuple[Any, ...], threads: int) -> None:
+    def __init__(self, build: Callable[..., Worker], arguments: tuple[Any, ...], kind: type, threads: int) -> None:
+        self.kind = kind
         self.failure: tuple[str, str] | None = None
         try:
             self.worker = build(*arguments)
@@ -78,7 +109,7 @@ class _Actor:
         statistics, (error, trace) = "", self.failure or ("", "")
         if not self.failure:
             try:
-                statistics = json.dumps(self.worker(json.loads(item["unit"])))
+                statistics = json.dumps(self.worker(self.kind(**json.loads(item["unit"]))))
             except Exception as raised:
                 error, trace = one_line(raised), traceback.format_exc()
         return {"index": item["index"], "statistics": statistics, "error": error, "traceback": trace}
@@ -87,7 +118,7 @@ class _Actor:
 def run_units(
     build: Callable[..., Worker],
     arguments: tuple[Any, ...],
-    units: Sequence[Unit],
+    units: Sequence[Unit] | Sequence[dict[str, Any]],
     *,
     workers: int | tuple[int, int] | None = None,
     cpus_per_worker: int | None = None,
@@ -101,7 +132,7 @@ def run_units(
 
     Args:
         build: the worker class; its arguments must be small (paths rather than weights).
-        units: JSON-like descriptions; none means that Ray is not started at all.
+        units: all of one kind, dataclasses or dicts of JSON-like values; none means that Ray is not started at all.
         workers: actors, at most one per unit. On this machine a number, or (smallest, largest), within the room there
             is; None takes all of it. On a cluster the pool grows as nodes come: from what has room now to the number,
             with None to one per unit; of (smallest, largest), the smallest is asked of the cluster even where there
@@ -137,8 +168,9 @@ def run_units(
                 f"the largest has {largest_node('CPU'):g} and {largest_node('GPU'):g}"
             )
         least, most = _pool(workers, len(units), room(cpus, gpus), growing=address is not None)
-        items = [{"index": index, "unit": json.dumps(unit)} for index, unit in enumerate(units)]
-        actor = (build, arguments, cpus)
+        fields = [unit if isinstance(unit, dict) else vars(unit) for unit in units]
+        items = [{"index": index, "unit": json.dumps(unit)} for index, unit in enumerate(fields)]
+        actor = (build, arguments, type(units[0]), cpus)
         if address is None:
             rows_of = _fixed(actor, items, most, cpus, gpus)
         else:
@@ -261,8 +293,6 @@ def do_units(
     build: Callable[..., Worker],
     arguments: tuple[Any, ...],
     units: Sequence[Unit],
-    *,
-    images: Callable[[Unit], int],
     **options: Any,
 ) -> None:
     """Run the units whose part does not exist yet, with a progress bar.
@@ -271,15 +301,14 @@ def do_units(
         title: shown beside the bar.
         build: worker class.
         arguments: of the worker class.
-        units: each with `part`, the file it leaves.
-        images: pictures in a unit.
+        units: of work.
         options: of `run_units`.
 
     Raises:
         StageError: a worker raised; bad pictures are rows and raise nothing.
     """
-    missing = [unit for unit in units if not Path(unit["part"]).exists()]
-    total, left = (sum(images(unit) for unit in some) for some in (units, missing))
+    missing = [unit for unit in units if not Path(unit.part).exists()]
+    total, left = (sum(unit.images for unit in group) for group in (units, missing))
     failed = 0
     with progress(title, total, total - left) as advance:
         try:

@@ -8,20 +8,17 @@ from pipeline.core.files import atomic, shard_files, write_bytes
 from pipeline.core.images import encode_png, pixel_hash, resize
 from pipeline.core.schema import PICTURES
 from pipeline.core.shards import ShardWriter, read_rows, write_rows
-from pipeline.runtime.units import Statistics, Unit
+from pipeline.runtime.units import RowUnit, Statistics
 from pipeline.synthetic.portrait import file_name, portrait
 
 UNIT = 32
 """Portraits in a work unit."""
 
 
-def plan(count: int, parts: Path) -> list[Unit]:
+def plan(count: int, parts: Path) -> list[RowUnit]:
     """Units of consecutive portraits."""
     starts = range(0, count, UNIT)
-    return [
-        {"start": start, "stop": min(start + UNIT, count), "part": str(parts / f"{start:08d}.parquet")}
-        for start in starts
-    ]
+    return [RowUnit(str(parts / f"{start:08d}.parquet"), start, min(start + UNIT, count)) for start in starts]
 
 
 class PortraitWorker:
@@ -30,10 +27,10 @@ class PortraitWorker:
     def __init__(self, seed: int, size: int, folder: str | None):
         self.seed, self.size, self.folder = seed, size, folder
 
-    def __call__(self, unit: Unit) -> Statistics:
+    def __call__(self, unit: RowUnit) -> Statistics:
         """Write the unit's pictures and its part."""
-        rows = [self._row(index) for index in range(unit["start"], unit["stop"])]
-        write_rows(Path(unit["part"]), rows, PICTURES)
+        rows = [self._row(index) for index in range(unit.start, unit.stop)]
+        write_rows(Path(unit.part), rows, PICTURES)
         return {"images": len(rows), "failed": 0}
 
     def _row(self, index: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pipeline.core.images import decode, encode_png
 from pipeline.core.scales import AUGMENTED, METHODS, SIDE
 from pipeline.core.schema import UPSCALED
 from pipeline.core.shards import read_range, write_rows
-from pipeline.runtime.units import Statistics, Unit
+from pipeline.runtime.units import RowUnit, Statistics
 from pipeline.upscale.allocator import keep_freed_memory
 from pipeline.upscale.upscaler import Upscaler
 
@@ -37,25 +37,25 @@ class UpscaleWorker:
         self.augment = augment or {}
         self.upscalers: dict[tuple[str, bool], Upscaler] = {}
 
-    def __call__(self, unit: Unit) -> Statistics:
+    def __call__(self, unit: RowUnit) -> Statistics:
         """Write the unit's part."""
-        path = self.inputs / unit["split"] / f"{unit['stem']}.parquet"
-        faces = list(read_range(path, unit["start"], unit["stop"]))
-        measured = [face for face in faces if not unit["scale"].startswith("64to256") or face["width"] >= SIDE]
+        path = self.inputs / unit.split / f"{unit.stem}.parquet"
+        faces = list(read_range(path, unit.start, unit.stop))
+        measured = [face for face in faces if not unit.scale.startswith("64to256") or face["width"] >= SIDE]
         rows = [self._row(unit, face) for face in measured]
-        write_rows(Path(unit["part"]), rows, UPSCALED)
+        write_rows(Path(unit.part), rows, UPSCALED)
         return {"images": len(faces), "failed": sum(row["status"] == "failed" for row in rows)}
 
-    def _row(self, unit: Unit, face: dict[str, Any]) -> dict[str, Any]:
-        augmented = unit["scale"].endswith(AUGMENTED)
-        upscaler = self._upscaler(unit["method"], augmented)
+    def _row(self, unit: RowUnit, face: dict[str, Any]) -> dict[str, Any]:
+        augmented = unit.scale.endswith(AUGMENTED)
+        upscaler = self._upscaler(unit.method, augmented)
         row = {
             "id": face["id"],
             "image": None,
             "name": face["name"],
-            "split": unit["split"],
-            "scale": unit["scale"],
-            "method": unit["method"],
+            "split": unit.split,
+            "scale": unit.scale,
+            "method": unit.method,
             "status": "failed",
             "error": "",
             "width": 0,
@@ -64,9 +64,9 @@ class UpscaleWorker:
         }
         try:
             low = decode(face["image"]["bytes"])
-            low = reduce(low) if unit["scale"].startswith("64to256") else low
+            low = reduce(low) if unit.scale.startswith("64to256") else low
             if augmented:
-                drawn = draw_degradation(face["id"], unit["scale"], **self.augment)
+                drawn = draw_degradation(face["id"], unit.scale, **self.augment)
                 low = degrade(low, **drawn)
                 row["degradation"] = json.dumps(drawn)
             result = upscaler([low])[0]

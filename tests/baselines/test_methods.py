@@ -36,6 +36,7 @@ from pipeline.core.shards import write_rows
 from pipeline.models.checkpoint import ModelError, load_generator
 from pipeline.params.all_sections import load_params
 from pipeline.params.read import ParamsError
+from pipeline.runtime.units import RowUnit
 from pipeline.train.engine.batches import BatchConfig
 
 CPU = torch.device("cpu")
@@ -325,10 +326,7 @@ def test_results_are_found_by_name_and_a_missing_or_small_one_is_a_row_with_the_
     for index, side in ((0, 256), (1, 256), (2, 200)):
         (folder / f"256to1024/sub/{index}.png").write_bytes(encode_png(face(index, side)))
     described = {"other": {"kind": "results", "path": str(folder), "model": "", "options": {}}}
-    unit = {
-        "split": "test", "method": "other", "scale": "256to1024", "stem": "test-00000", "start": 0, "stop": 4,
-        "part": str(tmp_path / "part.parquet"),
-    }  # fmt: skip
+    unit = RowUnit(str(tmp_path / "part.parquet"), 0, 4, "test-00000", "test", "other", "256to1024")
     assert BaselineWorker(str(tmp_path / "inputs"), described)(unit) == {"images": 4, "failed": 2}
     rows = faces_of(tmp_path)
     assert [set(row) for row in rows] == [set(UPSCALED.names)] * 4
@@ -347,10 +345,7 @@ def test_a_truncated_input_is_a_row_and_the_rest_is_enlarged(tmp_path: Path) -> 
     rows[1]["image"]["bytes"] = rows[1]["image"]["bytes"][:200]
     write_rows(tmp_path / "test/test-00000.parquet", rows, FACES)
     options = vars(TINY) | {"steps": 2}
-    unit = {
-        "split": "test", "method": "zssr", "scale": "256to1024", "stem": "test-00000", "start": 0, "stop": 3,
-        "part": str(tmp_path / "part.parquet"),
-    }  # fmt: skip
+    unit = RowUnit(str(tmp_path / "part.parquet"), 0, 3, "test-00000", "test", "zssr", "256to1024")
     BaselineWorker(str(tmp_path), {"zssr": {"kind": "zssr", "model": "", "options": options}})(unit)
     done = faces_of(tmp_path)
     assert [row["status"] for row in done] == ["ok", "failed", "ok"]

@@ -21,6 +21,7 @@ from pipeline.evaluate.cases import find_cases
 from pipeline.metrics.fidelity import psnr
 from pipeline.report.tables import FORMATS, paper_table, render, results
 from pipeline.report.write import finish
+from pipeline.runtime.units import RowUnit
 from pipeline.upscale.stage import UpscaleWorker
 from pipeline.upscale.upscaler import Upscaler
 
@@ -121,14 +122,15 @@ def test_the_upscale_worker_records_what_an_augmented_input_suffered_and_enlarge
     options = {"tile": 64, "precision": "fp32", "back_projection": 2}
     models = {method: str(tmp_path / f"{name}.safetensors") for method, name in GENERATORS.items()}
     worker = UpscaleWorker(str(tmp_path / "inputs"), models, options, DRAW)
-    place = {"split": "test", "method": "facesr", "stem": "test-00000", "start": 0, "stop": 2}
     # inputs of this side are large enough to be reduced themselves
     write_inputs(tmp_path / "whole" / "test", [face(number) for number in range(2)], "test")
     reducing = UpscaleWorker(str(tmp_path / "whole"), models, options, DRAW)
     rows = {}
     for scale in ("256to1024", f"256to1024{AUGMENTED}", f"64to256{AUGMENTED}"):
         part = tmp_path / "parts" / f"{scale}.parquet"
-        done = (reducing if scale.startswith("64") else worker)({**place, "scale": scale, "part": str(part)})
+        done = (reducing if scale.startswith("64") else worker)(
+            RowUnit(str(part), 0, 2, "test-00000", "test", "facesr", scale)
+        )
         assert done == {"images": 2, "failed": 0}
         rows[scale] = list(read_rows(part))
     clean, large, small = rows.values()

@@ -111,9 +111,9 @@ def test_reports_are_the_same_bytes_however_the_work_was_cut(tmp_path: Path) -> 
 def test_units_cover_every_face_once_with_a_part_of_their_own(tmp_path: Path) -> None:
     config = build(tmp_path, {"train": 3, "test": 5})
     units = plan_units(config, tmp_path / "parts", 2)
-    assert len({unit["part"] for unit in units}) == len(units)
-    assert sum(unit["stop"] - unit["start"] for unit in units) == 2 * (3 + 5)
-    assert max(unit["stop"] - unit["start"] for unit in units) <= 2
+    assert len({unit.part for unit in units}) == len(units)
+    assert sum(unit.stop - unit.start for unit in units) == 2 * (3 + 5)
+    assert max(unit.stop - unit.start for unit in units) <= 2
 
 
 def test_results_are_joined_by_id_not_by_place(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from pipeline.models.networks import Generator, GeneratorConfig
 from pipeline.pairs.inputs import InputWorker
 from pipeline.pairs.report import degradations
 from pipeline.params.pairs import Pairs
+from pipeline.runtime.units import RowUnit
 from pipeline.train.engine.batches import BatchConfig, PairData
 from pipeline.train.engine.validation import validate
 from pipeline.upscale.stage import UpscaleWorker
@@ -192,7 +193,7 @@ def test_training_and_validation_take_faces_of_any_size_together(made: Path) -> 
 def test_a_unit_of_inputs_is_written_as_it_was_however_it_was_cut(faces: Path, made: Path, tmp_path: Path) -> None:
     for start in (0, 6):
         part = tmp_path / f"{start}.parquet"
-        InputWorker(str(faces))({"stem": "train-00000", "start": start, "stop": start + 6, "part": str(part)})
+        InputWorker(str(faces))(RowUnit(str(part), start, start + 6, "train-00000"))
     assert faces_of(tmp_path) == faces_of(made / "inputs/train")
 
 
@@ -212,8 +213,7 @@ def test_faces_under_256_are_enlarged_but_have_no_row_at_64to256(made: Path, tmp
     inputs = {row["id"]: row["width"] for row in faces_of(made / "inputs/valid")}
     for scale in ("64to256", "256to1024"):
         part = tmp_path / scale / "part.parquet"
-        unit = {"split": "valid", "stem": "valid-00000", "start": 0, "stop": 2, "method": "facesr", "scale": scale}
-        assert worker({**unit, "part": str(part)}) == {"images": 2, "failed": 0}
+        assert worker(RowUnit(str(part), 0, 2, "valid-00000", "valid", "facesr", scale)) == {"images": 2, "failed": 0}
         done = {row["id"]: row["width"] for row in faces_of(part.parent)}
         if scale == "64to256":
             assert done == {name: 256 for name, side in inputs.items() if side == 256}

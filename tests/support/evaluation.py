@@ -1,6 +1,5 @@
 """Shards of small faces with results of two networks, and their measurement."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +75,7 @@ def build(root: Path, splits: dict[str, int], *, originals: bool = True, realism
 
 def measure(config: EvaluationConfig, parts: Path, size: int = 16) -> list[dict]:
     worker = EvaluationWorker(config)
-    return [worker(json.loads(json.dumps(unit))) for unit in plan_units(config, parts, size)]
+    return [worker(unit) for unit in plan_units(config, parts, size)]
 
 
 def change(path: Path, schema, edit) -> None:
