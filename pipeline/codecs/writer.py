@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.codecs.metadata import MARK, Facts, exif_block, fitting_profile, mark_text
-from pipeline.core.images import ImageError, Planes
+from pipeline.core.images import ImageError, Planes, on_white
 
 FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 """Format -> suffix of its files."""
@@ -260,7 +260,7 @@ def _write_webp(handle: IO[bytes], pixels: Planes, facts: Facts, quality: int, m
 def _encode(pixels: Planes, kind: str, said: Mapping[str, Any], options: Mapping[str, Any]) -> bytes:
     """Encode by Pillow, reduced to what JPEG or WebP holds."""
     if kind == "JPEG" and pixels.shape[2] in (2, 4):
-        pixels = _on_white(pixels)
+        pixels = on_white(pixels)
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if kind == "WEBP" and pixels.shape[2] < 3:
@@ -272,13 +272,3 @@ def _encode(pixels: Planes, kind: str, said: Mapping[str, Any], options: Mapping
     except (OSError, ValueError) as error:
         raise ImageError(f"the {kind} encoder refused {image.width}x{image.height} pixels ({error})") from error
     return buffer.getvalue()
-
-
-def _on_white(pixels: Planes) -> Planes:
-    highest = np.iinfo(pixels.dtype).max
-    # the largest product still fits in 32 bits
-    colour, alpha = pixels[..., :-1].astype(np.uint32), pixels[..., -1:].astype(np.uint32)
-    colour *= alpha
-    colour += highest * (highest - alpha) + highest // 2
-    colour //= highest
-    return colour.astype(np.uint8) if highest == 255 else colour.astype(np.uint16)

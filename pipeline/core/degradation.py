@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from pipeline.core.images import Pixels, decode, encode_jpeg, resize
+from pipeline.core.images import Pixels, decode, encode_jpeg, resize, rounded
 from pipeline.core.scales import AUGMENTATIONS, FACTOR, GROUND_TRUTH_SIDE, QUARTER_TURNS
 
 
@@ -98,7 +98,7 @@ def degrade(low: Pixels, augmentation: str, strength: float, seed: int) -> Pixel
     if augmentation == "noise":
         random = np.random.Generator(np.random.PCG64(seed))
         noisy = low + strength * random.standard_normal(low.shape, dtype=np.float32)
-        return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+        return rounded(noisy)
     if augmentation == "blur":
         return np.asarray(Image.fromarray(low).filter(ImageFilter.GaussianBlur(strength)))
     if augmentation == "jpeg":

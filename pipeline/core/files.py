@@ -1,11 +1,13 @@
 """Files that appear whole or not at all, and what identifies them: atomic writes, hashes, publishing."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,15 @@ def write_json(path: Path, value: Any) -> None:
 def shard_files(folder: Path, pattern: str = "*.parquet") -> list[Path]:
     """Complete shards of a folder in name order."""
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def csv_text(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    """A table as CSV; floats have six decimals, None is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in line] for line in lines)
+    return text.getvalue()
 
 
 def file_hash(path: Path) -> str:

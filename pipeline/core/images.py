@@ -107,7 +107,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image, dtype=np.float64)
         # 16-bit files arrive as I;16 or I; anything that fits in 8 bits is taken as it is
         scale = 257.0 if values.max(initial=0) > 255 else 1.0
-        return Image.fromarray(np.clip(np.rint(values / scale), 0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(rounded(values / scale)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -149,6 +149,22 @@ def eight_bit_rgb(planes: Planes) -> Pixels:
     colours: NDArray[Any] = planes[..., :3] if planes.shape[2] >= 3 else np.repeat(planes[..., :1], 3, axis=2)
     scaled = colours if colours.dtype == np.uint8 else np.rint(colours / 257.0)
     return np.ascontiguousarray(scaled, np.uint8)
+
+
+def on_white(pixels: Planes) -> Planes:
+    """Lay colour with alpha on white: (h, w, 2 or 4) -> (h, w, 1 or 3) of the same depth."""
+    highest = np.iinfo(pixels.dtype).max
+    # the largest product still fits in 32 bits
+    colour, alpha = pixels[..., :-1].astype(np.uint32), pixels[..., -1:].astype(np.uint32)
+    colour *= alpha
+    colour += highest * (highest - alpha) + highest // 2
+    colour //= highest
+    return colour.astype(np.uint8) if highest == 255 else colour.astype(np.uint16)
+
+
+def rounded(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Round to the nearest grey level, 0 to 255."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def pixel_hash(pixels: Planes) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.codecs.metadata import fitting_profile, orientation_of
 from pipeline.codecs.reader import read_picture, upright
 from pipeline.codecs.strict_jpeg import FORMATS, SPACES, strict_jpeg
-from pipeline.core.images import ImageError, Pixels, Planes, encode_png, pixel_hash, reasons, resize
+from pipeline.core.images import ImageError, Pixels, Planes, encode_png, on_white, pixel_hash, reasons, resize
 from pipeline.ingest.color_profile import to_srgb
 from pipeline.ingest.dedup import fingerprint
 
@@ -154,8 +154,7 @@ def _flat_rgb(planes: Planes, profile: bytes | None) -> tuple[Pixels, list[str]]
     if colours.shape[2] == 1:
         colours = np.repeat(colours, 3, axis=2)
     if eight.shape[2] in (2, 4):
-        alpha = eight[..., -1:].astype(np.uint32)
-        colours = ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        colours = on_white(np.concatenate([colours, eight[..., -1:]], axis=2))
         done.append("alpha on white")
     return np.ascontiguousarray(colours), done
 
