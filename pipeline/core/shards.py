@@ -195,3 +195,10 @@ def row_ranges(folder: Path, pattern: str, size: int, limit: int | None = None) 
 def join_parts(parts: Path, pattern: str, target: Path, schema: pa.Schema) -> int:
     """Stream the parts that match, in name order, into one shard, and return its rows."""
     return write_rows(target, (row for part in shard_files(parts, pattern) for row in read_rows(part)), schema)
+
+
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """Indices of `count` rows evenly spaced over `total`, first and last included; all where there are no more."""
+    if total <= count:
+        return list(range(total))
+    return [round(index * (total - 1) / max(count - 1, 1)) for index in range(count)]

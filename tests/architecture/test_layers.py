@@ -50,18 +50,7 @@ def wing(path: Path) -> str:
 
 def imported(name: str) -> set[str]:
     """Wings that the modules of a wing import."""
-    found = {wing(file) for path in FILES if wing(path) == name for file in modules(path)} - {name, ""}
-    # importing train.engine runs train's own __init__, which imports nothing
-    return {other for other in found if not (other == "train" and not _uses(name, "train"))}
-
-
-def _uses(name: str, other: str) -> bool:
-    return any(
-        wing(file) == other and file.name != "__init__.py"
-        for path in FILES
-        if wing(path) == name
-        for file in modules(path)
-    )
+    return {wing(file) for path in FILES if wing(path) == name for file in modules(path)} - {name, ""}
 
 
 def test_every_wing_is_in_the_table() -> None:

@@ -30,8 +30,17 @@ def names(path: Path) -> frozenset[str]:
 
 
 @cache
+def has_code(path: Path) -> bool:
+    """True if there is more than a docstring in a file."""
+    return len(ast.parse(path.read_text()).body) > 1
+
+
+@cache
 def modules(path: Path) -> frozenset[Path]:
-    """Files of the project that a file imports, packages on the way included, without the project's own `__init__`."""
+    """Files of the project that a file imports.
+
+    Packages on the way are among them where their `__init__` has code, but for the project's own, whose names are lazy.
+    """
     found: set[Path] = set()
     for name in names(path):
         parts = name.split(".")
@@ -39,7 +48,8 @@ def modules(path: Path) -> frozenset[Path]:
             continue
         for end in range(2, len(parts) + 1):
             place = ROOT.joinpath(*parts[:end])
-            found |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()}
+            files = (place.with_suffix(".py"), place / "__init__.py")
+            found |= {file for file in files if file.is_file() and (file.name != "__init__.py" or has_code(file))}
     return frozenset(found)
 
 
