@@ -56,10 +56,9 @@ def learned(options: argparse.Namespace, params: Params) -> dict[str, Path]:
                 )  # fmt: skip
         write_rows(work / "faces/train-00000.parquet", lists[False], FACES)
         write_rows(work / "inputs/train/train-00000.parquet", lists[True], FACES)
-        drawing = params.pairs.model_dump(exclude={"workers", "augmentations"})
         images = [(row["id"], "train", row["width"]) for row in lists[True]]
-        chances = {str(name): chance for name, chance in params.pairs.augmentations.items()}
-        write_batches(work / "pairs.parquet", draw_manifest(images, chances=chances, **drawing), PAIRS)
+        manifest = draw_manifest(images, params.pairs.draws, params.pairs.degradation())
+        write_batches(work / "pairs.parquet", manifest, PAIRS)
     steps = params.train.fidelity.steps
     twin = train_twin(
         params.train, params.baselines.twin, work / "faces", work / "pairs.parquet", work / f"twin{steps}"

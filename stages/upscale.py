@@ -4,6 +4,7 @@ Run from the project's root: python -m stages.upscale
 """
 
 import shutil
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def main(settings: Upscale, pairs: Pairs) -> None:
     options = {name: getattr(settings, name) for name in ("tile", "precision", "back_projection")}
     folders = [INPUTS / split for split in ("train", "test") if any((INPUTS / split).glob("*.parquet"))]
     augment, limits = pairs.degradation(), settings.limits()
-    work = work_folder("upscale", *models.values(), *folders, options, settings.unit, augment, limits)
+    work = work_folder("upscale", *models.values(), *folders, options, settings.unit, asdict(augment), limits)
     units: list[RowUnit] = []
     for folder, method, (scale, faces) in product(folders, METHODS, limits.items()):
         for stem, start, stop in row_ranges(folder, "*.parquet", settings.unit, faces.get(folder.name)):

@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.files import atomic, shard_files
-from pipeline.core.schema import ROWS_PER_GROUP
+from pipeline.core.schema import ROWS_PER_GROUP, Row
 
 GROUP_BYTES = 64 << 20
 """A row group is closed at this size even if it has fewer rows, so that a reader's memory stays bounded."""
@@ -28,7 +27,7 @@ def write_batches(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     return rows
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
+def write_rows(path: Path, rows: Iterable[Row], schema: pa.Schema) -> int:
     """Write rows to one Parquet file atomically, a row group at a time, and return how many there were."""
     with ShardWriter(path.parent, lambda index: path.name, schema, shard_bytes=None) as writer:
         for row in rows:
@@ -53,7 +52,7 @@ class ShardWriter:
         self._group_rows = ROWS_PER_GROUP if pictured else TABLE_ROWS
         self._shards = 0
         self._size = 0
-        self._group: list[dict[str, Any]] = []
+        self._group: list[Row] = []
         self._group_size = 0
         self._open: ExitStack | None = None
         self._file: pq.ParquetWriter | None = None
@@ -67,7 +66,7 @@ class ShardWriter:
         elif self._open is not None:
             self._open.__exit__(kind, *details)  # type: ignore[arg-type]
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         """Append a row; a full row group or shard is written out."""
         size = sum(len(value["bytes"] or b"") for value in row.values() if isinstance(value, dict))
         if self.shard_bytes is not None and self._size and self._size + size > self.shard_bytes:
@@ -136,14 +135,14 @@ def _picture_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="none", use_dictionary=light, write_statistics=light)
 
 
-def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
     """Stream the rows of one Parquet file, a row group in memory at a time."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns):
             yield from batch.to_pylist()
 
 
-def read_columns(folder: Path, columns: list[str], pattern: str = "*.parquet") -> list[dict[str, Any]]:
+def read_columns(folder: Path, columns: list[str], pattern: str = "*.parquet") -> list[Row]:
     """All rows of a folder of shards, restricted to `columns` (so that pictures need not be read)."""
     return [row for path in shard_files(folder, pattern) for row in read_rows(path, columns)]
 
@@ -153,7 +152,7 @@ def count_rows(path: Path) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
-def read_range(path: Path, start: int, stop: int, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+def read_range(path: Path, start: int, stop: int, columns: list[str] | None = None) -> Iterator[Row]:
     """Stream rows `start` (included) to `stop` (excluded) of a Parquet file, reading only their row groups."""
     with pq.ParquetFile(path) as file:
         first = 0

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.degradation import degrade, draw_degradation, reduce
+from pipeline.core.degradation import Degradations, degrade, draw_degradation, reduce
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import decode, encode_png
 from pipeline.core.scales import AUGMENTED, METHODS, SIDE
@@ -20,8 +20,8 @@ class UpscaleWorker:
     """Columns in: FACES (inputs). Columns out: UPSCALED, one row per input, ok or failed.
 
     At 256to1024 the input itself is enlarged; at 64to256 the input reduced 4 times is, if it is 256x256: smaller inputs
-    have no row there. At an augmented scale that is degraded first, by what `pairs.draw_degradation` draws with
-    `augment`, its keyword arguments.
+    have no row there. At an augmented scale that is degraded first, by what `draw_degradation` draws with
+    `augment`.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class UpscaleWorker:
         inputs: str,
         models: Mapping[str, str],
         options: Mapping[str, Any],
-        augment: Mapping[str, Any] | None = None,
+        augment: Degradations | None = None,
     ):
         keep_freed_memory()
         self.inputs = Path(inputs)
         self.models, self.options = models, options
-        self.augment = augment or {}
+        self.augment = augment
         self.upscalers: dict[tuple[str, bool], Upscaler] = {}
 
     def __call__(self, unit: RowUnit) -> Statistics:
@@ -65,8 +65,8 @@ class UpscaleWorker:
         try:
             low = decode(face["image"]["bytes"])
             low = reduce(low) if unit.scale.startswith("64to256") else low
-            if augmented:
-                drawn = draw_degradation(face["id"], unit.scale, **self.augment)
+            if augmented and self.augment is not None:
+                drawn = draw_degradation(face["id"], unit.scale, self.augment)
                 low = degrade(low, **drawn)
                 row["degradation"] = json.dumps(drawn)
             result = upscaler([low])[0]
