@@ -66,7 +66,9 @@ class SpandrelNetwork:
     def _enlarge(self, low: Tensor) -> Tensor:
         """One pass; spandrel pads by reflection, which must not be wider than the image, so small ones grow first."""
         height, width = low.shape[-2:]
-        low = F.pad(low, (0, max(0, 32 - width), 0, max(0, 32 - height)), mode="replicate").to(self.dtype)
+        low = low.to(self.dtype)
+        if min(height, width) < 32:
+            low = F.pad(low, (0, max(0, 32 - width), 0, max(0, 32 - height)), mode="replicate")
         result: Tensor = self.network(low)[..., : FACTOR * height, : FACTOR * width]
         if result.shape[-2:] != (FACTOR * height, FACTOR * width):
             raise ModelError(f"{self.architecture} made {tuple(result.shape[-2:])} of {height}x{width}: not 4x")

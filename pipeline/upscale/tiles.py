@@ -34,7 +34,7 @@ def enlarge_tiles(
     for top, left in product(range(0, height, tile), range(0, width, tile)):
         bottom, right = min(top + tile, height), min(left + tile, width)
         y, x = max(0, top - overlap), max(0, left - overlap)
-        result = enlarge(to_tensor(image[None, y : bottom + overlap, x : right + overlap], device))
+        result = enlarge(to_tensor(image[y : bottom + overlap, x : right + overlap], device)[None])
         rows = slice(FACTOR * (top - y), FACTOR * (bottom - y))
         columns = slice(FACTOR * (left - x), FACTOR * (right - x))
         pixels = to_pixels(result[0, :, rows, columns], image.dtype)
