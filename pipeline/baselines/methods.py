@@ -71,22 +71,13 @@ def _results(description: MethodDescription, scale: str) -> Method:
     return lambda faces: [result(face.row["name"]) for face in faces]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of method."""
-
-    about: str
-    """What it is, for the report."""
-    build: Callable[[MethodDescription, str], Method]
-    """Description and scale -> the method, ready to enlarge."""
-
-
 KINDS: Final = {
-    "zssr": Kind("a network for each picture, trained on that picture alone (Shocher et al., CVPR 2018)", _zssr),
-    "twin": Kind("our generator trained on originals: what supervision would bring", _twin),
-    "weights": Kind("other people's weights, loaded by spandrel", _weights),
-    "results": Kind("results made elsewhere", _results),
+    "zssr": ("a network for each picture, trained on that picture alone (Shocher et al., CVPR 2018)", _zssr),
+    "twin": ("our generator trained on originals: what supervision would bring", _twin),
+    "weights": ("other people's weights, loaded by spandrel", _weights),
+    "results": ("results made elsewhere", _results),
 }
+"""Kind of method -> what it is, for the report, and what makes one ready of its description and a scale."""
 
 
 def build_method(description: MethodDescription, scale: str) -> Method:
@@ -96,7 +87,8 @@ def build_method(description: MethodDescription, scale: str) -> Method:
         ModelError: its weights or its folder cannot be used.
         NoSpandrelError: its weights need the extra `peers`.
     """
-    return KINDS[description.kind].build(description, scale)
+    _, build = KINDS[description.kind]
+    return build(description, scale)
 
 
 def describe_methods(
@@ -190,7 +182,7 @@ def write_methods(folder: Path, descriptions: Descriptions) -> None:
     values = {
         name: {
             "kind": method.kind,
-            "about": KINDS[method.kind].about,
+            "about": KINDS[method.kind][0],
             "options": method.options,
             "model": method.model,
             "reason": method.reason,

@@ -5,7 +5,7 @@ tests/runtime/test_ray_patches.py fails where the installed Ray lacks one of the
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from pipeline.core.errors import FacesrError
@@ -48,18 +48,14 @@ def patched(local: bool) -> Iterator[None]:
     """
     import ray
 
-    before: list[tuple[Any, str, Any]] = []
-    try:
+    with ExitStack() as stack:
         for owner, name, replacement in replacements(local):
             if hasattr(owner, name):
-                before.append((owner, name, getattr(owner, name)))
+                stack.callback(setattr, owner, name, getattr(owner, name))
                 setattr(owner, name, replacement)
             elif name == "resolve_ip_for_localhost":
                 raise RayVersionError(f"Ray {ray.__version__} would listen on every interface: install ray==2.60.*")
         yield
-    finally:
-        for owner, name, member in before:
-            setattr(owner, name, member)
 
 
 def alive_actors(job: str) -> list[str]:
