@@ -37,7 +37,7 @@ class NoOriginalsError(FacesrError):
 
 
 def original_rows(faces: Path, split: str, limit: int | None = None) -> Iterator[tuple[str, Pixels]]:
-    """(id, uint8 (1024, 1024, 3)) of the first `limit` faces of a split that are four times their 256x256 input."""
+    """Yield (id, uint8 (1024, 1024, 3)) of the first `limit` faces of a split that are four times their input."""
     found = 0
     for shard in shard_files(faces, f"{split}-*.parquet"):
         for row in read_rows(shard, ["id", "image", "width", "height"]):
@@ -64,8 +64,8 @@ class SupervisedPairs(PairData):
     """
 
     def __init__(self, faces: Path, manifest: Path, canvas: Path, limit: int | None = None):
-        wanted = [("split", "==", "train"), ("scale", "==", SCALE)]
-        rows = pq.read_table(manifest, filters=wanted).to_pylist()
+        filters = [("split", "==", "train"), ("scale", "==", SCALE)]
+        rows = pq.read_table(manifest, filters=filters).to_pylist()
         named = {row["image_id"] for row in rows}
         sides = [("width", "==", FACTOR * SIDE), ("height", "==", FACTOR * SIDE)]
         ids = [
@@ -91,7 +91,7 @@ class SupervisedPairs(PairData):
         self.images = {name: reduce(np.asarray(self.originals[index])) for name, index in self.index.items()}
 
     def batch(self, config: BatchConfig, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """The batch of a step: low uint8 (N, c/4, c/4, 3) of the inputs and truth uint8 (N, c, c, 3) of the originals.
+        """Make a step's batch: low uint8 (N, c/4, c/4, 3) of the inputs and truth uint8 (N, c, c, 3) of the originals.
 
         Crops have the side of the self-supervised training's largest, `config.crop`.
         """

@@ -33,7 +33,7 @@ RUNGS = 6
 
 @dataclass(frozen=True)
 class ZssrConfig:
-    """How each picture's network is trained and used; the keys are those of `params_baselines.Zssr`."""
+    """How each picture's network is trained and used; the keys are those of `pipeline.params.baselines.Zssr`."""
 
     seed: int = 1
     scales: tuple[float, ...] = (4.0,)

@@ -28,7 +28,7 @@ MAX_PIXELS = 8192 * 8192
 
 
 class ImageError(FacesrError):
-    """A picture that cannot be used; the message is one line that says why."""
+    """An image that cannot be used; the message is one line that says why."""
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:

@@ -13,7 +13,7 @@ Row = dict[str, Any]
 """A row of one of these tables, by column."""
 
 ROWS_PER_GROUP: Final = 100
-"""Rows in a Parquet row group: small enough that one picture is read without decoding a whole shard."""
+"""Rows in a Parquet row group: small enough that one image is read without decoding a whole shard."""
 
 IMAGE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -137,7 +137,7 @@ METRICS: Final = pa.schema(
         ("mirror_gain", pa.float64()),  # dB by which the mirrored result matches better, reduced
     ]
 )
-"""Definitions: `measures.MEASURES`, `faults.find_faults`."""
+"""Definitions: `pipeline.metrics.registry` and `pipeline.metrics.defects`."""
 
 PICTURES: Final = _with_features(
     [("id", pa.string()), ("image", IMAGE), ("name", pa.string()), ("width", pa.int32()), ("height", pa.int32())]

@@ -16,14 +16,6 @@ STRENGTHS: Final = {"noise": "sigma, grey levels", "blur": "sigma, pixels", "jpe
 Counts = dict[str, int]
 
 
-class Share(TypedDict):
-    """How often an augmentation was drawn; shares are 0 to 1."""
-
-    pairs: int
-    share: float
-    asked: float
-
-
 class PairsSummary(TypedDict):
     """What `pairs.json` holds."""
 
@@ -36,10 +28,10 @@ class PairsSummary(TypedDict):
     scales: Counts
     """Of the train split."""
     valid_scales: Counts
-    augmentations: dict[str, Share]
-    """Of the train split, as `strengths` are."""
+    augmentations: dict[str, dict[str, float]]
+    """Of the train split: `pairs`, and `share` and `asked`, 0 to 1, of each."""
     strengths: dict[str, dict[str, float]]
-    """Least, quartiles, mean and most of each augmentation that has a strength and was drawn."""
+    """Of the train split: `min`, `q1`, `median`, `mean`, `q3`, `max` of each that has a strength and was drawn."""
 
 
 def summarise(manifest: pa.Table, faces: Iterable[tuple[str, int]], chances: Mapping[str, float]) -> PairsSummary:
@@ -76,7 +68,7 @@ def summarise(manifest: pa.Table, faces: Iterable[tuple[str, int]], chances: Map
 
 
 def strengths(train: pa.Table, augmentation: str) -> np.ndarray:
-    """Strengths of one augmentation in a part of the manifest, float64 (n,)."""
+    """Select the strengths of one augmentation in a part of the manifest, float64 (n,)."""
     return train.filter(pc.equal(train["augmentation"], augmentation))["strength"].to_numpy()
 
 

@@ -1,4 +1,4 @@
-"""What every DVC stage shares: exit codes, signals, partial work, provenance.
+"""Shared by every DVC stage: exit codes, signals, partial work, provenance.
 
 Partial work lies in `work/<stage>/<key>/`, ignored by git and DVC, because DVC deletes a stage's outs before it runs;
 the key is the hash of all that the work depends on. Finished work moves into the outs.
