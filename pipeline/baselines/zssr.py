@@ -11,7 +11,6 @@ in any case, and several pictures side by side, as groups of one convolution.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.baselines.zssr_training import (
@@ -26,6 +25,7 @@ from pipeline.baselines.zssr_training import (
 from pipeline.core.errors import FacesrError
 from pipeline.core.images import Pixels
 from pipeline.models.device import autocast, choose_device, choose_precision, to_pixels, to_tensor
+from pipeline.upscale.array_upscaler import back_projected
 
 
 class DivergedError(FacesrError):
@@ -99,11 +99,3 @@ def _apply(networks: Networks, index: int, picture: Pixels, scale: float, config
     ordered = torch.cat(results).sort(dim=0).values
     median = (ordered[3] + ordered[4])[None] / 2
     return back_projected(median, low, config.back_projection)[0]
-
-
-def back_projected(result: Tensor, low: Tensor, steps: int) -> Tensor:
-    """Add what a result reduced lacks of its input, enlarged, `steps` times (Irani & Peleg, 1991); (N, 3, h, w)."""
-    for _ in range(steps):
-        lacking = low - F.interpolate(result, size=low.shape[-2:], mode="bicubic", antialias=True)
-        result = result + F.interpolate(lacking, size=result.shape[-2:], mode="bicubic", antialias=True)
-    return result

@@ -147,10 +147,7 @@ class ArrayUpscaler:
         """Float32 (N, c, h, w) -> (N, c, 4h, 4w): colours by the network, alpha by bicubic, grey as equal colours."""
         channels = low.shape[1]
         colours = low[:, :1].expand(-1, 3, -1, -1) if channels < 3 else low[:, :3]
-        result = self._whole(colours)
-        for _ in range(steps):
-            reduced = F.interpolate(result, scale_factor=1 / FACTOR, mode="bicubic", antialias=True)
-            result = result + enlarge(colours - reduced)
+        result = back_projected(self._whole(colours), colours, steps)
         if channels < 3:
             result = result.mean(dim=1, keepdim=True)
         # alpha is no picture: a network would draw texture into it
@@ -178,6 +175,14 @@ class ArrayUpscaler:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             raise MemoryError(first_line(error)) from error
+
+
+def back_projected(result: Tensor, low: Tensor, steps: int) -> Tensor:
+    """Add what a result reduced lacks of its input, enlarged, `steps` times (Irani & Peleg, 1991); (N, 3, h, w)."""
+    for _ in range(steps):
+        lacking = low - F.interpolate(result, size=low.shape[-2:], mode="bicubic", antialias=True)
+        result = result + F.interpolate(lacking, size=result.shape[-2:], mode="bicubic", antialias=True)
+    return result
 
 
 def _out_of_memory(error: BaseException) -> bool:
