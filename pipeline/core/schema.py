@@ -5,6 +5,7 @@ Image columns are the struct that the Hugging Face `datasets` library shows as a
 """
 
 import json
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import pyarrow as pa
@@ -83,6 +84,19 @@ UPSCALED: Final = _with_features(
         ("degradation", pa.string()),  # of an augmented input: JSON of augmentation, strength and seed; null: clean
     ]
 )
+
+
+def upscaled_row(face: Row, split: str, scale: str, method: str, model: str = "") -> Row:
+    """Make the UPSCALED row of a face that has no result yet: it has failed until `add_result`."""
+    given = {"id": face["id"], "name": face["name"], "split": split, "scale": scale, "method": method, "model": model}
+    return given | {"status": "failed", "error": "", "width": 0, "height": 0}
+
+
+def add_result(row: Row, data: bytes, height: int, width: int) -> None:
+    """Put an encoded result into an UPSCALED row."""
+    path = PurePosixPath(row["name"]).with_suffix(".png")
+    row.update(image={"bytes": data, "path": str(path)}, status="ok", width=width, height=height)
+
 
 UPSCALE_MANIFEST: Final = pa.schema(
     [

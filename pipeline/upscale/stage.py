@@ -10,7 +10,7 @@ from pipeline.core.degradation import Degradations, degrade, draw_degradation, r
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import ImageError, Pixels, decode, encode_png
 from pipeline.core.scales import AUGMENTED, METHODS, SIDE, UPSCALED_SCALES
-from pipeline.core.schema import UPSCALED, Row
+from pipeline.core.schema import UPSCALED, Row, add_result, upscaled_row
 from pipeline.core.shards import join_parts, read_columns, read_range, row_ranges, write_rows
 from pipeline.runtime.units import RowUnit, Statistics
 from pipeline.upscale.allocator import keep_freed_memory
@@ -76,18 +76,7 @@ class ShardUpscaler(ABC):
         for source in stored:
             if reduced and source["width"] < SIDE:
                 continue
-            row = {
-                "id": source["id"],
-                "name": source["name"],
-                "split": unit.split,
-                "scale": unit.scale,
-                "method": unit.method,
-                "status": "failed",
-                "error": "",
-                "width": 0,
-                "height": 0,
-                "model": self.model(unit),
-            }
+            row = upscaled_row(source, unit.split, unit.scale, unit.method, self.model(unit))
             rows.append(row)
             try:
                 low = decode(source["image"]["bytes"])
@@ -98,9 +87,8 @@ class ShardUpscaler(ABC):
         for face, result in zip(faces, self.enlarge(unit, faces), strict=True):
             if isinstance(result, str):
                 face.row["error"] = result
-                continue
-            image = {"bytes": encode_png(result), "path": str(Path(face.row["name"]).with_suffix(".png"))}
-            face.row.update(image=image, status="ok", width=result.shape[1], height=result.shape[0])
+            else:
+                add_result(face.row, encode_png(result), *result.shape[:2])
         write_rows(Path(unit.part), rows, UPSCALED)
         return {"images": len(stored), "failed": sum(row["status"] == "failed" for row in rows)}
 
