@@ -14,7 +14,7 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +103,12 @@ def manifest_of(row: Row, params: Params, options: argparse.Namespace, folder: P
     images = list(sides)
     train = sorted(image for image in images if image[1] == "train")
     chosen = train[: row.faces] + [image for image in images if image[1] == "valid"]  # ids are hashes: any are random
-    settings = params.pairs
-    chances = {str(name): chance for name, chance in settings.augmentations.items()} if row.augmented else {"none": 1.0}
-    strengths: dict[str, Any] = {"noise": settings.noise, "blur": settings.blur, "jpeg": settings.jpeg}
+    degradations = params.pairs.degradation()
+    if not row.augmented:
+        degradations = replace(degradations, chances={"none": 1.0})
     path = folder / "pairs.parquet"
     chosen_sides = [(*image, sides[image]) for image in chosen]
-    rows = draw_manifest(chosen_sides, seed=settings.seed, draws=settings.draws, chances=chances, **strengths)
-    write_batches(path, rows, PAIRS)
+    write_batches(path, draw_manifest(chosen_sides, params.pairs.draws, degradations), PAIRS)
     return path
 
 

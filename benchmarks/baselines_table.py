@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline import Upscaler
-from pipeline.baselines.spandrel_peer import load_peer
+from pipeline.baselines.spandrel_network import load_network
 from pipeline.baselines.supervised_twin import train_twin
 from pipeline.baselines.zssr import zssr
 from pipeline.baselines.zssr_training import ZssrConfig
@@ -56,10 +56,9 @@ def learned(options: argparse.Namespace, params: Params) -> dict[str, Path]:
                 )  # fmt: skip
         write_rows(work / "faces/train-00000.parquet", lists[False], FACES)
         write_rows(work / "inputs/train/train-00000.parquet", lists[True], FACES)
-        drawing = params.pairs.model_dump(exclude={"workers", "augmentations"})
         images = [(row["id"], "train", row["width"]) for row in lists[True]]
-        chances = {str(name): chance for name, chance in params.pairs.augmentations.items()}
-        write_batches(work / "pairs.parquet", draw_manifest(images, chances=chances, **drawing), PAIRS)
+        manifest = draw_manifest(images, params.pairs.draws, params.pairs.degradation())
+        write_batches(work / "pairs.parquet", manifest, PAIRS)
     steps = params.train.fidelity.steps
     twin = train_twin(
         params.train, params.baselines.twin, work / "faces", work / "pairs.parquet", work / f"twin{steps}"
@@ -99,7 +98,7 @@ def sheet(methods: dict[str, Enlarge], truths: list[Pixels]) -> Image.Image:
     width = (len(methods) + 2) * (SIDE + GAP)
     image = Image.new("RGB", (width, HEAD + len(truths) * len(CROPS) * (SIDE + GAP)), "white")
     draw = ImageDraw.Draw(image)
-    for place, truth in enumerate(truths):
+    for index, truth in enumerate(truths):
         low = reduce(truth)
         shown = {"bicubic": resize(low, *truth.shape[:2])} | {name: one(low) for name, one in methods.items()}
         for column, (name, pixels) in enumerate((shown | {"original": truth}).items()):
@@ -107,7 +106,7 @@ def sheet(methods: dict[str, Enlarge], truths: list[Pixels]) -> Image.Image:
             for row, (x, y) in enumerate(CROPS):
                 left, top = int(x * truth.shape[1]), int(y * truth.shape[0])
                 crop = Image.fromarray(np.ascontiguousarray(pixels[top : top + SIDE, left : left + SIDE]))
-                image.paste(crop, (column * (SIDE + GAP), HEAD + (place * len(CROPS) + row) * (SIDE + GAP)))
+                image.paste(crop, (column * (SIDE + GAP), HEAD + (index * len(CROPS) + row) * (SIDE + GAP)))
     return image
 
 
@@ -144,7 +143,7 @@ def main() -> None:
             methods[f"{name}, {options.steps} steps"] = Upscaler.load(path, back_projection=back_projection)
     for named in options.method:
         name, _, file = named.partition("=")
-        methods[name] = load_peer(Path(file))
+        methods[name] = load_network(Path(file))
     vgg = weights.find_optional("vgg19", options.vgg)
     textures = TextureFeatures(vgg) if vgg else None
     config = ZssrConfig(

@@ -62,17 +62,15 @@ def main() -> None:
             strength = sum(getattr(settings, name)) / 2 if hasattr(settings, name) else 0.0
             row = {"scale": scale, "augmentation": name, "strength": strength, "seed": 1}
             say(f"{scale} {name}", _rate(options.seconds, lambda row=row: make_pair(inputs[0], row)))
-    drawing = settings.model_dump(exclude={"workers", "augmentations"})
-    chances = dict(settings.augmentations)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         rows = [
-            {"id": f"{place}", "image": {"bytes": encode_png(pixels)}, "width": 256, "height": 256}
-            for place, pixels in enumerate(inputs)
+            {"id": f"{index}", "image": {"bytes": encode_png(pixels)}, "width": 256, "height": 256}
+            for index, pixels in enumerate(inputs)
         ]
         write_rows(folder / "train/train-00000.parquet", rows, FACES)
         images = [(row["id"], "train", 256) for row in rows]
-        write_batches(folder / "small.parquet", draw_manifest(images, chances=chances, **drawing), PAIRS)
+        write_batches(folder / "small.parquet", draw_manifest(images, settings.draws, settings.degradation()), PAIRS)
         for kind, budget in (("decoded", 1 << 30), ("encoded", 0)):
             data = PairData(folder / "train", folder / "small.parquet", "train", decoded_bytes=budget)
             for crop in (256, 128):
@@ -83,7 +81,9 @@ def main() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         begun = time.process_time()
         many = ((f"{number:032x}-0", "train", 256) for number in range(options.faces))
-        count = write_batches(folder / "pairs.parquet", draw_manifest(many, chances=chances, **drawing), PAIRS)
+        count = write_batches(
+            folder / "pairs.parquet", draw_manifest(many, settings.draws, settings.degradation()), PAIRS
+        )
         spent = time.process_time() - begun
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         size = (folder / "pairs.parquet").stat().st_size / 2**20

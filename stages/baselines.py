@@ -6,7 +6,7 @@ Run from the project's root: python -m stages.baselines
 import shutil
 from pathlib import Path
 
-from pipeline.baselines.methods import BaselineWorker, assemble, describe_methods, plan_units
+from pipeline.baselines.methods import BaselineWorker, describe_methods, plan_baselines, write_methods
 from pipeline.core.files import publish
 from pipeline.params.baselines import Baselines
 from pipeline.params.train import Train
@@ -16,6 +16,7 @@ from pipeline.runtime.signals import stop_requested
 from pipeline.runtime.stage import StageError, run_stage, work_folder
 from pipeline.runtime.units import do_units
 from pipeline.train.engine.memory import OutOfMemoryError
+from pipeline.upscale.stage import assemble
 
 FACES, INPUTS, MANIFEST = Path("data/faces"), Path("data/inputs"), Path("data/pairs.parquet")
 
@@ -27,31 +28,26 @@ def main(settings: Baselines, train: Train, upscale: Upscale) -> None:
     work = work_folder("baselines", FACES, INPUTS / "test", INPUTS / "train", MANIFEST, *settings.files, *keys)
     try:
         with stop_requested() as should_stop:
-            described = describe_methods(settings, train, upscale, FACES, MANIFEST, work, should_stop)
+            methods = describe_methods(settings, train, upscale, FACES, MANIFEST, work, should_stop)
     except OutOfMemoryError as error:
         raise StageError(str(error)) from error
-    if described is None:
+    if methods is None:
         raise SystemExit(143)
-    units = list(plan_units(settings, described, FACES, INPUTS, work))
-    do_units(
-        "baselines",
-        BaselineWorker,
-        (str(INPUTS), described),
-        units,
-        **settings.model_dump(include=how),
-    )
-    failed = assemble(units, described, work)
+    units = list(plan_baselines(settings, methods, FACES, INPUTS, work))
+    do_units("baselines", BaselineWorker, (str(INPUTS), methods), units, **settings.model_dump(include=how))
+    failed = assemble(units, work)
+    write_methods(work / "out", methods)
     if len(failed) > settings.max_failed:
         first = f"{failed[0]['method']}, {failed[0]['name']}: {failed[0]['error']}"
         raise StageError(f"{len(failed)} results failed, baselines.max_failed allows {settings.max_failed}; {first}")
-    for name, one in described.items():
-        if one["reason"] is not None:
-            console.print(f"baselines: no results of {name}: {one['reason']}", style="yellow", markup=False)
+    for name, method in methods.items():
+        if method.reason is not None:
+            console.print(f"baselines: no results of {name}: {method.reason}", style="yellow", markup=False)
     models = work / "models"
     models.mkdir(exist_ok=True)
-    if described.get("twin", {}).get("path"):
+    if "twin" in methods and methods["twin"].path is not None:
         # copied, not moved: a kill between here and the end must find everything again
-        shutil.copyfile(described["twin"]["path"], models / "twin.safetensors")
+        shutil.copyfile(methods["twin"].path, models / "twin.safetensors")
     publish(models, Path("models/baselines"))
     publish(work / "out", Path("data/baselines"))
     shutil.rmtree(work)

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from pipeline.params.train import Train
+from pipeline.runtime.ray_session import WorkerError
 from pipeline.runtime.signals import stop_requested
 from pipeline.runtime.stage import StageError, run_stage, work_folder
-from pipeline.runtime.units import WorkerError
 from pipeline.train.engine.memory import OutOfMemoryError
 from pipeline.train.phases import dependencies, train_phases
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image
 
+from pipeline.core.degradation import Degradations
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import content_hash, shard_files, write_json
 from pipeline.core.images import ImageError, Pixels, decode, pixel_hash, resize
@@ -146,9 +147,8 @@ def gather(
                 shards.add(row)
     # sorted, so that the same faces under other names or in another order give the same training
     material = ((identity, split, sides[identity]) for identity, split in sorted(splits.items()))
-    manifest = draw_manifest(
-        material, seed=seed, draws=_DRAWS, chances=_CHANCES, noise=(1.0, 6.0), blur=(0.2, 0.6), jpeg=(75, 95)
-    )
+    degradations = Degradations(seed, _CHANCES, noise=(1.0, 6.0), blur=(0.2, 0.6), jpeg=(75, 95))
+    manifest = draw_manifest(material, _DRAWS, degradations)
     write_batches(folder / "pairs.parquet", manifest, PAIRS)
     shutil.rmtree(folder / "all")
     faces = Faces(

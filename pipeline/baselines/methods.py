@@ -5,70 +5,90 @@ and Lanczos need no shards: evaluation makes them itself (`pipeline.evaluate.cas
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from pipeline.baselines.finished_results import load_results
-from pipeline.baselines.spandrel_peer import load_peer
+from pipeline.baselines.finished_results import ResultError, load_results
+from pipeline.baselines.spandrel_network import load_network
 from pipeline.baselines.supervised_twin import NoOriginalsError, train_twin
 from pipeline.baselines.zssr import zssr
 from pipeline.baselines.zssr_training import ZssrConfig
-from pipeline.core.degradation import reduce
 from pipeline.core.errors import first_line
 from pipeline.core.files import file_hash, write_json
-from pipeline.core.images import ImageError, Pixels, decode, encode_png
+from pipeline.core.images import Pixels
 from pipeline.core.scales import FACTOR, SIDE, UPSCALED_SCALES
-from pipeline.core.schema import UPSCALED
-from pipeline.core.shards import join_parts, read_columns, read_range, row_ranges, write_rows
+from pipeline.core.shards import read_columns
 from pipeline.params.baselines import Baselines
 from pipeline.params.train import Train
 from pipeline.params.upscale import Upscale
-from pipeline.runtime.units import RowUnit, Statistics
-from pipeline.upscale.allocator import keep_freed_memory
+from pipeline.runtime.units import RowUnit
+from pipeline.upscale.stage import Face, ShardUpscaler, plan_units
 from pipeline.upscale.upscaler import Upscaler
-
-ABOUT = {
-    "zssr": "a network for each picture, trained on that picture alone (Shocher et al., CVPR 2018)",
-    "twin": "our generator trained on originals: what supervision would bring",
-    "weights": "other people's weights, loaded by spandrel",
-    "results": "results made elsewhere",
-}
-
-
-@dataclass(frozen=True)
-class Face:
-    """A picture to enlarge: uint8 (h, w, 3)."""
-
-    id: str
-    name: str
-    low: Pixels
-
 
 Method = Callable[[Sequence[Face]], list[Pixels]]
 """Faces -> uint8 (4h, 4w, 3) each, in order."""
 
 
-def build_method(described: Mapping[str, Any], scale: str) -> Method:
-    """A method as `describe_methods` describes it, ready to enlarge at a scale.
+@dataclass(frozen=True)
+class MethodDescription:
+    """What a method is, as plain values."""
+
+    kind: str
+    """Key of `KINDS`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of what the kind builds."""
+    path: str | None = None
+    """Its weights, or its folder of results."""
+    model: str = ""
+    """sha256 of its weights; empty where it has none."""
+    reason: str | None = None
+    """Why it has no results; None where it has."""
+
+
+Descriptions = Mapping[str, MethodDescription]
+"""By method's name."""
+
+
+def _zssr(description: MethodDescription, scale: str) -> Method:
+    config = ZssrConfig(**description.options | {"scales": tuple(description.options["scales"])})
+    return lambda faces: zssr([face.low for face in faces], [face.row["id"] for face in faces], config)
+
+
+def _twin(description: MethodDescription, scale: str) -> Method:
+    upscaler = Upscaler.load(description.path, **description.options)
+    return lambda faces: upscaler([face.low for face in faces])
+
+
+def _weights(description: MethodDescription, scale: str) -> Method:
+    enlarge = load_network(Path(str(description.path)), **description.options)
+    return lambda faces: [enlarge(face.low) for face in faces]
+
+
+def _results(description: MethodDescription, scale: str) -> Method:
+    result = load_results(Path(str(description.path)), scale)
+    return lambda faces: [result(face.row["name"]) for face in faces]
+
+
+KINDS: Final = {
+    "zssr": ("a network for each picture, trained on that picture alone (Shocher et al., CVPR 2018)", _zssr),
+    "twin": ("our generator trained on originals: what supervision would bring", _twin),
+    "weights": ("other people's weights, loaded by spandrel", _weights),
+    "results": ("results made elsewhere", _results),
+}
+"""Kind of method -> what it is, for the report, and what makes one ready of its description and a scale."""
+
+
+def build_method(description: MethodDescription, scale: str) -> Method:
+    """Make a method ready to enlarge at a scale.
 
     Raises:
         ModelError: its weights or its folder cannot be used.
         NoSpandrelError: its weights need the extra `peers`.
     """
-    kind, options = described["kind"], described["options"]
-    if kind == "zssr":
-        config = ZssrConfig(**options | {"scales": tuple(options["scales"])})
-        return lambda faces: zssr([face.low for face in faces], [face.id for face in faces], config)
-    if kind == "twin":
-        upscaler = Upscaler.load(Path(described["path"]), **options)
-        return lambda faces: upscaler([face.low for face in faces])
-    if kind == "weights":
-        enlarge = load_peer(Path(described["path"]), **options)
-        return lambda faces: [enlarge(face.low) for face in faces]
-    result = load_results(Path(described["path"]), scale)
-    return lambda faces: [result(face.name) for face in faces]
+    _, build = KINDS[description.kind]
+    return build(description, scale)
 
 
 def describe_methods(
@@ -79,139 +99,97 @@ def describe_methods(
     manifest: Path,
     work: Path,
     should_stop: Callable[[], bool],
-) -> dict[str, dict[str, Any]] | None:
-    """What each method is, as plain values: `kind`, `about`, `options`, `path`, `model` (sha256 of weights, else "")
-    and `reason`, why there are no results, else null. Trains the twin; everything else is cheap and checked first.
+) -> Descriptions | None:
+    """Describe every method of the settings; train the twin. Everything else is cheap and checked first.
 
     Returns:
-        By method's name; None if the twin's training was stopped before the end.
+        None if the twin's training was stopped before the end.
 
     Raises:
         ModelError, NoSpandrelError: as `build_method`.
     """
-    common: dict[str, Any] = {"path": None, "model": "", "reason": None}
-    described: dict[str, dict[str, Any]] = {}
+    descriptions: dict[str, MethodDescription] = {}
     for kind, named in (("weights", settings.weights), ("results", settings.results)):
         for name, path in named.items():
-            described[name] = {"kind": kind, "about": ABOUT[kind], "options": {}, **common, "path": path}
+            method = MethodDescription(kind, path=path)
             # tried now, so that a wrong file is not found out after hours of training
-            build_method(described[name], [scale for scale in UPSCALED_SCALES if _covers(Path(path), scale)][-1])
-            if kind == "weights":
-                described[name]["model"] = file_hash(Path(path))
+            build_method(method, [scale for scale in UPSCALED_SCALES if _covers(Path(path), scale)][-1])
+            descriptions[name] = replace(method, model=file_hash(Path(path))) if kind == "weights" else method
     for name in settings.methods:
-        described[name] = {"kind": name, "about": ABOUT[name], "options": {}, **common}
-    if "zssr" in described:
-        described["zssr"]["options"] = settings.zssr.model_dump(exclude={"faces"}) | {"seed": settings.seed}
-    if "twin" in described:
+        options = settings.zssr.model_dump(exclude={"faces"}) | {"seed": settings.seed} if name == "zssr" else {}
+        descriptions[name] = MethodDescription(name, options)
+    if "twin" in descriptions:
         try:
             twin = train_twin(train, settings.twin, faces, manifest, work / "twin", should_stop)
         except NoOriginalsError as error:
-            return described | {"twin": described["twin"] | {"reason": str(error)}}
+            return descriptions | {"twin": replace(descriptions["twin"], reason=str(error))}
         if twin is None:
             return None
         # enlarged as the fidelity generator is, so that only the training differs
         options = {name: getattr(upscale, name) for name in ("tile", "precision", "back_projection")}
-        described["twin"] |= {"path": str(twin), "model": file_hash(twin), "options": options}
-    return described
+        descriptions["twin"] = MethodDescription("twin", options, str(twin), file_hash(twin))
+    return descriptions
 
 
-def plan_units(
-    settings: Baselines, described: Mapping[str, dict[str, Any]], faces: Path, inputs: Path, work: Path
+def plan_baselines(
+    settings: Baselines, descriptions: Descriptions, faces: Path, inputs: Path, work: Path
 ) -> Iterator[RowUnit]:
-    """Work units of every method that has a way to results, split and scale, each with `part`, the file it leaves.
+    """Plan the units of every split, every method that has a way to results, and every scale.
 
     256to1024 is left out for splits without originals: nothing could be measured there.
     """
-    for split, (name, one), scale in product(settings.splits, described.items(), UPSCALED_SCALES):
-        if one["reason"] is not None or (scale == UPSCALED_SCALES[1] and not _has_originals(faces, split)):
+    for split, (name, method), scale in product(settings.splits, descriptions.items(), UPSCALED_SCALES):
+        if method.reason is not None or (scale == UPSCALED_SCALES[1] and not _has_originals(faces, split)):
             continue
-        if one["kind"] == "results" and not _covers(Path(one["path"]), scale):
+        if method.kind == "results" and not _covers(Path(str(method.path)), scale):
             continue
         limits = settings.zssr.faces if name == "zssr" and settings.zssr.faces else settings.faces
-        for stem, start, stop in row_ranges(inputs / split, "*.parquet", settings.unit, limits.get(split)):
-            part = work / "parts" / name / scale / f"{stem}-{start:07d}.parquet"
-            yield RowUnit(str(part), start, stop, stem, split, name, scale)
+        yield from plan_units(work, inputs, split, name, scale, settings.unit, limits.get(split))
 
 
-class BaselineWorker:
-    """Columns in: FACES (256x256 inputs). Columns out: UPSCALED, one row per input, ok or failed.
+class BaselineWorker(ShardUpscaler):
+    """Enlarges the faces of a unit together by one of the methods."""
 
-    At 256to1024 the input itself is enlarged; at 64to256 the input reduced 4 times is, if it is 256x256.
-    """
-
-    def __init__(self, inputs: str, described: Mapping[str, dict[str, Any]]):
-        keep_freed_memory()
-        self.inputs, self.described = Path(inputs), described
+    def __init__(self, inputs: str, descriptions: Descriptions):
+        super().__init__(inputs)
+        self.descriptions = descriptions
         self.ready: dict[tuple[str, str], Method] = {}
 
-    def __call__(self, unit: RowUnit) -> Statistics:
-        """Write the unit's part."""
-        path = self.inputs / unit.split / f"{unit.stem}.parquet"
-        stored = list(read_range(path, unit.start, unit.stop))
-        measured = [face for face in stored if unit.scale != "64to256" or face["width"] >= SIDE]
-        rows = [self._row(unit, face) for face in measured]
-        faces, places = [], []
-        for place, (row, data) in enumerate(rows):
-            try:
-                low = decode(data)
-            except ImageError as error:
-                row["error"] = str(error)
-                continue
-            faces.append(Face(row["id"], row["name"], reduce(low) if unit.scale == "64to256" else low))
-            places.append(place)
-        for place, result in zip(places, self._results(unit, faces), strict=True):
-            row = rows[place][0]
-            if isinstance(result, str):
-                row["error"] = result
-                continue
-            image = {"bytes": encode_png(result), "path": str(Path(row["name"]).with_suffix(".png"))}
-            row |= {"image": image, "status": "ok", "width": result.shape[1], "height": result.shape[0]}
-        write_rows(Path(unit.part), [row for row, _ in rows], UPSCALED)
-        return {"images": len(stored), "failed": sum(row["status"] == "failed" for row, _ in rows)}
+    def model(self, unit: RowUnit) -> str:
+        """Sha256 of the method's weights."""
+        return self.descriptions[unit.method].model
 
-    def _row(self, unit: RowUnit, face: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        row = {
-            "id": face["id"],
-            "image": None,
-            "name": face["name"],
-            "split": unit.split,
-            "scale": unit.scale,
-            "method": unit.method,
-            "status": "failed",
-            "error": "",
-            "width": 0,
-            "height": 0,
-            "model": self.described[unit.method]["model"],
-        }
-        return row, face["image"]["bytes"]
-
-    def _results(self, unit: RowUnit, faces: list[Face]) -> list[Pixels | str]:
+    def enlarge(self, unit: RowUnit, faces: Sequence[Face]) -> list[Pixels | str]:
         """Results, or why there is none; when several fail together they are tried one by one."""
         key = unit.method, unit.scale
         if key not in self.ready:
-            self.ready[key] = build_method(self.described[key[0]], key[1])
+            self.ready[key] = build_method(self.descriptions[unit.method], unit.scale)
         try:
             results = self.ready[key](faces)
             for face, result in zip(faces, results, strict=True):
+                height, width = result.shape[:2]
                 if result.shape != (FACTOR * face.low.shape[0], FACTOR * face.low.shape[1], 3):
-                    height, width = result.shape[:2]
-                    raise ValueError(f"{face.name}: the result is {width}x{height}, not four times its input")
-        except Exception as error:  # a stranger's network may raise anything; it is that picture's failure
+                    raise ResultError(f"{face.row['name']}: the result is {width}x{height}, not four times its input")
+        except Exception as error:  # a stranger's network may raise anything; it is that image's failure
             if len(faces) == 1:
                 return [first_line(error)]
-            return [result for face in faces for result in self._results(unit, [face])]
+            return [result for face in faces for result in self.enlarge(unit, [face])]
         return list(results)
 
 
-def assemble(units: Sequence[RowUnit], described: Mapping[str, dict[str, Any]], work: Path) -> list[dict[str, Any]]:
-    """Join the parts into `work/out`, with `methods.json`; returns the rows that failed."""
-    for method, scale, stem in dict.fromkeys((unit.method, unit.scale, unit.stem) for unit in units):
-        target = work / "out" / method / scale / f"{stem}.parquet"
-        join_parts(work / "parts" / method / scale, f"{stem}-*.parquet", target, UPSCALED)
-    told = {name: {key: one[key] for key in one if key != "path"} for name, one in described.items()}
-    write_json(work / "out" / "methods.json", told)
-    rows = read_columns(work / "out", ["method", "name", "status", "error"], "**/*.parquet")
-    return [row for row in rows if row["status"] == "failed"]
+def write_methods(folder: Path, descriptions: Descriptions) -> None:
+    """Write `methods.json`: what each method is, without the paths of this machine."""
+    values = {
+        name: {
+            "kind": method.kind,
+            "about": KINDS[method.kind][0],
+            "options": method.options,
+            "model": method.model,
+            "reason": method.reason,
+        }
+        for name, method in descriptions.items()
+    }
+    write_json(folder / "methods.json", values)
 
 
 def _has_originals(faces: Path, split: str) -> bool:
@@ -220,7 +198,7 @@ def _has_originals(faces: Path, split: str) -> bool:
 
 
 def _covers(folder: Path, scale: str) -> bool:
-    """Whether a folder of results has this scale; without folders for scales it has 256to1024."""
+    """True if a folder of results has this scale; without folders for scales it has 256to1024."""
     if any((folder / known).is_dir() for known in UPSCALED_SCALES):
         return (folder / scale).is_dir()
     return scale == UPSCALED_SCALES[1]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,6 +19,7 @@ from pipeline.core.errors import FacesrError
 from pipeline.core.files import atomic, content_hash, shard_files
 from pipeline.core.images import Pixels, decode
 from pipeline.core.scales import FACTOR, QUARTER_TURNS, SIDE
+from pipeline.core.schema import Row
 from pipeline.core.shards import read_rows
 from pipeline.params.baselines import Twin
 from pipeline.params.train import Train
@@ -37,7 +37,7 @@ class NoOriginalsError(FacesrError):
 
 
 def original_rows(faces: Path, split: str, limit: int | None = None) -> Iterator[tuple[str, Pixels]]:
-    """(id, uint8 (1024, 1024, 3)) of the first `limit` faces of a split that are four times their 256x256 input."""
+    """Yield (id, uint8 (1024, 1024, 3)) of the first `limit` faces of a split that are four times their input."""
     found = 0
     for shard in shard_files(faces, f"{split}-*.parquet"):
         for row in read_rows(shard, ["id", "image", "width", "height"]):
@@ -64,8 +64,8 @@ class SupervisedPairs(PairData):
     """
 
     def __init__(self, faces: Path, manifest: Path, canvas: Path, limit: int | None = None):
-        wanted = [("split", "==", "train"), ("scale", "==", SCALE)]
-        rows = pq.read_table(manifest, filters=wanted).to_pylist()
+        filters = [("split", "==", "train"), ("scale", "==", SCALE)]
+        rows = pq.read_table(manifest, filters=filters).to_pylist()
         named = {row["image_id"] for row in rows}
         sides = [("width", "==", FACTOR * SIDE), ("height", "==", FACTOR * SIDE)]
         ids = [
@@ -76,40 +76,41 @@ class SupervisedPairs(PairData):
         ][:limit]
         if not ids:
             raise NoOriginalsError(f"{faces}: no face of the train split is {FACTOR * SIDE}x{FACTOR * SIDE}")
-        self.places = {one: place for place, one in enumerate(ids)}
-        self.rows = {SCALE: [row for row in rows if row["image_id"] in self.places]}
+        self.index = {image_id: index for index, image_id in enumerate(ids)}
+        """Of each original in `originals`."""
+        self.rows = {SCALE: [row for row in rows if row["image_id"] in self.index]}
         shape = (len(ids), FACTOR * SIDE, FACTOR * SIDE, 3)
         if not canvas.exists():
             with atomic(canvas) as temporary:
                 filled = np.memmap(temporary, np.uint8, "w+", shape=shape)
-                for one, pixels in original_rows(faces, "train"):
-                    if one in self.places:
-                        filled[self.places[one]] = pixels
+                for image_id, pixels in original_rows(faces, "train"):
+                    if image_id in self.index:
+                        filled[self.index[image_id]] = pixels
                 filled.flush()
         self.originals = np.memmap(canvas, np.uint8, "r", shape=shape)
-        self.images = {one: reduce(np.asarray(self.originals[place])) for one, place in self.places.items()}
+        self.images = {name: reduce(np.asarray(self.originals[index])) for name, index in self.index.items()}
 
     def batch(self, config: BatchConfig, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """The batch of a step: low uint8 (N, c/4, c/4, 3) of the inputs and truth uint8 (N, c, c, 3) of the originals.
+        """Make a step's batch: low uint8 (N, c/4, c/4, 3) of the inputs and truth uint8 (N, c, c, 3) of the originals.
 
         Crops have the side of the self-supervised training's largest, `config.crop`.
         """
         random = np.random.Generator(np.random.PCG64([config.seed, step]))
         rows = self.rows[SCALE]
         chosen = random.integers(len(rows), size=config.batch)
-        places = random.random((config.batch, 2))
+        corners = random.random((config.batch, 2))
         pairs = [
-            self._cut(rows[index], config.crop, *place)
-            for index, place in zip(chosen[share], places[share].tolist(), strict=True)
+            self._cut(rows[index], config.crop, *corner)
+            for index, corner in zip(chosen[share], corners[share].tolist(), strict=True)
         ]
         lows, truths = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         return torch.from_numpy(lows), torch.from_numpy(truths)
 
-    def _cut(self, row: dict[str, Any], side: int, across: float, down: float) -> tuple[Pixels, Pixels]:
+    def _cut(self, row: Row, side: int, across: float, down: float) -> tuple[Pixels, Pixels]:
         turns, small = QUARTER_TURNS.get(row["augmentation"], 0), side // FACTOR
         low = np.ascontiguousarray(np.rot90(self.images[row["image_id"]], turns))
         low = degrade(low, row["augmentation"], row["strength"], row["seed"])
-        truth = np.rot90(self.originals[self.places[row["image_id"]]], turns)
+        truth = np.rot90(self.originals[self.index[row["image_id"]]], turns)
         top, left = round(down * (low.shape[0] - small)), round(across * (low.shape[1] - small))
         y, x = FACTOR * top, FACTOR * left
         return low[top : top + small, left : left + small], truth[y : y + side, x : x + side]
@@ -147,7 +148,7 @@ def train_twin(
     phase = settings.fidelity.model_copy(update={"steps": twin.steps or settings.fidelity.steps, "smoother": 0.0})
     provenance = {
         "phase": "twin",
-        "supervised_by": f"{len(data.places)} originals of {FACTOR * SIDE}x{FACTOR * SIDE}",
+        "supervised_by": f"{len(data.index)} originals of {FACTOR * SIDE}x{FACTOR * SIDE}",
         "data_sha256": content_hash(faces, manifest),
         "params_sha256": content_hash(settings.model_dump(), twin.model_dump()),
     }

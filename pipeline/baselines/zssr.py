@@ -11,14 +11,12 @@ in any case, and several pictures side by side, as groups of one convolution.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.baselines.zssr_training import (
     Examples,
     Networks,
     ZssrConfig,
-    as_tensor,
     interpolated,
     train,
     turned,
@@ -26,7 +24,8 @@ from pipeline.baselines.zssr_training import (
 )
 from pipeline.core.errors import FacesrError
 from pipeline.core.images import Pixels
-from pipeline.models.device import autocast, choose_device, choose_precision
+from pipeline.models.device import autocast, choose_device, choose_precision, to_pixels, to_tensor
+from pipeline.upscale.array_upscaler import back_projected
 
 
 class DivergedError(FacesrError):
@@ -56,38 +55,38 @@ def zssr(pictures: Sequence[Pixels], keys: Sequence[str], config: ZssrConfig) ->
             raise ValueError(f"{shape[1]}x{shape[0]} is too small to learn from: at least 16x16")
         alike = [index for index, other in enumerate(shapes) if other == shape]
         for start in range(0, len(alike), config.at_once):
-            some = alike[start : start + config.at_once]
-            done = _together([pictures[index] for index in some], [keys[index] for index in some], config)
-            results |= dict(zip(some, done, strict=True))
+            group = alike[start : start + config.at_once]
+            done = _enlarge_together([pictures[index] for index in group], [keys[index] for index in group], config)
+            results |= dict(zip(group, done, strict=True))
     return [results[index] for index in range(len(pictures))]
 
 
-def _together(pictures: list[Pixels], keys: list[str], config: ZssrConfig) -> list[Pixels]:
-    """Pictures of one shape, side by side."""
+def _enlarge_together(pictures: list[Pixels], keys: list[str], config: ZssrConfig) -> list[Pixels]:
+    """Enlarge pictures of one shape side by side."""
     device = choose_device()
     dtype = choose_precision(config.precision, device)
-    sources = [[picture] for picture in pictures]
+    sizes = [[picture] for picture in pictures]  # of each picture: itself, then enlarged by one factor after the other
     for scale in config.scales:
         networks = Networks(config, [f"{config.seed}:{key}:{scale}" for key in keys]).to(device)
         examples = [
-            Examples(some, scale, config.crop, f"{config.seed}:{key}:{scale}:crops", device)
-            for some, key in zip(sources, keys, strict=True)
+            Examples(sources, scale, config.crop, f"{config.seed}:{key}:{scale}:crops", device)
+            for sources, key in zip(sizes, keys, strict=True)
         ]
         with autocast(device, dtype):
             train(networks, examples, config)
-            for index, (some, key) in enumerate(zip(sources, keys, strict=True)):
-                result = _apply(networks, index, some[0], scale, config)
+            for index, (sources, key) in enumerate(zip(sizes, keys, strict=True)):
+                result = _apply(networks, index, sources[0], scale, config)
                 if not result.isfinite().all():
                     raise DivergedError(f"{key}: the network has become NaN at factor {scale:g}; lower learning_rate")
-                some.append(_pixels(result))
-    return [some[-1] for some in sources]
+                sources.append(to_pixels(result))
+    return [sources[-1] for sources in sizes]
 
 
 @torch.inference_mode()
 def _apply(networks: Networks, index: int, picture: Pixels, scale: float, config: ZssrConfig) -> Tensor:
-    """The picture enlarged by its network: float32 (3, scale h, scale w)."""
+    """Enlarge a picture by its network: float32 (3, scale h, scale w)."""
     device = next(networks.parameters()).device
-    low = as_tensor(picture, device)[None]
+    low = to_tensor(picture, device)[None]
     height, width = (round(scale * length) for length in picture.shape[:2])
     start = interpolated(picture, height, width, device)
     results = []
@@ -100,16 +99,3 @@ def _apply(networks: Networks, index: int, picture: Pixels, scale: float, config
     ordered = torch.cat(results).sort(dim=0).values
     median = (ordered[3] + ordered[4])[None] / 2
     return back_projected(median, low, config.back_projection)[0]
-
-
-def back_projected(result: Tensor, low: Tensor, steps: int) -> Tensor:
-    """Add what a result reduced lacks of its input, enlarged, `steps` times (Irani & Peleg, 1991); (N, 3, h, w)."""
-    for _ in range(steps):
-        lacking = low - F.interpolate(result, size=low.shape[-2:], mode="bicubic", antialias=True)
-        result = result + F.interpolate(lacking, size=result.shape[-2:], mode="bicubic", antialias=True)
-    return result
-
-
-def _pixels(x: Tensor) -> Pixels:
-    pixels: Pixels = (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return pixels

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.core.images import Pixels, resize
 from pipeline.core.scales import FACTOR
+from pipeline.models.device import to_tensor
 
 CHECK_EVERY = 50
 """Steps between two looks at the error of the whole picture, reconstructed from its own son."""
@@ -32,7 +33,7 @@ RUNGS = 6
 
 @dataclass(frozen=True)
 class ZssrConfig:
-    """How each picture's network is trained and used; the keys are those of `params_baselines.Zssr`."""
+    """How each picture's network is trained and used; the keys are those of `pipeline.params.baselines.Zssr`."""
 
     seed: int = 1
     scales: tuple[float, ...] = (4.0,)
@@ -66,9 +67,9 @@ class Networks(nn.Module):
         for seed in seeds:
             random = torch.Generator().manual_seed(_number(seed))
             layers = nn.ParameterList()
-            for place, (wide_in, wide_out) in enumerate(pairwise(widths)):
+            for layer, (wide_in, wide_out) in enumerate(pairwise(widths)):
                 weight = torch.empty(wide_out, wide_in, 3, 3)
-                if place < config.layers:
+                if layer < config.layers:
                     nn.init.kaiming_normal_(weight, generator=random)
                 else:
                     nn.init.zeros_(weight)  # training starts at the interpolated picture
@@ -81,11 +82,11 @@ class Networks(nn.Module):
         nets = [list(self.nets[index].parameters()) for index in which]
         features = (x - 0.5).reshape(1, 3 * count, *x.shape[-2:]).contiguous(memory_format=torch.channels_last)
         depth = len(nets[0]) // 2
-        for place in range(depth):
-            weight = torch.cat([net[2 * place] for net in nets])
-            bias = torch.cat([net[2 * place + 1] for net in nets])
+        for layer in range(depth):
+            weight = torch.cat([net[2 * layer] for net in nets])
+            bias = torch.cat([net[2 * layer + 1] for net in nets])
             features = F.conv2d(features, weight, bias, padding=1, groups=count)
-            if place < depth - 1:
+            if layer < depth - 1:
                 features = F.relu(features)
         return features.float().reshape(x.shape)
 
@@ -110,7 +111,7 @@ class Examples:
             for height, width in _rungs(source.shape[0], source.shape[1], crop, smaller):
                 father = resize(source, height, width)
                 son = resize(father, max(round(height / scale), 1), max(round(width / scale), 1))
-                self.pairs.append((as_tensor(father, device), interpolated(son, height, width, device)))
+                self.pairs.append((to_tensor(father, device), interpolated(son, height, width, device)))
             smaller = min(source.shape[:2])
         sides = np.array([min(father.shape[1:]) for father, _ in self.pairs], np.float64)
         self.chances = sides / sides.sum()
@@ -143,8 +144,7 @@ def train(networks: Networks, examples: Sequence[Examples], config: ZssrConfig) 
     groups = [{"params": list(net.parameters()), "lr": config.learning_rate} for net in networks.nets]
     optimizer = torch.optim.Adam(groups)
     schedules = [Schedule(config.steps) for _ in examples]
-    wholes = torch.stack([one.pairs[0][1] for one in examples])
-    truths = torch.stack([one.pairs[0][0] for one in examples])
+    truths, wholes = (torch.stack(images) for images in zip(*(example.pairs[0] for example in examples), strict=True))
     for step in range(config.steps):
         if step % CHECK_EVERY == 0:
             active = [index for index, schedule in enumerate(schedules) if not schedule.ended]
@@ -159,7 +159,7 @@ def train(networks: Networks, examples: Sequence[Examples], config: ZssrConfig) 
             if not active:
                 return
         crops = [examples[index].crop() for index in active]
-        fathers, sons = (torch.stack(some) for some in zip(*crops, strict=True))
+        fathers, sons = (torch.stack(images) for images in zip(*crops, strict=True))
         optimizer.zero_grad(set_to_none=True)
         residual = networks(sons, active)
         # a sum over pictures: no network's gradient depends on how many there are
@@ -178,7 +178,7 @@ class Schedule:
 
     @property
     def ended(self) -> bool:
-        """Whether the learning rate has fallen to the end."""
+        """True if the learning rate has fallen to the end."""
         return self.drops >= DROPS
 
     def look(self, step: int, error: float) -> None:
@@ -211,13 +211,8 @@ def turned_back(x: Tensor, how: int) -> Tensor:
 
 def interpolated(pixels: Pixels, height: int, width: int, device: torch.device) -> Tensor:
     """uint8 (h, w, 3) -> float32 (3, height, width) in 0..1 by the kernel of Pillow's bicubic, unrounded."""
-    low = as_tensor(pixels, device)[None]
+    low = to_tensor(pixels, device)[None]
     return F.interpolate(low, size=(height, width), mode="bicubic", antialias=True)[0]
-
-
-def as_tensor(pixels: Pixels, device: torch.device) -> Tensor:
-    """uint8 (h, w, 3) -> float32 (3, h, w) in 0..1."""
-    return torch.from_numpy(np.array(pixels)).to(device).permute(2, 0, 1).float() / 255
 
 
 def _number(text: str) -> int:

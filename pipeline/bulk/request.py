@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.bulk.outputs import Output, OutputError
 from pipeline.codecs.reader import FORMATS, format_of
-from pipeline.runtime.units import prepare
+from pipeline.runtime.ray_session import prepare
 from pipeline.sources.base import Entry, Source, SourceError
 from pipeline.sources.open import open_archive
 from pipeline.storage.path import StoragePath

@@ -24,8 +24,9 @@ from pipeline.models.checkpoint import load_generator
 from pipeline.models.device import choose_device, choose_precision
 from pipeline.pretrained.registry import find, find_optional
 from pipeline.runtime.console import Advance, console, progress
+from pipeline.runtime.ray_session import WorkerError, prepare
 from pipeline.runtime.stage import StageError
-from pipeline.runtime.units import WorkerError, prepare, run_units
+from pipeline.runtime.units import run_units
 from pipeline.sources.base import Source
 from pipeline.upscale.upscaler import Upscaler
 

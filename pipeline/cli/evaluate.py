@@ -23,7 +23,7 @@ def evaluate(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core by default")] = None,
 ) -> None:
     """Measure data/ as the stage evaluate does, other methods included. Exit 0: all measured, 1: some not, 2: usage."""
-    from pipeline.baselines.spandrel_peer import load_peer
+    from pipeline.baselines.spandrel_network import load_network
     from pipeline.compare.import_results import enlarge_inputs, import_pictures
     from pipeline.core.scales import METHODS
     from pipeline.evaluate.aggregate import headline
@@ -50,8 +50,7 @@ def evaluate(
         target = work / "methods" / name
         try:
             if Path(place).suffix.lower() in WEIGHTS:
-                peer = load_peer(Path(place))
-                enlarge_inputs(name, peer, config, target)
+                enlarge_inputs(name, load_network(Path(place)), config, target)
             else:
                 problems += import_pictures(name, place, config, target)
         except (FacesrError, ValueError, OSError) as error:

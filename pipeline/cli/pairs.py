@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -34,12 +34,19 @@ def pairs(
     from pipeline.params.pairs import Pairs
     from pipeline.runtime.stage import work_folder
 
-    asked: dict[str, Any] = {"seed": seed, "draws": draws, "noise": noise, "blur": blur, "jpeg": jpeg}
-    asked = {name: value for name, value in asked.items() if value is not None} | {"workers": workers}
+    options: dict[str, object] = {
+        "seed": seed,
+        "draws": draws,
+        "noise": noise,
+        "blur": blur,
+        "jpeg": jpeg,
+        "workers": workers,
+    }
+    options = {name: value for name, value in options.items() if value is not None}
     if chance:
-        asked["augmentations"] = dict(map(_chance, chance))
+        options["augmentations"] = dict(map(_chance, chance))
     try:
-        settings = Pairs.model_validate(asked)
+        settings = Pairs.model_validate(options)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))

@@ -15,7 +15,7 @@ from PIL import Image, PpmImagePlugin, TiffImagePlugin
 
 from pipeline.codecs.metadata import Facts, as_orientation, orientation_of, read_facts
 from pipeline.codecs.writer import FORMATS, encode_picture, fits, write_picture
-from pipeline.core.images import MAX_PIXELS, ImageError, Planes, lossless, reasons
+from pipeline.core.images import MAX_PIXELS, ImageError, Planes, decoder_errors, lossless
 
 __all__ = [
     "FORMATS",
@@ -80,7 +80,7 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     """
     if not data:
         raise ImageError("empty file")
-    with reasons():
+    with decoder_errors():
         try:
             return _read(data, max_pixels)
         except ImageError:
@@ -98,7 +98,7 @@ def as_planes(image: Image.Image) -> Planes:
     Raises:
         ImageError: floating-point pixels, or a picture that cannot be decoded.
     """
-    with reasons():
+    with decoder_errors():
         image.load()
         return np.ascontiguousarray(upright(_eight_bit(image), orientation_of(image)))
 

@@ -6,7 +6,8 @@ turns the ground truth (and so the pair); noise, blur and JPEG touch the low-res
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -15,37 +16,45 @@ from pipeline.core.images import Pixels, decode, encode_jpeg, resize, rounded
 from pipeline.core.scales import AUGMENTATIONS, FACTOR, GROUND_TRUTH_SIDE, QUARTER_TURNS
 
 
-def draw_degradation(
-    image_id: str,
-    scale: str,
-    *,
-    seed: int,
-    chances: Mapping[str, float],
-    noise: tuple[float, float],
-    blur: tuple[float, float],
-    jpeg: tuple[int, int],
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Degradations:
+    """How often pairs and augmented inputs get each augmentation, and how strong it is."""
+
+    seed: int
+    """Of all draws."""
+    chances: Mapping[str, float]
+    """Relative chance of each augmentation; none where it is not named."""
+    noise: tuple[float, float]
+    """Range of sigma, grey levels."""
+    blur: tuple[float, float]
+    """Range of sigma, pixels of the low-resolution side."""
+    jpeg: tuple[int, int]
+    """Range of quality, 1-100."""
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Range of strength of each augmentation that has one."""
+        return {"noise": self.noise, "blur": self.blur, "jpeg": self.jpeg}
+
+
+class Degradation(TypedDict):
+    """What one low-resolution image suffers: the arguments of `degrade`, and JSON in the column `degradation`."""
+
+    augmentation: str
+    strength: float
+    seed: int
+
+
+def draw_degradation(image_id: str, scale: str, degradations: Degradations) -> Degradation:
     """Draw what an augmented input suffers: noise, blur or JPEG loss as in training, by their relative chances.
 
-    A face is never left clean, and never turned: results are compared with the face as it is. The draw depends on
-    (seed, image id, scale) alone.
-
-    Args:
-        image_id: of the face.
-        scale: of the augmented inputs.
-        seed: of all draws.
-        chances: as in `manifest.draw_manifest`; where none of the three has one, they are alike.
-        noise: range of sigma, grey levels.
-        blur: range of sigma, pixels of the low-resolution side.
-        jpeg: range of quality, 1-100.
-
-    Returns:
-        `augmentation`, `strength` and `seed`, as `degrade` takes them.
+    A face is never left clean, and never turned: results are compared with the face as it is. Where none of the three
+    has a chance, they are alike. The draw depends on (seed, image id, scale) alone.
     """
-    ranges: dict[str, tuple[float, float]] = {"noise": noise, "blur": blur, "jpeg": jpeg}
-    weights = np.array([chances.get(name, 0.0) for name in ranges], dtype=np.float64)
+    ranges = degradations.ranges
+    weights = np.array([degradations.chances.get(name, 0.0) for name in ranges], dtype=np.float64)
     weights = weights / weights.sum() if weights.sum() else np.full(len(ranges), 1 / len(ranges))
-    key = hashlib.sha256(f"{seed}:{image_id}:{scale}".encode()).digest()
+    key = hashlib.sha256(f"{degradations.seed}:{image_id}:{scale}".encode()).digest()
     random = np.random.Generator(np.random.PCG64(int.from_bytes(key[:16], "little")))
     augmentation = str(random.choice(list(ranges), p=weights))
     strength = float(random.uniform(*ranges[augmentation]))
@@ -54,7 +63,7 @@ def draw_degradation(
 
 
 def make_pair(image: Pixels, row: Mapping[str, Any]) -> tuple[Pixels, Pixels]:
-    """The full pair that a manifest row describes.
+    """Make the full pair that a manifest row describes.
 
     Args:
         image: the input named by the row, uint8 (h, w, 3), square, no smaller than the ground truth.
@@ -71,7 +80,7 @@ def make_pair(image: Pixels, row: Mapping[str, Any]) -> tuple[Pixels, Pixels]:
 
 
 def ground_truth(image: Pixels, scale: str, augmentation: str) -> Pixels:
-    """The input reduced to the side of `scale`'s ground truth and turned counter-clockwise if the row says so."""
+    """Reduce an input to the side of `scale`'s ground truth and turn it counter-clockwise if the augmentation does."""
     side = GROUND_TRUTH_SIDE[scale]
     if min(image.shape[:2]) < side:
         raise ValueError(f"an image of {image.shape[1]}x{image.shape[0]} has no {side}x{side} ground truth")
@@ -97,8 +106,7 @@ def degrade(low: Pixels, augmentation: str, strength: float, seed: int) -> Pixel
     """
     if augmentation == "noise":
         random = np.random.Generator(np.random.PCG64(seed))
-        noisy = low + strength * random.standard_normal(low.shape, dtype=np.float32)
-        return rounded(noisy)
+        return rounded(low + strength * random.standard_normal(low.shape, dtype=np.float32))
     if augmentation == "blur":
         return np.asarray(Image.fromarray(low).filter(ImageFilter.GaussianBlur(strength)))
     if augmentation == "jpeg":

@@ -10,19 +10,22 @@ class FacesrError(Exception):
     ├── ParamsError            params.yaml
     ├── StageError             a stage cannot complete
     ├── WorkerError            a Ray worker raised or kept dying
+    ├── NoRoomError            no node is large enough for a worker
+    ├── RayVersionError        a Ray that cannot be kept on this machine
     ├── ImageError             a picture that cannot be used
+    ├── ShardError             a Parquet file of ours that cannot be read
     ├── SourceError            an archive that cannot be read
     ├── StorageError           a path or object store; also an OSError
     ├── WeightsError           pretrained networks
     ├── ModelError             our weights files
-    │   └── NoModelError       there is none
-    ├── IngestError, SplitError, ListError
-    ├── OutOfMemoryError, DivergedError, NoOriginalsError, NoSpandrelError
+    ├── NoModelError           there are none
+    ├── IngestError, SplitError, ListError, PairsError
+    ├── OutOfMemoryError, DivergedError, NoOriginalsError, NoSpandrelError, ResultError
     ├── JobError, OutputError, ClusterError, ViewError
     └── FacesError             too few faces to adapt to
     """
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; its kind where it has none."""
+    """Give the first line of an error's message; its kind where it has none."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

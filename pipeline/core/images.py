@@ -1,4 +1,4 @@
-"""Decode, encode and resize pictures: the one place where bytes become pixels.
+"""Decode, encode and resize images: the one place where bytes become pixels.
 
 Every reduction and the bicubic baseline go through `resize`, which is Pillow's antialiased BICUBIC. Other resizers
 (OpenCV INTER_CUBIC, torch without `antialias`) alias when they reduce and shift the bicubic baseline by nearly 1 dB.
@@ -28,7 +28,7 @@ MAX_PIXELS = 8192 * 8192
 
 
 class ImageError(FacesrError):
-    """A picture that cannot be used; the message is one line that says why."""
+    """An image that cannot be used; the message is one line that says why."""
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -49,7 +49,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """
     if not data:
         raise ImageError("empty file")
-    with reasons():
+    with decoder_errors():
         image = Image.open(io.BytesIO(data))
         width, height = image.size
         if width * height > max_pixels:
@@ -59,7 +59,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
 
 
 @contextmanager
-def reasons() -> Iterator[None]:
+def decoder_errors() -> Iterator[None]:
     """Turn whatever a decoder raises into an ImageError that says what is wrong with the file."""
     try:
         with warnings.catch_warnings():
@@ -79,7 +79,7 @@ def reasons() -> Iterator[None]:
 
 
 def lossless(data: bytes) -> bool:
-    """Whether an encoded picture is of a format that keeps every pixel: PNG, BMP, PPM, QOI or lossless WebP.
+    """True if an encoded image is of a format that keeps every pixel: PNG, BMP, PPM, QOI or lossless WebP.
 
     A picture that was lossy before it was saved as PNG cannot be told from one that was not.
     """

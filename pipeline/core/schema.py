@@ -5,6 +5,7 @@ Image columns are the struct that the Hugging Face `datasets` library shows as a
 """
 
 import json
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ Row = dict[str, Any]
 """A row of one of these tables, by column."""
 
 ROWS_PER_GROUP: Final = 100
-"""Rows in a Parquet row group: small enough that one picture is read without decoding a whole shard."""
+"""Rows in a Parquet row group: small enough that one image is read without decoding a whole shard."""
 
 IMAGE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -84,6 +85,19 @@ UPSCALED: Final = _with_features(
     ]
 )
 
+
+def upscaled_row(face: Row, split: str, scale: str, method: str, model: str = "") -> Row:
+    """Make the UPSCALED row of a face that has no result yet: it has failed until `add_result`."""
+    given = {"id": face["id"], "name": face["name"], "split": split, "scale": scale, "method": method, "model": model}
+    return given | {"status": "failed", "error": "", "width": 0, "height": 0}
+
+
+def add_result(row: Row, data: bytes, height: int, width: int) -> None:
+    """Put an encoded result into an UPSCALED row."""
+    path = PurePosixPath(row["name"]).with_suffix(".png")
+    row.update(image={"bytes": data, "path": str(path)}, status="ok", width=width, height=height)
+
+
 UPSCALE_MANIFEST: Final = pa.schema(
     [
         ("id", pa.string()),
@@ -137,7 +151,7 @@ METRICS: Final = pa.schema(
         ("mirror_gain", pa.float64()),  # dB by which the mirrored result matches better, reduced
     ]
 )
-"""Definitions: `measures.MEASURES`, `faults.find_faults`."""
+"""Definitions: `pipeline.metrics.registry` and `pipeline.metrics.defects`."""
 
 PICTURES: Final = _with_features(
     [("id", pa.string()), ("image", IMAGE), ("name", pa.string()), ("width", pa.int32()), ("height", pa.int32())]

@@ -9,13 +9,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import atomic, shard_files
-from pipeline.core.schema import ROWS_PER_GROUP
+from pipeline.core.schema import ROWS_PER_GROUP, Row
 
 GROUP_BYTES = 64 << 20
 """A row group is closed at this size even if it has fewer rows, so that a reader's memory stays bounded."""
 TABLE_ROWS = 8192
-"""Rows in a row group of a table without pictures."""
+"""Rows in a row group of a table without images."""
+
+
+class ShardError(FacesrError):
+    """A shard that cannot be read; the message names it."""
 
 
 def write_batches(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
@@ -28,7 +33,7 @@ def write_batches(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     return rows
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
+def write_rows(path: Path, rows: Iterable[Row], schema: pa.Schema) -> int:
     """Write rows to one Parquet file atomically, a row group at a time, and return how many there were."""
     with ShardWriter(path.parent, lambda index: path.name, schema, shard_bytes=None) as writer:
         for row in rows:
@@ -43,85 +48,81 @@ class ShardWriter:
         folder: where the shards go.
         name: file name of the shard with a given number.
         schema: of the rows.
-        shard_bytes: size of pictures at which a shard is closed; None keeps all rows in one file.
+        shard_bytes: size of images at which a shard is closed; None keeps all rows in one file.
     """
 
     def __init__(self, folder: Path, name: Callable[[int], str], schema: pa.Schema, shard_bytes: int | None):
         self.folder, self.name, self.schema, self.shard_bytes = folder, name, schema, shard_bytes
         self.rows = 0
-        pictured = any(pa.types.is_nested(field.type) or pa.types.is_binary(field.type) for field in schema)
-        self._group_rows = ROWS_PER_GROUP if pictured else TABLE_ROWS
-        self._shards = 0
-        self._size = 0
-        self._group: list[dict[str, Any]] = []
-        self._group_size = 0
-        self._open: ExitStack | None = None
+        has_images = any(pa.types.is_nested(field.type) or pa.types.is_binary(field.type) for field in schema)
+        self._group_rows = ROWS_PER_GROUP if has_images else TABLE_ROWS
+        self._shards = self._shard_size = self._group_size = 0
+        self._group: list[Row] = []
+        self._open = ExitStack()
         self._file: pq.ParquetWriter | None = None
 
     def __enter__(self) -> "ShardWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *details: Any) -> None:
         if kind is None:
             self._close()
-        elif self._open is not None:
-            self._open.__exit__(kind, *details)  # type: ignore[arg-type]
+        self._open.__exit__(kind, *details)
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         """Append a row; a full row group or shard is written out."""
         size = sum(len(value["bytes"] or b"") for value in row.values() if isinstance(value, dict))
-        if self.shard_bytes is not None and self._size and self._size + size > self.shard_bytes:
+        if self.shard_bytes is not None and self._shard_size and self._shard_size + size > self.shard_bytes:
             self._close()
         self._group.append(row)
         self.rows += 1
-        self._size += size
+        self._shard_size += size
         self._group_size += size
         if len(self._group) == self._group_rows or self._group_size >= GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         if self._file is None:
-            self._open = ExitStack()
             temporary = self._open.enter_context(atomic(self.folder / self.name(self._shards)))
-            self._file = self._open.enter_context(_picture_writer(temporary, self.schema))
+            self._file = self._open.enter_context(_image_writer(temporary, self.schema))
         self._file.write_table(pa.Table.from_pylist(self._group, schema=self.schema))
         self._group, self._group_size = [], 0
 
     def _close(self) -> None:
+        # without any rows, one empty shard
         if self._group or (self._shards == 0 and self._file is None):
             self._flush()
-        if self._open is not None:
-            self._open.close()
-            self._shards += 1
-        self._open, self._file, self._size = None, None, 0
+        self._open.close()
+        self._shards += self._file is not None
+        self._file, self._shard_size = None, 0
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table without pictures to one Parquet file atomically."""
+    """Write a table without images to one Parquet file atomically."""
     with atomic(path) as temporary:
         pq.write_table(table, temporary)
 
 
 def row_groups(sizes: Iterable[int]) -> list[int]:
-    """Rows of each row group for pictures of these sizes in bytes: `ROWS_PER_GROUP`, fewer where those are large."""
-    groups, size = [0], 0
-    for more in sizes:
-        if groups[-1] == ROWS_PER_GROUP or (groups[-1] and size + more > GROUP_BYTES):
+    """Cut images of these sizes in bytes into row groups of `ROWS_PER_GROUP` rows, fewer where those are large."""
+    groups, filled = [0], 0
+    for size in sizes:
+        if groups[-1] == ROWS_PER_GROUP or (groups[-1] and filled + size > GROUP_BYTES):
             groups.append(0)
-            size = 0
+            filled = 0
         groups[-1] += 1
-        size += more
+        filled += size
     return groups
 
 
 def write_row_groups(path: Path, schema: pa.Schema, groups: Iterable[int], tables: Iterable[pa.Table]) -> None:
-    """Write tables of pictures to one Parquet file atomically, in row groups of the given numbers of rows.
+    """Write tables of images to one Parquet file atomically, in row groups of the given numbers of rows.
 
-    The pictures are handed on as they are, without becoming Python objects.
+    The images are handed on as they are, without becoming Python objects.
     """
     waiting = iter(tables)
     held: list[pa.Table] = []
-    with atomic(path) as temporary, _picture_writer(temporary, schema) as writer:
+    with atomic(path) as temporary, _image_writer(temporary, schema) as writer:
         for rows in groups:
             while sum(table.num_rows for table in held) < rows and (table := next(waiting, None)) is not None:
                 held.append(table)
@@ -130,32 +131,44 @@ def write_row_groups(path: Path, schema: pa.Schema, groups: Iterable[int], table
             held = [together.slice(rows)]
 
 
-def _picture_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """For encoded pictures, of which none is like another: no compression, dictionary or smallest and largest."""
+def _image_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """For encoded images, of which none is like another: no compression, dictionary or smallest and largest."""
     light = [field.name for field in schema if not pa.types.is_struct(field.type)]
     return pq.ParquetWriter(path, schema, compression="none", use_dictionary=light, write_statistics=light)
 
 
-def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Stream the rows of one Parquet file, a row group in memory at a time."""
-    with pq.ParquetFile(path) as file:
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ShardError(f"{path}: not a readable Parquet file ({first_line(error)})") from error
+
+
+def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
+    """Stream the rows of one Parquet file, a row group in memory at a time.
+
+    Raises:
+        ShardError: it is no Parquet file, or a damaged one; `read_range`, `row_ranges` and `count_rows` say so as well.
+    """
+    with _open(path) as file:
         for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns):
             yield from batch.to_pylist()
 
 
-def read_columns(folder: Path, columns: list[str], pattern: str = "*.parquet") -> list[dict[str, Any]]:
-    """All rows of a folder of shards, restricted to `columns` (so that pictures need not be read)."""
+def read_columns(folder: Path, columns: list[str], pattern: str = "*.parquet") -> list[Row]:
+    """Read all rows of a folder of shards, restricted to `columns` (so that images need not be read)."""
     return [row for path in shard_files(folder, pattern) for row in read_rows(path, columns)]
 
 
 def count_rows(path: Path) -> int:
-    """Rows of a Parquet file, from its footer."""
-    return int(pq.read_metadata(path).num_rows)
+    """Count the rows of a Parquet file, from its footer."""
+    with _open(path) as file:
+        return int(file.metadata.num_rows)
 
 
-def read_range(path: Path, start: int, stop: int, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+def read_range(path: Path, start: int, stop: int, columns: list[str] | None = None) -> Iterator[Row]:
     """Stream rows `start` (included) to `stop` (excluded) of a Parquet file, reading only their row groups."""
-    with pq.ParquetFile(path) as file:
+    with _open(path) as file:
         first = 0
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
@@ -174,7 +187,7 @@ def row_ranges(folder: Path, pattern: str, size: int, limit: int | None = None) 
     """
     units: list[tuple[str, int, int]] = []
     for path in shard_files(folder, pattern):
-        with pq.ParquetFile(path) as file:
+        with _open(path) as file:
             first = 0
             for group in range(file.num_row_groups):
                 count = file.metadata.row_group(group).num_rows

@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.codecs.metadata import fitting_profile, orientation_of
 from pipeline.codecs.reader import read_picture, upright
 from pipeline.codecs.strict_jpeg import FORMATS, SPACES, strict_jpeg
-from pipeline.core.images import ImageError, Pixels, Planes, encode_png, on_white, pixel_hash, reasons, resize
+from pipeline.core.images import ImageError, Pixels, Planes, decoder_errors, encode_png, on_white, pixel_hash, resize
 from pipeline.ingest.color_profile import to_srgb
 from pipeline.ingest.dedup import fingerprint
 
@@ -104,7 +104,7 @@ def read_rgb(data: bytes, max_pixels: int) -> tuple[Pixels, list[str]]:
     """
     if not data:
         raise ImageError("empty file")
-    with reasons():
+    with decoder_errors():
         image = Image.open(io.BytesIO(data))
         if image.width * image.height > max_pixels:
             raise ImageError(f"more pixels than allowed ({image.width}x{image.height}, at most {max_pixels})")

@@ -24,7 +24,8 @@ from pipeline.ingest.shard_writer import ASSIGNED, PLAN, ShardUnit, ShardWorker,
 from pipeline.ingest.split import Assignment, assign
 from pipeline.ingest.worker import EntryUnit, IngestWorker, candidates, described, label, labels
 from pipeline.runtime.console import progress
-from pipeline.runtime.units import do_units, prepare
+from pipeline.runtime.ray_session import prepare
+from pipeline.runtime.units import do_units
 from pipeline.sources.open import open_source
 from pipeline.storage.path import StoragePath
 from pipeline.version import __version__

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from pipeline.codecs.metadata import orientation_of
-from pipeline.core.images import MAX_PIXELS, ImageError, Pixels, reasons, resize
+from pipeline.core.images import MAX_PIXELS, ImageError, Pixels, decoder_errors, resize
 from pipeline.ingest.preprocess import read_rgb
 from pipeline.sources.archives import Tar
 from pipeline.sources.base import Entry, Source, SourceError
@@ -197,7 +197,7 @@ def look_at(name: str, read: Callable[[], bytes]) -> Look:
     try:
         data = read()
         pixels, _ = read_rgb(data, MAX_PIXELS)  # as strict as ingestion is
-        with reasons(), Image.open(io.BytesIO(data)) as image:
+        with decoder_errors(), Image.open(io.BytesIO(data)) as image:
             turned = orientation_of(image) != 1
             deep = image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
             mode = f"{MODES.get(image.mode, image.mode)}{', 16 bit' if deep and image.mode[0] != 'I' else ''}"

@@ -1,8 +1,12 @@
-"""Device and number format: bf16 where the hardware has it, float32 elsewhere."""
+"""Device and number format: bf16 where the hardware has it, float32 elsewhere; images to the device and back."""
 
 from contextlib import AbstractContextManager
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
 
 
 def choose_device() -> torch.device:
@@ -34,3 +38,18 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
     """Run in `dtype`; in float32 this changes nothing."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def to_tensor(pixels: NDArray[Any], device: torch.device) -> Tensor:
+    """Integers (..., h, w, c) of 8 or 16 bit -> float32 (..., c, h, w) in 0..1 on the device."""
+    # torch shares memory that it must be allowed to write to
+    own = np.ascontiguousarray(pixels) if pixels.flags.writeable else pixels.copy()
+    return torch.from_numpy(own).to(device).movedim(-1, -3).float() / float(np.iinfo(pixels.dtype).max)
+
+
+def to_pixels(x: Tensor, dtype: DTypeLike = np.uint8) -> NDArray[Any]:
+    """Floats (..., c, h, w) in 0..1, cut off beyond, on any device -> uint8 or uint16 (..., h, w, c), rounded."""
+    scaled = (x.float().clamp(0, 1) * float(np.iinfo(dtype).max)).round_()
+    kind = torch.uint8 if dtype == np.uint8 else torch.uint16
+    pixels: NDArray[Any] = scaled.to(kind).movedim(-3, -1).contiguous().cpu().numpy()
+    return pixels

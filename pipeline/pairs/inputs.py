@@ -1,17 +1,16 @@
-"""The inputs: faces reduced to 256x256 by the one bicubic, smaller ones as they are. Training sees nothing else."""
+"""Inputs: faces reduced to 256x256 by the one bicubic, smaller ones as they are. Training sees nothing else."""
 
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.images import decode, encode_png, resize
 from pipeline.core.scales import SIDE
-from pipeline.core.schema import FACES
+from pipeline.core.schema import FACES, Row
 from pipeline.core.shards import read_range, write_rows
 from pipeline.runtime.units import RowUnit, Statistics
 
 
 class InputWorker:
-    """Columns in: FACES. Columns out: FACES with larger pictures reduced to 256x256; ids, names and order kept."""
+    """Columns in: FACES. Columns out: FACES with larger images reduced to 256x256; ids, names and order kept."""
 
     def __init__(self, faces: str):
         self.faces = Path(faces)
@@ -23,7 +22,7 @@ class InputWorker:
         return {"images": count, "failed": 0}
 
     @staticmethod
-    def _reduced(row: dict[str, Any]) -> dict[str, Any]:
+    def _reduced(row: Row) -> Row:
         if max(row["width"], row["height"]) <= SIDE:
             return row  # an input already, or smaller: its bytes are kept untouched
         pixels = resize(decode(row["image"]["bytes"]), SIDE, SIDE)

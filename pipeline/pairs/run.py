@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -12,9 +11,9 @@ from pipeline.core.scales import SPLITS
 from pipeline.core.schema import FACES, PAIRS
 from pipeline.core.shards import join_parts, read_rows, row_ranges, write_batches
 from pipeline.pairs.inputs import InputWorker
-from pipeline.pairs.manifest import draw_manifest
+from pipeline.pairs.manifest import Image, PairsError, draw_manifest
 from pipeline.pairs.report import write_report
-from pipeline.pairs.statistics import summarise
+from pipeline.pairs.statistics import PairsSummary, summarise
 from pipeline.params.pairs import Pairs
 from pipeline.runtime.units import RowUnit, do_units
 
@@ -22,7 +21,7 @@ _UNIT = 64
 """Faces in a work unit."""
 
 
-def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Path) -> dict[str, Any]:
+def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Path) -> PairsSummary:
     """Reduce every face to an input and draw the manifest of train and valid.
 
     Writes `out/inputs/<split>/` (shards named as those of the faces), `out/pairs.parquet`, the report's files below
@@ -31,23 +30,24 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
     Args:
         faces: folder of shards `<split>-NNNNN.parquet`.
         out: folder to write to; the inputs that it holds are replaced.
-        reports: folder for tables and pictures of what was drawn.
+        reports: folder for tables and images of what was drawn.
         settings: seed, draws, augmentations, strengths, workers.
         work: folder for partial work on these very faces.
 
     Returns:
-        What `pairs.json` holds, see `pair_statistics.summarise`.
+        What `pairs.json` holds.
 
     Raises:
-        ValueError: no shards, one of an unknown split, or a face that is too small for any pair.
+        NoRoomError: no node is large enough for one worker.
+        PairsError: no shards, one of an unknown split, or a face that is too small for any pair.
         StageError: a worker failed.
     """
     shards = shard_files(faces)
     if not shards:
-        raise ValueError(f"{faces} holds no shards of faces (train-00000.parquet …)")
-    strange = next((shard for shard in shards if _split(shard) not in SPLITS), None)
-    if strange is not None:
-        raise ValueError(f"{strange} is of no known split: expected a name like train-00000.parquet")
+        raise PairsError(f"{faces} holds no shards of faces (train-00000.parquet …)")
+    unknown = next((shard for shard in shards if _split(shard) not in SPLITS), None)
+    if unknown is not None:
+        raise PairsError(f"{unknown} is of no known split: expected a name like train-00000.parquet")
     units = [
         RowUnit(str(work / "parts" / f"{stem}-{start:07d}.parquet"), start, stop, stem)
         for stem, start, stop in row_ranges(faces, "*.parquet", _UNIT)
@@ -60,15 +60,14 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
             if _split(shard) == split:
                 join_parts(work / "parts", f"{shard.stem}-*.parquet", folder / shard.name, FACES)
         publish(folder, out / "inputs" / split)
-    drawing = settings.model_dump(exclude={"workers", "augmentations"})
-    chances = {str(name): chance for name, chance in settings.augmentations.items()}
-    images = ((image_id, split, side) for image_id, split, side in _images(out / "inputs") if split != "test")
+    degradations = settings.degradation()
+    images = (image for image in _images(out / "inputs") if image[1] != "test")
     # beside the parts first, so that a kill leaves nothing half written in `out`
-    write_batches(work / "pairs.parquet", draw_manifest(images, chances=chances, **drawing), PAIRS)
+    write_batches(work / "pairs.parquet", draw_manifest(images, settings.draws, degradations), PAIRS)
     shutil.move(work / "pairs.parquet", out / "pairs.parquet")
     sides = [(split, side) for _, split, side in _images(out / "inputs")]
     manifest = pq.read_table(out / "pairs.parquet", columns=["split", "scale", "augmentation", "strength"])
-    summary = summarise(manifest, sides, chances)
+    summary = summarise(manifest, sides, degradations.chances)
     write_report(reports, summary, manifest, out / "inputs", settings)
     write_json(out / "pairs.json", summary)
     return summary
@@ -78,7 +77,7 @@ def _split(shard: Path) -> str:
     return shard.stem.rpartition("-")[0]
 
 
-def _images(inputs: Path) -> Iterator[tuple[str, str, int]]:
+def _images(inputs: Path) -> Iterator[Image]:
     """Id, split and side of every input, train first, in the order of the shards."""
     for split in SPLITS:
         for shard in shard_files(inputs / split):

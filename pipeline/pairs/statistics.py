@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -13,38 +13,53 @@ from pipeline.core.scales import AUGMENTATIONS, SCALES
 STRENGTHS: Final = {"noise": "sigma, grey levels", "blur": "sigma, pixels", "jpeg": "quality"}
 """Augmentations that have a strength, and what it is."""
 
+Counts = dict[str, int]
 
-def summarise(manifest: pa.Table, faces: Iterable[tuple[str, int]], chances: Mapping[str, float]) -> dict[str, Any]:
+
+class PairsSummary(TypedDict):
+    """What `pairs.json` holds."""
+
+    faces: Counts
+    """By split."""
+    sides: dict[str, Counts]
+    """By split and side of the input, pixels."""
+    pairs: Counts
+    """By split."""
+    scales: Counts
+    """Of the train split."""
+    valid_scales: Counts
+    augmentations: dict[str, dict[str, float]]
+    """Of the train split: `pairs`, and `share` and `asked`, 0 to 1, of each."""
+    strengths: dict[str, dict[str, float]]
+    """Of the train split: `min`, `q1`, `median`, `mean`, `q3`, `max` of each that has a strength and was drawn."""
+
+
+def summarise(manifest: pa.Table, faces: Iterable[tuple[str, int]], chances: Mapping[str, float]) -> PairsSummary:
     """Count the manifest.
 
     Args:
         manifest: with the columns split, scale, augmentation, strength.
         faces: split and input's side of every face, test faces too.
         chances: relative chance of each augmentation, as it was asked for.
-
-    Returns:
-        JSON-like: `faces` by split; `sides`, by split and side of the input; `pairs` by split; of the train split
-        `scales`, `augmentations` (`pairs`, and `share` and `asked`, 0 to 1) and `strengths` (`min`, `q1`, `median`,
-        `mean`, `q3`, `max` of each augmentation that has one and was drawn); of the valid split `valid_scales`.
     """
     sides = Counter(faces)
     train = manifest.filter(pc.equal(manifest["split"], "train"))
     valid = manifest.filter(pc.equal(manifest["split"], "valid"))
-    drawn, asked = _counts(train["augmentation"]), sum(chances.values())
-    by_split: dict[str, dict[str, int]] = {}
+    drawn, total = _counts(train["augmentation"]), sum(chances.values())
+    by_split: dict[str, Counts] = {}
     for (split, side), count in sorted(sides.items()):
         by_split.setdefault(split, {})[str(side)] = count
     return {
         "faces": {split: sum(counts.values()) for split, counts in by_split.items()},
         "sides": by_split,
         "pairs": {"train": train.num_rows, "valid": valid.num_rows},
-        "scales": {scale: count for scale, count in _counts(train["scale"], SCALES).items() if count},
-        "valid_scales": {scale: count for scale, count in _counts(valid["scale"], SCALES).items() if count},
+        "scales": _by_scale(train),
+        "valid_scales": _by_scale(valid),
         "augmentations": {
             name: {
                 "pairs": drawn.get(name, 0),
                 "share": round(drawn.get(name, 0) / max(1, train.num_rows), 6),
-                "asked": round(chances.get(name, 0.0) / asked, 6),
+                "asked": round(chances.get(name, 0.0) / total, 6),
             }
             for name in AUGMENTATIONS
         },
@@ -53,13 +68,17 @@ def summarise(manifest: pa.Table, faces: Iterable[tuple[str, int]], chances: Map
 
 
 def strengths(train: pa.Table, augmentation: str) -> np.ndarray:
-    """Strengths of one augmentation in a part of the manifest, float64 (n,)."""
+    """Select the strengths of one augmentation in a part of the manifest, float64 (n,)."""
     return train.filter(pc.equal(train["augmentation"], augmentation))["strength"].to_numpy()
 
 
-def _counts(column: pa.ChunkedArray, names: Iterable[str] = ()) -> dict[str, int]:
-    found = {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
-    return {name: found.get(name, 0) for name in names} or found
+def _counts(column: pa.ChunkedArray) -> Counts:
+    return {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
+
+
+def _by_scale(pairs: pa.Table) -> Counts:
+    counts = _counts(pairs["scale"])
+    return {scale: counts[scale] for scale in SCALES if scale in counts}
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:

@@ -1,9 +1,10 @@
 """The `pairs` section of params.yaml: seeds, chances and strengths of the training pairs."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.core.degradation import Degradations
 from pipeline.core.scales import AUGMENTATIONS
 from pipeline.params.base import Count, Positive, Quality, Range, Section, Weight
 
@@ -43,7 +44,6 @@ class Pairs(Section):
                 raise ValueError(f"{name}: the range {low} to {high} is upside down")
         return self
 
-    def degradation(self) -> dict[str, Any]:
-        """What `pairs.draw_degradation` draws an augmented input by: its keyword arguments."""
-        ranges = {"noise": self.noise, "blur": self.blur, "jpeg": self.jpeg}
-        return {"seed": self.seed, "chances": dict(self.augmentations), **ranges}
+    def degradation(self) -> Degradations:
+        """How pairs and augmented inputs are drawn."""
+        return Degradations(self.seed, dict(self.augmentations), self.noise, self.blur, self.jpeg)

@@ -1,4 +1,4 @@
-"""Progress that people look at: a live bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: a live bar on a terminal, a plain line now and then elsewhere."""
 
 import time
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ PLAIN_SECONDS = 10.0
 
 
 class Advance(Protocol):
-    """Tell the bar that `count` more are done; `note` is shown beside it."""
+    """Advances the bar by `count`; `note` is shown beside it."""
 
     def __call__(self, count: int, note: str = "") -> None:
         """Advance by `count`."""

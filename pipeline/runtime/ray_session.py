@@ -1,8 +1,5 @@
 """Start a local Ray or connect to a cluster, and end that again.
 
-from pipeline.core.errors import FacesrError
-
-
 A local Ray listens on 127.0.0.1 alone and consists of no more processes than units and actors need.
 """
 
@@ -14,16 +11,20 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
 
 from pipeline.core.errors import FacesrError
+from pipeline.runtime.ray_patches import patched
 
 _LOCK = threading.RLock()
-"""Held while Ray starts: who comes later waits, and finds it there."""
+"""Held while Ray starts: later callers wait, and find it there."""
 
 
 class WorkerError(FacesrError):
     """A worker raised, or a node cannot run one; finished units are kept."""
+
+
+class NoRoomError(FacesrError):
+    """No node, present or one that could be started, is large enough for one worker."""
 
 
 @contextmanager
@@ -85,7 +86,7 @@ def import_early() -> threading.Thread:
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong in one line: in the words of the error that Ray passes on, else the first line of Ray's own."""
+    """Put an error on one line: the message of the error that Ray passes on, else the first line of Ray's own."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, BaseException):
         return one_line(cause)
@@ -115,50 +116,22 @@ def _environment(address: str | None) -> None:
 
 def _start(address: str | None) -> None:
     import ray
-    from ray._private import node, services, worker
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     # before Ray sets the level itself, it says that it leaves signals alone outside the main thread
     logging.getLogger("ray").setLevel(logging.ERROR)
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    with ExitStack() as stack:
-        # dead workers and nodes are dealt with; a thread of Ray's would print about them amid the caller's output
-        stack.enter_context(_replaced(worker, listen_error_messages=_nothing))
-        if address is None:
-            # "local", as with no address Ray connects to any cluster that it finds or that the environment names.
-            # The object store carries unit descriptions only; Ray's default would reserve 30 % of the memory
-            options |= {
-                "address": "local",
-                "include_dashboard": False,
-                "_node_ip_address": "127.0.0.1",
-                "object_store_memory": 128 * 1024 * 1024,
-            }
-            # init would turn 127.0.0.1 into the address that other machines see, and listen on every interface
-            stack.enter_context(_replaced(services, resolve_ip_for_localhost=lambda host: host))
-            # three processes that serve dashboards, autoscalers and log readers: nobody here asks them anything, and
-            # starting them takes seconds from the workers
-            without = dict.fromkeys(("start_api_server", "start_monitor", "start_log_monitor"), _nothing)
-            stack.enter_context(_replaced(node.Node, **without))
-        else:
-            options["address"] = address
-        ray.init(**options)
+    options: dict[str, object] = {"address": address}
+    if address is None:
+        # "local", as with no address Ray connects to any cluster that it finds or that the environment names.
+        # The object store carries unit descriptions only; Ray's default would reserve 30 % of the memory
+        options = {
+            "address": "local",
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "object_store_memory": 128 * 1024 * 1024,
+        }
+    with patched(local=address is None):
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     if threading.current_thread() is threading.main_thread():
         # Ray puts its own handler there, which would exit with another code than the caller promises
         signal.signal(signal.SIGTERM, on_sigterm)
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    """Stands for what is not to happen."""
-
-
-@contextmanager
-def _replaced(owner: Any, **members: Any) -> Iterator[None]:
-    """Other members for a module or class; those that this version of Ray does not have are left out."""
-    before = {name: getattr(owner, name) for name in members if hasattr(owner, name)}
-    for name in before:
-        setattr(owner, name, members[name])
-    try:
-        yield
-    finally:
-        for name, member in before.items():
-            setattr(owner, name, member)

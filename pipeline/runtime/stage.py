@@ -1,4 +1,4 @@
-"""What every DVC stage shares: exit codes, signals, partial work, provenance.
+"""Shared by every DVC stage: exit codes, signals, partial work, provenance.
 
 Partial work lies in `work/<stage>/<key>/`, ignored by git and DVC, because DVC deletes a stage's outs before it runs;
 the key is the hash of all that the work depends on. Finished work moves into the outs.
@@ -30,7 +30,7 @@ class StageError(FacesrError):
 def run_stage(main: Callable[..., None], **sections: type[Section]) -> NoReturn:
     """Read a stage's sections of params.yaml, run `main` with them and exit.
 
-    Exit codes: 0 complete, 1 not complete, 2 params unusable, 143 after SIGTERM.
+    Exit codes: 0 complete, 1 not complete, 2 params unusable, 143 after SIGTERM. A bug keeps its traceback.
 
     Args:
         main: of the stage; gets the sections in their order.
@@ -42,14 +42,14 @@ def run_stage(main: Callable[..., None], **sections: type[Section]) -> NoReturn:
     except ParamsError as error:
         console.print(str(error), style="red", markup=False)
         sys.exit(2)
-    except (FacesrError, ValueError, OSError) as error:
+    except (FacesrError, OSError) as error:
         console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         sys.exit(1)
     sys.exit(0)
 
 
 def work_folder(stage: str, *depends_on: Path | Any, root: Path = WORK) -> Path:
-    """The folder of this very work; those of other inputs or params of the stage are removed."""
+    """Make the folder of this very work; remove those of other inputs or params of the stage."""
     folder = root / stage / content_hash(__version__, *depends_on)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     for other in folder.parent.iterdir():
@@ -59,7 +59,7 @@ def work_folder(stage: str, *depends_on: Path | Any, root: Path = WORK) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Versions and hardware, for provenance."""
+    """Collect versions and hardware, for provenance."""
     import torch
 
     names = ("torch", "numpy", "pillow", "pyarrow", "ray", "opencv-python-headless")

@@ -2,46 +2,28 @@
 
 A unit names its inputs and its output part in JSON-like values. A worker is a class: built once per Ray
 actor, called once per unit, it writes the part atomically and returns statistics. The driver gets statistics only;
-pictures never pass through it. A unit whose worker dies, or whose node is lost, is run again elsewhere; nothing else
+images never pass through it. A unit whose worker dies, or whose node is lost, is run again elsewhere; nothing else
 is lost.
 
-All of Ray is in here, in ray_session.py and nodes.py beside it, and in pipeline/train/ray_train.py.
+All of Ray is in this wing and in pipeline/train/ray_train.py.
 """
 
 import json
-import logging
-import sys
-import threading
-import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.runtime.actor_pools import fixed_pool, growing_pool, pool_size, report_alive
 from pipeline.runtime.console import progress
 from pipeline.runtime.nodes import cpus_per_worker as default_cpus
-from pipeline.runtime.nodes import here, largest_node, node_alive, on_every_node, possible, room
-from pipeline.runtime.ray_session import WorkerError, import_early, one_line, prepare, session
+from pipeline.runtime.nodes import largest_node, possible, room
+from pipeline.runtime.ray_session import NoRoomError, WorkerError, import_early, one_line, session
 from pipeline.runtime.stage import StageError
 
-__all__ = [
-    "Statistics",
-    "Unit",
-    "Worker",
-    "WorkerError",
-    "here",
-    "node_alive",
-    "on_every_node",
-    "prepare",
-    "run_units",
-    "session",
-]
-
 Statistics = dict[str, Any]
-
-ALIVE_SECONDS = 2.0
-"""Time between two reports of how many workers there are."""
+"""What a worker returns of a unit, JSON-like: for `do_units`, `images` and `failed`."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +31,11 @@ class Unit:
     """A piece of work, in JSON-like values, since it travels to actors."""
 
     part: str
-    """The file that it leaves: the mark that it is done."""
+    """Path of the file that it leaves; the unit is done once that exists."""
 
     @property
     def images(self) -> int:
-        """Pictures in it, for the progress bar."""
+        """Images in it, for the progress bar."""
         raise NotImplementedError
 
 
@@ -78,47 +60,13 @@ class Worker(Protocol):
     """What runs inside an actor."""
 
     def __call__(self, unit: Any) -> Statistics:
-        """Do one unit: write its part, return JSON-like statistics. Bad pictures are rows, never exceptions."""
-
-
-class _Actor:
-    """Items in: `index`, `unit` (JSON of its fields). Items out: `index`, `statistics` (JSON), `error`, `traceback`.
-
-    An error is a result like others: Ray would wrap it into pages of its own, and log those.
-    """
-
-    def __init__(self, build: Callable[..., Worker], arguments: tuple[Any, ...], kind: type, threads: int) -> None:
-        self.kind = kind
-        self.failure: tuple[str, str] | None = None
-        try:
-            self.worker = build(*arguments)
-        except Exception as error:
-            self.failure = one_line(error), traceback.format_exc()
-        # thread pools as wide as the actor's share: actors that each take every core slow one another down
-        for module, limit in (("torch", "set_num_threads"), ("cv2", "setNumThreads")):
-            if module in sys.modules:
-                getattr(sys.modules[module], limit)(threads)
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """A batch of one, as Ray Data has it."""
-        (index,), (unit,) = batch["index"], batch["unit"]
-        return {name: [value] for name, value in self.do({"index": int(index), "unit": unit}).items()}
-
-    def do(self, item: dict[str, Any]) -> dict[str, Any]:
-        """One item."""
-        statistics, (error, trace) = "", self.failure or ("", "")
-        if not self.failure:
-            try:
-                statistics = json.dumps(self.worker(self.kind(**json.loads(item["unit"]))))
-            except Exception as raised:
-                error, trace = one_line(raised), traceback.format_exc()
-        return {"index": item["index"], "statistics": statistics, "error": error, "traceback": trace}
+        """Do one unit: write its part, return JSON-like statistics. Bad images are rows, never exceptions."""
 
 
 def run_units(
     build: Callable[..., Worker],
     arguments: tuple[Any, ...],
-    units: Sequence[Unit] | Sequence[dict[str, Any]],
+    units: Sequence[Unit] | Sequence[Mapping[str, object]],
     *,
     workers: int | tuple[int, int] | None = None,
     cpus_per_worker: int | None = None,
@@ -141,10 +89,10 @@ def run_units(
             cores that goes with the GPU. In this process, all cores are used.
         gpus_per_worker: share of a GPU for each actor; None takes a whole one where there are any.
         address: of a running cluster; None starts a local Ray.
-        alive: gets the number of workers alive every `ALIVE_SECONDS`, in a thread of its own; not in this process.
+        alive: gets the number of workers alive now and then, in a thread of its own; not in this process.
 
     Raises:
-        ValueError: no node is large enough for one worker.
+        NoRoomError: no node is large enough for one worker.
         WorkerError: a worker raised; the message starts with its error.
     """
     if not units:
@@ -163,129 +111,34 @@ def run_units(
         cpus = default_cpus(gpus) if cpus_per_worker is None else cpus_per_worker
         if not possible(cpus, gpus):
             # Ray would wait for such a node for ever
-            raise ValueError(
+            raise NoRoomError(
                 f"no node has {cpus} CPUs and {gpus:g} GPUs for a worker: "
                 f"the largest has {largest_node('CPU'):g} and {largest_node('GPU'):g}"
             )
-        least, most = _pool(workers, len(units), room(cpus, gpus), growing=address is not None)
-        fields = [unit if isinstance(unit, dict) else vars(unit) for unit in units]
-        items = [{"index": index, "unit": json.dumps(unit)} for index, unit in enumerate(fields)]
+        least, most = pool_size(workers, len(units), room(cpus, gpus), growing=address is not None)
+        fields = [vars(unit) if isinstance(unit, Unit) else unit for unit in units]
+        items = [json.dumps(item) for item in enumerate(fields)]
         actor = (build, arguments, type(units[0]), cpus)
         if address is None:
-            rows_of = _fixed(actor, items, most, cpus, gpus)
+            pool = fixed_pool(actor, items, most, cpus, gpus)
         else:
-            rows_of = _growing(actor, items, least, most, cpus, gpus)
+            pool = growing_pool(actor, items, least, most, cpus, gpus)
         try:
-            with _reports(alive), closing(rows_of) as rows:
+            with report_alive(alive), closing(pool) as outcomes:
                 # a result that was lost with its node is made again, also when it had arrived before
                 missing = set(range(len(units)))
-                for row in rows:
-                    if row["error"]:
-                        raised = WorkerError(row["error"])
-                        raised.add_note(row["traceback"])
+                for index, statistics, error, trace in map(json.loads, outcomes):
+                    if error:
+                        raised = WorkerError(error)
+                        raised.add_note(trace)
                         raise raised
-                    if row["index"] in missing:
-                        missing.remove(row["index"])
-                        yield json.loads(row["statistics"])
-        except ray.exceptions.RayError as error:
-            raise WorkerError(one_line(error)) from error
+                    if index in missing:
+                        missing.remove(index)
+                        yield statistics
+        except ray.exceptions.RayError as failure:
+            raise WorkerError(one_line(failure)) from failure
         if missing:
             raise WorkerError(f"{len(missing)} of {len(units)} units gave no result; run again to do them")
-
-
-def _pool(workers: int | tuple[int, int] | None, units: int, room: int, growing: bool) -> tuple[int, int]:
-    """Smallest and largest number of actors."""
-    if isinstance(workers, tuple):
-        least, most = workers
-    elif growing:
-        least, most = min(workers or room, room), workers or units
-    else:
-        least = most = workers or room
-    if not growing:
-        least, most = min(least, room), min(most, room)
-    most = max(1, min(most, units))
-    return max(1, min(least, most)), most
-
-
-def _fixed(
-    actor: tuple[Any, ...], items: list[dict[str, Any]], count: int, cpus: int, gpus: float
-) -> Generator[dict[str, Any]]:
-    """Results of a pool of actors that stays as it is: Ray's own ActorPool, which starts seconds sooner than Ray Data.
-
-    Ray restarts dead actors, and runs their units again, as often as it takes.
-    """
-    import ray
-    from ray.util import ActorPool
-
-    remote = ray.remote(_Actor).options(num_cpus=cpus, num_gpus=gpus or None, max_restarts=-1, max_task_retries=-1)
-    actors = [remote.remote(*actor) for _ in range(count)]
-    try:
-        yield from ActorPool(actors).map_unordered(lambda one, item: one.do.remote(item), items)
-    finally:
-        for one in actors:
-            ray.kill(one)
-
-
-def _growing(
-    actor: tuple[Any, ...], items: list[dict[str, Any]], least: int, most: int, cpus: int, gpus: float
-) -> Generator[dict[str, Any]]:
-    """Results of a pool that grows as nodes come: Ray Data's.
-
-    One block per unit keeps the unit the grain of retries; reading from items (not from files) and actors that return
-    statistics only cannot starve each other of CPUs, as read tasks and a full actor pool do. The blocks live with the
-    driver, so that no lost node takes any with it. Ray Data restarts dead actors, and runs their units again, as often
-    as it takes.
-    """
-    import ray
-    from ray.data import ActorPoolStrategy, DataContext
-
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _Actor,
-        fn_constructor_args=actor,
-        batch_size=1,
-        compute=ActorPoolStrategy(min_size=least, max_size=most, max_tasks_in_flight_per_actor=2),
-        num_cpus=cpus,
-        num_gpus=gpus or None,
-    )
-    yield from results.iter_rows()
-
-
-@contextmanager
-def _reports(alive: Callable[[int], None] | None) -> Iterator[None]:
-    """Tell `alive` now and then how many workers there are, as well as Ray knows."""
-    if alive is None:
-        yield
-        return
-    over = threading.Event()
-
-    def report() -> None:
-        while not over.wait(ALIVE_SECONDS):
-            # whatever goes wrong here, it is no reason to stop
-            with suppress(Exception):
-                alive(_actors())
-
-    thread = threading.Thread(target=report, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(ALIVE_SECONDS)
-
-
-def _actors() -> int:
-    import ray
-    from ray._private import state
-
-    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
-    actors = state.actors(job_id=job, actor_state_name="ALIVE").values()
-    # Ray Data has actors of its own beside the pool; those of the pool have ours in their name
-    names = [actor["ActorClassName"] for actor in actors]
-    return sum("MapWorker" in name or name.rpartition(".")[2] == _Actor.__name__ for name in names)
 
 
 def do_units(
@@ -305,7 +158,8 @@ def do_units(
         options: of `run_units`.
 
     Raises:
-        StageError: a worker raised; bad pictures are rows and raise nothing.
+        NoRoomError: no node is large enough for one worker.
+        StageError: a worker raised; bad images are rows and raise nothing.
     """
     missing = [unit for unit in units if not Path(unit.part).exists()]
     total, left = (sum(unit.images for unit in group) for group in (units, missing))

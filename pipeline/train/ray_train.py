@@ -21,7 +21,7 @@ import torch
 from pipeline.core.errors import FacesrError
 from pipeline.params.train import Train
 from pipeline.runtime.console import Advance, console, progress
-from pipeline.runtime.units import WorkerError, session
+from pipeline.runtime.ray_session import WorkerError, session
 from pipeline.train.live_log import SPEED
 from pipeline.train.phases import PHASES, train_phases
 

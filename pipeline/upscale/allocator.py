@@ -1,4 +1,4 @@
-"""Memory that one picture has used is used by the next, instead of being given back and asked for anew."""
+"""Keep freed memory for the next image, instead of giving it back to the system and asking for it anew."""
 
 import ctypes
 import sys

@@ -1,4 +1,4 @@
-"""Pictures in, pictures four times larger out: padding, tiling, batches and precision around a generator.
+"""Images in, images four times larger out: files, PIL images, arrays, and sequences of these.
 
     from pipeline import Upscaler
     Upscaler.load()("face.png").save("large.png")
@@ -6,66 +6,27 @@
 Needs torch, numpy, Pillow and safetensors only (16-bit colour files also OpenCV).
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 
-from pipeline.core.errors import first_line
 from pipeline.core.images import Planes
-from pipeline.core.scales import FACTOR
 from pipeline.models.checkpoint import interpolate, load_generator
-from pipeline.models.device import choose_device, choose_precision
-from pipeline.models.networks import Generator, enlarge
-from pipeline.upscale import weights as released
+from pipeline.upscale.array_upscaler import ArrayUpscaler
+from pipeline.upscale.weights import choose
 
 CLEAN_STEPS = 2
 """Steps of back-projection on a clean picture. The first brings nearly all of it, a third nothing. Realism has none:
 agreement takes some of its texture away, and it agrees well enough."""
 
-STEP_REACH = 5
-"""How far one step of back-projection carries, input pixels: two taps each way of reducing and of enlarging."""
-
-SMALLEST_TILE = 64
-
 Enlargeable = Planes | Image.Image | str | Path
 
 
-class Upscaler:
-    """A generator ready to enlarge pictures of any size.
-
-    Args:
-        generator: the network, in evaluation mode.
-        metadata: what `load_generator` says of it.
-        precision: `auto`, `bf16` or `fp32`.
-        tile: side of the square pieces that larger pictures are cut into, input pixels; it bounds the memory.
-        back_projection: how many times what is left of (input - result reduced 4x) is enlarged and added. It makes
-            the result agree with a clean input, but would put the noise of a noisy one back.
-    """
-
-    def __init__(
-        self,
-        generator: Generator,
-        metadata: dict[str, Any],
-        *,
-        precision: str = "auto",
-        tile: int = 512,
-        back_projection: int = 0,
-    ):
-        self.device = choose_device()
-        self.dtype = choose_precision(precision, self.device)
-        # the weights themselves in low precision: autocast would convert them again for every picture
-        self.generator = generator.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
-        self.metadata = metadata
-        self.tile = tile
-        self.back_projection = back_projection
+class Upscaler(ArrayUpscaler):
+    """A generator ready to enlarge images of any size and kind."""
 
     @classmethod
     def load(
@@ -95,15 +56,13 @@ class Upscaler:
         """
         if not 0 <= realism <= 1:
             raise ValueError(f"realism must lie between 0 and 1, not {realism}")
-        fidelity, other = released.choose(
-            None if model is None else Path(model), None if realism_model is None else Path(realism_model), realism
-        )
-        if realism == 1 and other is not None:
-            fidelity, other = other, None
+        fidelity, crisp = choose(model, realism_model, realism)
+        if realism == 1 and crisp is not None:
+            fidelity, crisp = crisp, None
         generator, metadata = load_generator(fidelity)
-        if other is not None and realism:
-            mixed, described = load_generator(other)
-            generator = interpolate(generator, mixed, realism)
+        if crisp is not None:
+            other, described = load_generator(crisp)
+            generator = interpolate(generator, other, realism)
             metadata = metadata | {"sha256": f"{metadata['sha256']}+{realism:g}*{described['sha256']}"}
         steps = clean_steps(realism) if back_projection is None else back_projection
         return cls(generator, metadata, precision=precision, tile=tile, back_projection=steps)
@@ -141,7 +100,7 @@ class Upscaler:
             return self._several(picture, back_projection)
         if isinstance(picture, np.ndarray):
             return self._array(picture, back_projection)
-        # Pillow files need the reading rules of pictures.py; arrays do not
+        # files and PIL images need the reading rules of the codecs; arrays do not
         from pipeline.codecs.reader import as_image, as_planes, read_picture
 
         if isinstance(picture, Image.Image):
@@ -163,162 +122,6 @@ class Upscaler:
         result = self.batch([planes], back_projection)[0]
         return result[..., 0] if array.ndim == 2 else result
 
-    @torch.inference_mode()
-    def batch(self, pictures: Sequence[Planes], back_projection: int | None = None) -> list[Planes]:
-        """Enlarge pictures of one shape and type together.
-
-        Args:
-            pictures: (h, w, c), all of one shape and type, as `__call__` has them.
-            back_projection: as in `__call__`.
-
-        Returns:
-            Arrays (4h, 4w, c).
-
-        Raises:
-            ValueError: shapes or types differ.
-        """
-        first = pictures[0]
-        if any(picture.shape != first.shape or picture.dtype != first.dtype for picture in pictures):
-            raise ValueError("a batch holds pictures of one shape and type")
-        if max(first.shape[:2]) <= self.tile:
-            try:
-                return self.at_once(pictures, back_projection)
-            except MemoryError:
-                pass  # tiles need less
-        return [self.into(picture, None, back_projection)[0] for picture in pictures]
-
-    @torch.inference_mode()
-    def at_once(self, pictures: Sequence[Planes], back_projection: int | None = None) -> list[Planes]:
-        """As `batch`, whole pictures in one pass whatever it takes.
-
-        Raises:
-            MemoryError: there is not enough.
-        """
-        steps = self.back_projection if back_projection is None else back_projection
-        with self._memory():
-            return list(self._quantised(self._piece(self._load(_stacked(pictures)), steps), pictures[0].dtype))
-
-    @torch.inference_mode()
-    def into(
-        self, picture: Planes, canvas: Planes | None, back_projection: int | None = None, tile: int | None = None
-    ) -> tuple[Planes, int]:
-        """Enlarge one picture, tile by tile, into `canvas` (a new array if None; a memory map for what is very large).
-
-        Where memory runs out the tiles are halved and the picture is done again.
-
-        Args:
-            picture: (h, w, c).
-            canvas: (4h, 4w, c) of the same type.
-            back_projection: as in `__call__`.
-            tile: instead of the upscaler's own.
-
-        Returns:
-            The canvas, and the side of the tiles that it was made of.
-
-        Raises:
-            MemoryError: not even tiles of `SMALLEST_TILE` fit.
-        """
-        steps = self.back_projection if back_projection is None else back_projection
-        tile = self.tile if tile is None else tile
-        height, width, channels = picture.shape
-        if canvas is None:
-            canvas = np.empty((FACTOR * height, FACTOR * width, channels), picture.dtype)
-        while True:
-            try:
-                with self._memory():
-                    self._tiles(picture, canvas, steps, tile)
-                return canvas, tile
-            except MemoryError as error:
-                smaller = min(tile, max(height, width)) // 2
-                if smaller < SMALLEST_TILE:
-                    raise MemoryError(f"out of memory, even with tiles of {tile} pixels: free some") from error
-                tile = smaller
-
-    def overlap(self, steps: int) -> int:
-        """How far tiles reach into their neighbours, input pixels: the receptive radius, so that no seam exists."""
-        reach = self.generator.reach + STEP_REACH * steps
-        if self.generator.config.norm == "instance":
-            # statistics of a tile are not those of the whole picture: no overlap makes that exact
-            reach = max(reach, 32)
-        multiple = self.generator.multiple
-        # at least 16: a narrower piece at the border would be padded where the whole picture is not
-        return max(16, -(-reach // multiple) * multiple)
-
-    def _tiles(self, picture: Planes, canvas: Planes, steps: int, tile: int) -> None:
-        height, width = picture.shape[:2]
-        multiple = self.generator.multiple
-        # edges on multiples keep each tile on the same pooling grid as the whole picture
-        tile = max(tile, multiple, 16) // multiple * multiple
-        overlap = self.overlap(steps)
-        for top, left in product(range(0, height, tile), range(0, width, tile)):
-            bottom, right = min(top + tile, height), min(left + tile, width)
-            y, x = max(0, top - overlap), max(0, left - overlap)
-            low = self._load(picture[None, y : bottom + overlap, x : right + overlap])
-            rows = slice(FACTOR * (top - y), FACTOR * (bottom - y))
-            columns = slice(FACTOR * (left - x), FACTOR * (right - x))
-            piece = self._quantised(self._piece(low, steps)[..., rows, columns], picture.dtype)
-            canvas[FACTOR * top : FACTOR * bottom, FACTOR * left : FACTOR * right] = piece[0]
-
-    def _load(self, pixels: Planes) -> Tensor:
-        """(N, h, w, c) integers -> float32 (N, c, h, w) in 0..1 on the device."""
-        top = np.iinfo(pixels.dtype).max
-        # torch shares memory that it must be allowed to write to
-        own = np.ascontiguousarray(pixels) if pixels.flags.writeable else pixels.copy()
-        return torch.from_numpy(own).to(self.device).permute(0, 3, 1, 2).float() / float(top)
-
-    @staticmethod
-    def _quantised(result: Tensor, dtype: "np.dtype[Any]") -> Planes:
-        """Float (N, c, h, w) in 0..1 -> integers (N, h, w, c)."""
-        scaled = (result.clamp(0, 1) * float(np.iinfo(dtype).max)).round_()
-        kind = torch.uint8 if dtype == np.uint8 else torch.uint16
-        pixels: Planes = scaled.to(kind).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return pixels
-
-    def _piece(self, low: Tensor, steps: int) -> Tensor:
-        """Float32 (N, c, h, w) -> (N, c, 4h, 4w): colours by the network, alpha by bicubic, grey as equal colours."""
-        channels = low.shape[1]
-        colours = low[:, :1].expand(-1, 3, -1, -1) if channels < 3 else low[:, :3]
-        result = self._whole(colours)
-        for _ in range(steps):
-            reduced = F.interpolate(result, scale_factor=1 / FACTOR, mode="bicubic", antialias=True)
-            result = result + enlarge(colours - reduced)
-        if channels < 3:
-            result = result.mean(dim=1, keepdim=True)
-        # alpha is no picture: a network would draw texture into it
-        return torch.cat([result, enlarge(low[:, -1:])], dim=1) if channels in (2, 4) else result
-
-    def _whole(self, low: Tensor) -> Tensor:
-        """One pass of the network; sides are padded with their edge to what it accepts and cut back."""
-        height, width = low.shape[-2:]
-        multiple = self.generator.multiple
-        right = max(16, -(-width // multiple) * multiple) - width
-        bottom = max(16, -(-height // multiple) * multiple) - height
-        if right or bottom:
-            low = F.pad(low, (0, right, 0, bottom), mode="replicate")
-        low = low.contiguous(memory_format=torch.channels_last)
-        return self.generator(low)[..., : FACTOR * height, : FACTOR * width]
-
-    @contextmanager
-    def _memory(self) -> Iterator[None]:
-        """Turn what torch raises where memory runs out into a MemoryError."""
-        try:
-            yield
-        except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
-                raise
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            raise MemoryError(first_line(error)) from error
-
-
-def clean_steps(realism: float) -> int:
-    """Steps of back-projection for a clean picture: fewer with more realism, whose texture they would take away."""
-    return round(CLEAN_STEPS * (1 - realism))
-
-
-def _stacked(pictures: Sequence[Planes]) -> Planes:
-    return cast(Planes, np.stack(pictures))
-
 
 def _checked(array: Planes) -> Planes:
     planes = array[..., None] if array.ndim == 2 else array
@@ -327,9 +130,6 @@ def _checked(array: Planes) -> Planes:
     return planes
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
-    )
+def clean_steps(realism: float) -> int:
+    """Steps of back-projection for a clean picture: fewer with more realism, whose texture they would take away."""
+    return round(CLEAN_STEPS * (1 - realism))

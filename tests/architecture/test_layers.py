@@ -35,7 +35,7 @@ MAY_IMPORT = {
 }
 """Wing -> wings that it imports, now and then or always. `cli` and `stages` import anything; nothing imports them."""
 
-BARE = ("core", "models", "pretrained", "train.engine", "upscale.upscaler")
+BARE = ("core", "models", "pretrained", "train.engine", "upscale.upscaler", "upscale.array_upscaler", "upscale.tiles")
 """What also runs on a machine that has only the libraries below."""
 LIBRARIES = {"torch", "numpy", "PIL", "pyarrow", "safetensors", "pipeline"}
 

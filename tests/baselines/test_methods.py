@@ -12,12 +12,12 @@ from support.pictures import face, psnr
 from support.stages import ROOT, faces_of, run_stage, write_params
 from support.training import write_inputs, write_manifest
 
-from pipeline.baselines import spandrel_peer as external
+from pipeline.baselines import spandrel_network
 from pipeline.baselines.finished_results import load_results
-from pipeline.baselines.methods import BaselineWorker
-from pipeline.baselines.spandrel_peer import NoSpandrelError, load_peer
+from pipeline.baselines.methods import BaselineWorker, MethodDescription
+from pipeline.baselines.spandrel_network import NoSpandrelError, load_network
 from pipeline.baselines.supervised_twin import NoOriginalsError, SupervisedPairs, train_twin
-from pipeline.baselines.zssr import DivergedError, back_projected, zssr
+from pipeline.baselines.zssr import DivergedError, zssr
 from pipeline.baselines.zssr_training import (
     CHECK_EVERY,
     DROPS,
@@ -38,6 +38,7 @@ from pipeline.params.all_sections import load_params
 from pipeline.params.read import ParamsError
 from pipeline.runtime.units import RowUnit
 from pipeline.train.engine.batches import BatchConfig
+from pipeline.upscale.array_upscaler import back_projected
 
 CPU = torch.device("cpu")
 TINY = ZssrConfig(scales=(2.0, 4.0), steps=30, layers=2, channels=8, crop=32, precision="fp32")
@@ -177,7 +178,7 @@ def test_the_twins_pairs_are_originals_and_their_inputs_with_the_crops_of_traini
     supervised: Path, tmp_path: Path
 ) -> None:
     data = SupervisedPairs(supervised / "data/faces", supervised / "data/pairs.parquet", tmp_path / "canvas.bin")
-    assert len(data.places) == 3, "a face without an original is not learned from"
+    assert len(data.index) == 3, "a face without an original is not learned from"
     config = BatchConfig(seed=1, batch=6, crop=128, scale_chances={})
     for step in range(4):
         lows, truths = data.batch(config, step)
@@ -236,7 +237,7 @@ def test_weights_of_others_give_what_their_network_gives(tmp_path: Path, suffix:
     else:
         save_file(network.state_dict(), path)
     picture = face(1, 48)[:40]
-    result = load_peer(path)(picture)
+    result = load_network(path)(picture)
     assert result.shape == (160, 192, 3)
     assert np.array_equal(result, direct(network, picture))
 
@@ -244,9 +245,9 @@ def test_weights_of_others_give_what_their_network_gives(tmp_path: Path, suffix:
 def test_a_large_picture_goes_through_in_tiles_without_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, path = compact(), tmp_path / "peer.pth"
     torch.save(network.state_dict(), path)
-    monkeypatch.setattr(external, "TILE", 48)
+    monkeypatch.setattr(spandrel_network, "TILE", 48)
     picture = face(1, 128)[:100]
-    difference = np.abs(load_peer(path)(picture).astype(int) - direct(network, picture))
+    difference = np.abs(load_network(path)(picture).astype(int) - direct(network, picture))
     assert difference.max() <= 1
 
 
@@ -259,7 +260,7 @@ def test_a_network_with_windows_gets_the_sizes_that_it_needs(tmp_path: Path) -> 
         upsampler="pixelshuffledirect",
     )  # fmt: skip
     torch.save({"params": network.state_dict()}, tmp_path / "swinir.pth")
-    enlarge = load_peer(tmp_path / "swinir.pth")
+    enlarge = load_network(tmp_path / "swinir.pth")
     for height, width in ((30, 45), (5, 33), (64, 64)):
         assert enlarge(face(1, 64)[:height, :width]).shape == (4 * height, 4 * width, 3)
 
@@ -267,10 +268,10 @@ def test_a_network_with_windows_gets_the_sizes_that_it_needs(tmp_path: Path) -> 
 def test_what_is_no_4x_peer_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(compact(2).state_dict(), tmp_path / "two.pth")
     with pytest.raises(ModelError, match=r"two\.pth: RealESRGAN Compact enlarges 2x: not a 4x peer"):
-        load_peer(tmp_path / "two.pth")
+        load_network(tmp_path / "two.pth")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(ModelError, match=r"other\.pth: spandrel knows no architecture"):
-        load_peer(tmp_path / "other.pth")
+        load_network(tmp_path / "other.pth")
     network = compact(1)
     restorer = spandrel.ImageModelDescriptor(
         network, network.state_dict(), spandrel.architectures.GFPGAN.GFPGANArch(), "FaceSR", [],
@@ -278,16 +279,16 @@ def test_what_is_no_4x_peer_is_refused_with_the_reason(tmp_path: Path, monkeypat
     )  # fmt: skip
     monkeypatch.setattr(spandrel.MAIN_REGISTRY, "load", lambda tensors: restorer)
     with pytest.raises(ModelError, match="GFPGAN restores faces 512x512 → 512x512: not a 4x peer"):
-        load_peer(tmp_path / "two.pth")
+        load_network(tmp_path / "two.pth")
 
 
 def test_a_damaged_or_missing_file_is_named(tmp_path: Path) -> None:
     for name in ("a.pth", "a.safetensors"):
         (tmp_path / name).write_bytes(b"no weights at all")
         with pytest.raises(ModelError, match=name):
-            load_peer(tmp_path / name)
+            load_network(tmp_path / name)
     with pytest.raises(ModelError, match="no such weights file"):
-        load_peer(tmp_path / "b.pth")
+        load_network(tmp_path / "b.pth")
 
 
 class Evil:
@@ -299,20 +300,20 @@ def test_a_pickle_that_would_run_code_is_refused_unrun(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     torch.save({"params": compact().state_dict(), "more": Evil()}, "evil.pth")
     with pytest.raises(ModelError, match="holds more than tensors and is not loaded"):
-        load_peer(Path("evil.pth"))
+        load_network(Path("evil.pth"))
     assert not Path("ran").exists()
 
 
 def test_without_spandrel_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(NoSpandrelError, match=r"pip install facesr\[peers\]"):
-        load_peer(tmp_path / "a.pth")
+        load_network(tmp_path / "a.pth")
 
 
 def test_a_generator_of_ours_is_loaded_without_spandrel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
     released = ROOT / "pipeline/released/fidelity.safetensors"
-    assert load_peer(released)(face(1, 24)).shape == (96, 96, 3)
+    assert load_network(released)(face(1, 24)).shape == (96, 96, 3)
 
 
 # results made elsewhere, and the worker
@@ -325,9 +326,9 @@ def test_results_are_found_by_name_and_a_missing_or_small_one_is_a_row_with_the_
     (folder / "256to1024/sub").mkdir(parents=True)
     for index, side in ((0, 256), (1, 256), (2, 200)):
         (folder / f"256to1024/sub/{index}.png").write_bytes(encode_png(face(index, side)))
-    described = {"other": {"kind": "results", "path": str(folder), "model": "", "options": {}}}
+    methods = {"other": MethodDescription("results", path=str(folder))}
     unit = RowUnit(str(tmp_path / "part.parquet"), 0, 4, "test-00000", "test", "other", "256to1024")
-    assert BaselineWorker(str(tmp_path / "inputs"), described)(unit) == {"images": 4, "failed": 2}
+    assert BaselineWorker(str(tmp_path / "inputs"), methods)(unit) == {"images": 4, "failed": 2}
     rows = faces_of(tmp_path)
     assert [set(row) for row in rows] == [set(UPSCALED.names)] * 4
     assert [row["status"] for row in rows] == ["ok", "ok", "failed", "failed"]
@@ -346,7 +347,7 @@ def test_a_truncated_input_is_a_row_and_the_rest_is_enlarged(tmp_path: Path) -> 
     write_rows(tmp_path / "test/test-00000.parquet", rows, FACES)
     options = vars(TINY) | {"steps": 2}
     unit = RowUnit(str(tmp_path / "part.parquet"), 0, 3, "test-00000", "test", "zssr", "256to1024")
-    BaselineWorker(str(tmp_path), {"zssr": {"kind": "zssr", "model": "", "options": options}})(unit)
+    BaselineWorker(str(tmp_path), {"zssr": MethodDescription("zssr", options)})(unit)
     done = faces_of(tmp_path)
     assert [row["status"] for row in done] == ["ok", "failed", "ok"]
     assert "truncated" in done[1]["error"]

@@ -15,7 +15,9 @@ from support.workers import Share, Squares, double, hang
 from support.archives import as_zip
 from support.pictures import face
 from support.stages import files_of
-from pipeline.runtime.units import on_every_node, run_units, session
+from pipeline.runtime.nodes import on_every_node
+from pipeline.runtime.ray_session import session
+from pipeline.runtime.units import run_units
 from pipeline.core.images import encode_png
 from pipeline.ingest.run import ingest
 from pipeline.params.ingest import Ingest

@@ -1,6 +1,7 @@
 """Other methods come in through the same path, and results on augmented inputs stand apart."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from support.training import write_inputs
 from support.upscaling import make_models
 
 from pipeline.compare.import_results import enlarge_inputs, import_pictures
-from pipeline.core.degradation import degrade, draw_degradation
+from pipeline.core.degradation import Degradations, degrade, draw_degradation
 from pipeline.core.images import decode, encode_png, pixel_hash, resize
 from pipeline.core.scales import AUGMENTED, MEASURED_SCALES
 from pipeline.core.scales import METHODS as GENERATORS
@@ -25,7 +26,7 @@ from pipeline.runtime.units import RowUnit
 from pipeline.upscale.stage import UpscaleWorker
 from pipeline.upscale.upscaler import Upscaler
 
-DRAW = {"seed": 3, "chances": {"none": 5.0, "noise": 1.0}, "noise": (4.0, 8.0), "blur": (0.5, 1.0), "jpeg": (40, 60)}
+DRAW = Degradations(3, {"none": 5.0, "noise": 1.0}, noise=(4.0, 8.0), blur=(0.5, 1.0), jpeg=(40, 60))
 
 
 def lows(count: int) -> list[np.ndarray]:
@@ -93,7 +94,7 @@ def test_augmented_inputs_are_degraded_alike_for_every_method_and_stand_apart(tm
     for method in METHODS:
         rows = list(read_rows(tmp_path / "upscaled" / method / "256to1024" / "test-00000.parquet"))[:2]
         for row in rows:
-            drawn[row["id"]] = draw_degradation(row["id"], scale, **DRAW)
+            drawn[row["id"]] = draw_degradation(row["id"], scale, DRAW)
             row |= {"scale": scale, "degradation": json.dumps(drawn[row["id"]])}
         write_rows(tmp_path / "upscaled" / method / scale / "test-00000.parquet", rows, UPSCALED)
     measure(config, tmp_path / "parts")
@@ -138,20 +139,20 @@ def test_the_upscale_worker_records_what_an_augmented_input_suffered_and_enlarge
     plain = Upscaler.load(Path(models["facesr"]), **options | {"back_projection": 0})
     for low, row in zip(lows(2), large, strict=True):
         drawn = json.loads(row["degradation"])
-        assert drawn == draw_degradation(row["id"], row["scale"], **DRAW)
+        assert drawn == draw_degradation(row["id"], row["scale"], DRAW)
         assert (decode(row["image"]["bytes"]) == plain([degrade(low, **drawn)])[0]).all()
     for low, row in zip(lows(2), small, strict=True):
         assert (decode(row["image"]["bytes"]) == plain([degrade(low, **json.loads(row["degradation"]))])[0]).all()
 
 
 def test_a_degradation_depends_on_the_face_alone_and_is_never_none_or_a_turn() -> None:
-    drawn = [draw_degradation(f"{number:032x}", "64to256", **DRAW) for number in range(40)]
+    drawn = [draw_degradation(f"{number:032x}", "64to256", DRAW) for number in range(40)]
     assert {one["augmentation"] for one in drawn} == {"noise"}
     assert all(4 <= one["strength"] <= 8 for one in drawn)
     assert len({one["seed"] for one in drawn}) == 40
-    assert drawn[3] == draw_degradation(f"{3:032x}", "64to256", **DRAW)
+    assert drawn[3] == draw_degradation(f"{3:032x}", "64to256", DRAW)
     alike = [
-        draw_degradation(f"{number:032x}", "64to256", **DRAW | {"chances": {"rot90": 1.0}}) for number in range(60)
+        draw_degradation(f"{number:032x}", "64to256", replace(DRAW, chances={"rot90": 1.0})) for number in range(60)
     ]
     assert {one["augmentation"] for one in alike} == {"noise", "blur", "jpeg"}
 

@@ -16,12 +16,12 @@ from PIL import Image
 from support.pictures import face, static
 from support.training import CHANCES, STRENGTHS, write_inputs, write_manifest
 
-from pipeline.core.degradation import make_pair, reduce
+from pipeline.core.degradation import Degradations, make_pair, reduce
 from pipeline.core.images import ImageError
 from pipeline.core.scales import AUGMENTATIONS, GROUND_TRUTH_SIDE, SCALES
 from pipeline.core.schema import FACES, PAIRS
 from pipeline.core.shards import write_rows
-from pipeline.pairs.manifest import draw_manifest
+from pipeline.pairs.manifest import PairsError, draw_manifest
 from pipeline.train.engine.batches import BatchConfig, PairData, prefetch
 from pipeline.train.engine.dataset import Inputs
 
@@ -33,7 +33,7 @@ def row(augmentation: str = "none", scale: str = "64to256", strength: float = 0.
 
 
 def draw(images: list[tuple[str, str, int]], **changes: Any) -> list[dict[str, Any]]:
-    drawn = draw_manifest(images, **{"seed": 1, "draws": 2, "chances": CHANCES, **STRENGTHS, **changes})
+    drawn = draw_manifest(images, 2, Degradations(**{"seed": 1, "chances": CHANCES, **STRENGTHS, **changes}))
     return [item for batch in drawn for item in batch.to_pylist()]
 
 
@@ -172,7 +172,7 @@ def test_a_face_has_rows_of_the_scales_that_fit_it_alone_and_too_small_a_one_is_
     # what is drawn for a scale does not depend on which others fit
     small = draw([("a", "train", 64)])
     assert draw([("a", "train", 256)])[: len(small)] == small
-    with pytest.raises(ValueError, match="image a of 63 pixels is too small"):
+    with pytest.raises(PairsError, match="image a of 63 pixels is too small"):
         draw([("a", "train", 63)])
 
 

@@ -22,6 +22,7 @@ from pipeline.core.shards import write_rows
 from pipeline.models.checkpoint import save_generator
 from pipeline.models.networks import Generator, GeneratorConfig
 from pipeline.pairs.inputs import InputWorker
+from pipeline.pairs.manifest import PairsError
 from pipeline.pairs.report import degradations
 from pipeline.params.pairs import Pairs
 from pipeline.runtime.units import RowUnit
@@ -110,10 +111,9 @@ def test_the_report_shows_what_was_drawn_and_every_degradation(made: Path) -> No
         lines = (made / f"report/strengths-{name}.csv").read_text().splitlines()[1:]
         assert sum(int(line.split(",")[1]) for line in lines) == said["augmentations"][name]["pairs"]
     table = (made / "report/augmentations.csv").read_text()
-    assert f'"none, asked","none","asked",{said["augmentations"]["none"]["asked"]}' in table
-    for name in ("statistics", "degradations"):
-        with Image.open(made / f"report/{name}.png") as picture:
-            assert min(picture.size) > 300
+    assert f'"none, asked",none,asked,{said["augmentations"]["none"]["asked"]:.6f}' in table
+    with Image.open(made / "report/degradations.png") as picture:
+        assert min(picture.size) > 300
 
 
 def test_stronger_degradations_look_further_from_the_clean_input() -> None:
@@ -158,7 +158,7 @@ def test_a_folder_of_something_else_is_refused_and_a_strangers_inputs_are_left_a
     assert (tmp_path / "inputs/train/mine.png").read_bytes() == b"mine"
     (tmp_path / "empty").mkdir()
     done = CliRunner().invoke(app, ["pairs", str(tmp_path / "empty"), "--out", str(tmp_path / "out")])
-    assert isinstance(done.exception, ValueError)
+    assert isinstance(done.exception, PairsError)
     assert "holds no shards of faces" in str(done.exception)
 
 

@@ -33,7 +33,9 @@ import time
 from pathlib import Path
 import psutil
 from support.workers import NoModel, Squares, double
-from pipeline.runtime.units import node_alive, on_every_node, prepare, run_units, session
+from pipeline.runtime.nodes import node_alive, on_every_node
+from pipeline.runtime.ray_session import prepare, session
+from pipeline.runtime.units import run_units
 
 def answers(units, **options):
     return sorted(run_units(Squares, (str(Path.cwd()),), units, **options), key=lambda answer: answer["number"])
@@ -135,7 +137,7 @@ def test_a_function_runs_on_this_machine_as_on_every_node_and_unknown_nodes_coun
 
 
 def test_a_worker_larger_than_the_machine_is_an_error_and_not_an_endless_wait(on_ray: Path) -> None:
-    assert report(on_ray)["room"].startswith("ValueError: no node has 100000 CPUs")
+    assert report(on_ray)["room"].startswith("NoRoomError: no node has 100000 CPUs")
 
 
 def test_a_local_ray_listens_on_this_machine_alone_and_writes_no_token_into_the_home(on_ray: Path) -> None:

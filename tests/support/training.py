@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.degradation import Degradations
 from pipeline.core.images import Pixels, encode_png, pixel_hash
 from pipeline.core.schema import FACES, PAIRS
 from pipeline.core.shards import write_batches, write_rows
@@ -39,8 +40,8 @@ def write_inputs(folder: Path, pictures: Sequence[Pixels], split: str) -> list[t
 def write_manifest(
     path: Path, images: Iterable[tuple[str, str, int]], chances: Mapping[str, float] | None = None, draws: int = 2
 ) -> None:
-    drawn = draw_manifest(images, seed=1, draws=draws, chances=chances or {"none": 1.0}, **STRENGTHS)
-    write_batches(path, drawn, PAIRS)
+    degradations = Degradations(seed=1, chances=chances or {"none": 1.0}, **STRENGTHS)
+    write_batches(path, draw_manifest(images, draws, degradations), PAIRS)
 
 
 def tiny_config(**changes: Any) -> TrainConfig:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime.units import here, node_alive
+from pipeline.runtime.nodes import here, node_alive
 
 
 class Squares:

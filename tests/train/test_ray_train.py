@@ -221,7 +221,7 @@ def test_a_process_that_helps_leaves_it_to_rank_0_to_end_early(tmp_path: Path) -
 HOPELESS = """
 import os, threading, time
 import psutil
-from pipeline.runtime.units import session
+from pipeline.runtime.ray_session import session
 from pipeline.runtime.stage import run_stage
 from pipeline.params.train import Train
 from stages.train import main

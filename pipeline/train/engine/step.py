@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.models.checkpoint import flatten_optimizer, restore_optimizer
-from pipeline.models.device import autocast, choose_device, choose_precision
+from pipeline.models.device import autocast, choose_device, choose_precision, to_pixels
 from pipeline.models.networks import Discriminator, Generator
 from pipeline.train.engine.config import TrainConfig, learning_rate
 from pipeline.train.engine.losses import PerceptualLoss, adversarial_loss, gradient_penalty
@@ -146,7 +146,7 @@ class Updates:
         """What the averaged weights make of uint8 (n, h, w, 3): uint8 (n, 4h, 4w, 3) on the CPU."""
         with self.autocast():
             output = self.ema(self.to_device(low))
-        return (output.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu()
+        return torch.from_numpy(to_pixels(output))
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that the next update depends on, on the CPU."""

@@ -1,4 +1,4 @@
-"""Other people's 4x networks, to compare with: weights that spandrel can load, and folders of finished results.
+"""Other people's 4x networks, to compare with: weights that spandrel can load.
 
 spandrel (`pip install facesr[peers]`) knows the architectures of Real-ESRGAN, ESRGAN, SwinIR, Swin2SR, HAT, DAT, SPAN
 and others by the names and shapes of their weights. Weights are read as plain tensors: nothing is unpickled.
@@ -6,7 +6,6 @@ and others by the names and shapes of their weights. Weights are read as plain t
 
 import pickle
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +21,13 @@ from pipeline.core.images import Pixels
 from pipeline.core.scales import FACTOR
 from pipeline.models.checkpoint import FORMAT, ModelError
 from pipeline.models.device import choose_device, choose_precision
+from pipeline.upscale.tiles import enlarge_tiles
+from pipeline.upscale.upscaler import Upscaler
 
 TILE: Final = 512
-"""Side of the pieces that larger pictures are cut into, input pixels; a face of 256 goes through at once."""
+"""Side of the tiles that larger images are cut into, input pixels; a face of 256 goes through at once."""
 OVERLAP: Final = 32
-"""How far pieces reach into their neighbours, input pixels."""
+"""How far tiles reach into their neighbours, input pixels."""
 SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
@@ -34,56 +35,50 @@ class NoSpandrelError(FacesrError):
     """The extra that loads other people's weights is not installed."""
 
 
-class Peer:
+class SpandrelNetwork:
     """A network made by others: uint8 (h, w, 3) -> uint8 (4h, 4w, 3), sides from 1 up.
 
     Args:
-        describe: spandrel's descriptor of the loaded network.
+        descriptor: spandrel's, of the loaded network.
         device: where it runs.
         precision: `fp32`, `bf16` or `auto`; a network that spandrel says has no bf16 runs in fp32.
     """
 
-    def __init__(self, describe: Any, device: torch.device, precision: str = "fp32"):
+    def __init__(self, descriptor: Any, device: torch.device, precision: str = "fp32"):
         dtype = choose_precision(precision, device)
-        if dtype == torch.bfloat16 and not describe.supports_bfloat16:
+        if dtype == torch.bfloat16 and not descriptor.supports_bfloat16:
             dtype = torch.float32
         self.device, self.dtype = device, dtype
-        self.network = describe.to(device, dtype).eval()
-        self.architecture = str(describe.architecture.name)
-        self.whole = describe.tiling.name != "SUPPORTED"
-        """Pieces would show: the network looks at the whole picture, or cuts it itself."""
+        self.network = descriptor.to(device, dtype).eval()
+        self.architecture = str(descriptor.architecture.name)
+        self.whole = descriptor.tiling.name != "SUPPORTED"
+        """Tiles would show: the network looks at the whole image, or cuts it itself."""
 
     @torch.inference_mode()
-    def __call__(self, picture: Pixels) -> Pixels:
-        """Enlarge one picture."""
-        height, width = picture.shape[:2]
-        low = torch.from_numpy(np.array(picture)).to(self.device).permute(2, 0, 1)[None].to(self.dtype) / 255
-        if self.whole or max(height, width) <= TILE:
-            return _pixels(self._run(low))
+    def __call__(self, image: Pixels) -> Pixels:
+        """Enlarge one image."""
+        height, width = image.shape[:2]
         canvas = np.empty((FACTOR * height, FACTOR * width, 3), np.uint8)
-        for top, left in product(range(0, height, TILE), range(0, width, TILE)):
-            y, x = max(0, top - OVERLAP), max(0, left - OVERLAP)
-            bottom, right = min(top + TILE, height), min(left + TILE, width)
-            piece = self._run(low[..., y : bottom + OVERLAP, x : right + OVERLAP])
-            rows = slice(FACTOR * (top - y), FACTOR * (bottom - y))
-            columns = slice(FACTOR * (left - x), FACTOR * (right - x))
-            canvas[FACTOR * top : FACTOR * bottom, FACTOR * left : FACTOR * right] = _pixels(piece[..., rows, columns])
+        tile = max(height, width) if self.whole else TILE
+        enlarge_tiles(self._enlarge, image, canvas, tile=tile, overlap=OVERLAP, device=self.device)
         return canvas
 
-    def _run(self, low: Tensor) -> Tensor:
-        """One pass; spandrel pads by reflection, which must not be wider than the picture, so small ones grow first."""
+    def _enlarge(self, low: Tensor) -> Tensor:
+        """One pass; spandrel pads by reflection, which must not be wider than the image, so small ones grow first."""
         height, width = low.shape[-2:]
-        small = max(0, 32 - height), max(0, 32 - width)
-        if any(small):
-            low = F.pad(low, (0, small[1], 0, small[0]), mode="replicate")
+        low = low.to(self.dtype)
+        if min(height, width) < 32:
+            low = F.pad(low, (0, max(0, 32 - width), 0, max(0, 32 - height)), mode="replicate")
         result: Tensor = self.network(low)[..., : FACTOR * height, : FACTOR * width]
         if result.shape[-2:] != (FACTOR * height, FACTOR * width):
             raise ModelError(f"{self.architecture} made {tuple(result.shape[-2:])} of {height}x{width}: not 4x")
-        return result.float()
+        return result
 
 
-def load_peer(path: Path, device: torch.device | None = None, *, precision: str = "fp32") -> Callable[[Pixels], Pixels]:
-    """A weights file as a method: uint8 (h, w, 3) -> uint8 (4h, 4w, 3), RGB.
+def load_network(
+    path: Path, device: torch.device | None = None, *, precision: str = "fp32"
+) -> Callable[[Pixels], Pixels]:
+    """Load a weights file as a method: uint8 (h, w, 3) -> uint8 (4h, 4w, 3), RGB.
 
     Args:
         path: .safetensors, .pth, .pt or .ckpt of an architecture that spandrel knows, or a generator of facesr, which
@@ -96,10 +91,8 @@ def load_peer(path: Path, device: torch.device | None = None, *, precision: str 
         NoSpandrelError: the extra is not installed.
     """
     if path.suffix == ".safetensors" and _ours(path):
-        from pipeline.upscale.upscaler import Upscaler
-
         upscaler = Upscaler.load(path, back_projection=0)
-        return lambda picture: upscaler(picture)  # type: ignore[return-value]  # uint8 in, uint8 out
+        return lambda image: upscaler(image)  # type: ignore[return-value]  # uint8 in, uint8 out
     try:
         import spandrel
     except ImportError as error:
@@ -108,21 +101,21 @@ def load_peer(path: Path, device: torch.device | None = None, *, precision: str 
         ) from error
     tensors = spandrel.canonicalize_state_dict(_tensors(path))
     try:
-        describe = spandrel.MAIN_REGISTRY.load(tensors)
+        descriptor = spandrel.MAIN_REGISTRY.load(tensors)
     except spandrel.UnsupportedModelError as error:
         raise ModelError(f"{path}: spandrel knows no architecture with these weights") from error
     except (RuntimeError, KeyError, ValueError, AssertionError, IndexError, AttributeError, TypeError) as error:
         raise ModelError(f"{path}: weights that do not fit their architecture ({first_line(error)})") from error
-    name = describe.architecture.name
-    if not isinstance(describe, spandrel.ImageModelDescriptor):
+    name = descriptor.architecture.name
+    if not isinstance(descriptor, spandrel.ImageModelDescriptor):
         raise ModelError(f"{path}: {name} fills in masked parts of a picture, it does not enlarge")
-    if describe.scale == 1 and describe.purpose == "FaceSR":
+    if descriptor.scale == 1 and descriptor.purpose == "FaceSR":
         raise ModelError(f"{path}: {name} restores faces 512x512 → 512x512: not a 4x peer")
-    if describe.scale != FACTOR:
-        raise ModelError(f"{path}: {name} enlarges {describe.scale}x: not a 4x peer")
-    if (describe.input_channels, describe.output_channels) != (3, 3):
-        raise ModelError(f"{path}: {name} has {describe.input_channels} channels in, not RGB")
-    return Peer(describe, choose_device() if device is None else device, precision)
+    if descriptor.scale != FACTOR:
+        raise ModelError(f"{path}: {name} enlarges {descriptor.scale}x: not a 4x peer")
+    if (descriptor.input_channels, descriptor.output_channels) != (3, 3):
+        raise ModelError(f"{path}: {name} has {descriptor.input_channels} channels in, not RGB")
+    return SpandrelNetwork(descriptor, choose_device() if device is None else device, precision)
 
 
 def _ours(path: Path) -> bool:
@@ -133,8 +126,8 @@ def _ours(path: Path) -> bool:
         return False  # said where the tensors are read
 
 
-def _tensors(path: Path) -> dict[str, Any]:
-    """The tensors of a weights file, as they lie in it."""
+def _tensors(path: Path) -> dict[Any, Any]:
+    """Read the tensors of a weights file, as they lie in it."""
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file")
     if path.suffix not in SUFFIXES:
@@ -152,8 +145,3 @@ def _tensors(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ModelError(f"{path}: holds {type(found).__name__}, not a state dict")
     return found
-
-
-def _pixels(result: Tensor) -> Pixels:
-    pixels: Pixels = (result.float().clamp(0, 1) * 255).round().byte()[0].permute(1, 2, 0).cpu().numpy()
-    return pixels

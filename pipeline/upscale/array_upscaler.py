@@ -1,0 +1,193 @@
+"""Arrays in, arrays four times larger out: padding, tiles, batches and precision around a generator. Plain torch."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.core.errors import first_line
+from pipeline.core.images import Planes
+from pipeline.core.scales import FACTOR
+from pipeline.models.device import choose_device, choose_precision, to_pixels, to_tensor
+from pipeline.models.networks import Generator, enlarge
+from pipeline.upscale.tiles import enlarge_tiles
+
+STEP_REACH = 5
+"""How far one step of back-projection carries, input pixels: two taps each way of reducing and of enlarging."""
+
+SMALLEST_TILE = 64
+
+
+class ArrayUpscaler:
+    """A generator ready to enlarge arrays of any size.
+
+    Args:
+        generator: the network, in evaluation mode.
+        metadata: what `load_generator` says of it.
+        precision: `auto`, `bf16` or `fp32`.
+        tile: side of the square pieces that larger pictures are cut into, input pixels; it bounds the memory.
+        back_projection: how many times what is left of (input - result reduced 4x) is enlarged and added. It makes
+            the result agree with a clean input, but would put the noise of a noisy one back.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        metadata: dict[str, Any],
+        *,
+        precision: str = "auto",
+        tile: int = 512,
+        back_projection: int = 0,
+    ):
+        self.device = choose_device()
+        self.dtype = choose_precision(precision, self.device)
+        # the weights themselves in low precision: autocast would convert them again for every picture
+        self.generator = generator.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+        self.metadata = metadata
+        self.tile = tile
+        self.back_projection = back_projection
+
+    @torch.inference_mode()
+    def batch(self, pictures: Sequence[Planes], back_projection: int | None = None) -> list[Planes]:
+        """Enlarge pictures of one shape and type together.
+
+        Args:
+            pictures: (h, w, c), all of one shape and type, as `__call__` has them.
+            back_projection: as in `__call__`.
+
+        Returns:
+            Arrays (4h, 4w, c).
+
+        Raises:
+            ValueError: shapes or types differ.
+        """
+        first = pictures[0]
+        if any(picture.shape != first.shape or picture.dtype != first.dtype for picture in pictures):
+            raise ValueError("a batch holds pictures of one shape and type")
+        if max(first.shape[:2]) <= self.tile:
+            try:
+                return self.at_once(pictures, back_projection)
+            except MemoryError:
+                pass  # tiles need less
+        return [self.into(picture, None, back_projection)[0] for picture in pictures]
+
+    @torch.inference_mode()
+    def at_once(self, pictures: Sequence[Planes], back_projection: int | None = None) -> list[Planes]:
+        """As `batch`, whole pictures in one pass whatever it takes.
+
+        Raises:
+            MemoryError: there is not enough.
+        """
+        steps = self.back_projection if back_projection is None else back_projection
+        with self._memory():
+            low = to_tensor(np.stack(cast(list[Any], pictures)), self.device)
+            return list(to_pixels(self._piece(low, steps), pictures[0].dtype))
+
+    @torch.inference_mode()
+    def into(
+        self, picture: Planes, canvas: Planes | None, back_projection: int | None = None, tile: int | None = None
+    ) -> tuple[Planes, int]:
+        """Enlarge one picture, tile by tile, into `canvas` (a new array if None; a memory map for what is very large).
+
+        Where memory runs out the tiles are halved and the picture is done again.
+
+        Args:
+            picture: (h, w, c).
+            canvas: (4h, 4w, c) of the same type.
+            back_projection: as in `__call__`.
+            tile: instead of the upscaler's own.
+
+        Returns:
+            The canvas, and the side of the tiles that it was made of.
+
+        Raises:
+            MemoryError: not even tiles of `SMALLEST_TILE` fit.
+        """
+        steps = self.back_projection if back_projection is None else back_projection
+        tile = self.tile if tile is None else tile
+        height, width, channels = picture.shape
+        if canvas is None:
+            canvas = np.empty((FACTOR * height, FACTOR * width, channels), picture.dtype)
+        multiple, overlap = self.generator.multiple, self.overlap(steps)
+        while True:
+            # edges on multiples keep each tile on the same pooling grid as the whole picture
+            side = max(tile, multiple, 16) // multiple * multiple
+            try:
+                with self._memory():
+                    enlarge_tiles(
+                        lambda low: self._piece(low, steps),
+                        picture,
+                        canvas,
+                        tile=side,
+                        overlap=overlap,
+                        device=self.device,
+                    )
+                return canvas, tile
+            except MemoryError as error:
+                smaller = min(tile, max(height, width)) // 2
+                if smaller < SMALLEST_TILE:
+                    raise MemoryError(f"out of memory, even with tiles of {tile} pixels: free some") from error
+                tile = smaller
+
+    def overlap(self, steps: int) -> int:
+        """How far tiles reach into their neighbours, input pixels: the receptive radius, so that no seam exists."""
+        reach = self.generator.reach + STEP_REACH * steps
+        if self.generator.config.norm == "instance":
+            # statistics of a tile are not those of the whole picture: no overlap makes that exact
+            reach = max(reach, 32)
+        multiple = self.generator.multiple
+        # at least 16: a narrower piece at the border would be padded where the whole picture is not
+        return max(16, -(-reach // multiple) * multiple)
+
+    def _piece(self, low: Tensor, steps: int) -> Tensor:
+        """Float32 (N, c, h, w) -> (N, c, 4h, 4w): colours by the network, alpha by bicubic, grey as equal colours."""
+        channels = low.shape[1]
+        colours = low[:, :1].expand(-1, 3, -1, -1) if channels < 3 else low[:, :3]
+        result = back_projected(self._whole(colours), colours, steps)
+        if channels < 3:
+            result = result.mean(dim=1, keepdim=True)
+        # alpha is no picture: a network would draw texture into it
+        return torch.cat([result, enlarge(low[:, -1:])], dim=1) if channels in (2, 4) else result
+
+    def _whole(self, low: Tensor) -> Tensor:
+        """One pass of the network; sides are padded with their edge to what it accepts and cut back."""
+        height, width = low.shape[-2:]
+        multiple = self.generator.multiple
+        right = max(16, -(-width // multiple) * multiple) - width
+        bottom = max(16, -(-height // multiple) * multiple) - height
+        if right or bottom:
+            low = F.pad(low, (0, right, 0, bottom), mode="replicate")
+        low = low.contiguous(memory_format=torch.channels_last)
+        return self.generator(low)[..., : FACTOR * height, : FACTOR * width]
+
+    @contextmanager
+    def _memory(self) -> Iterator[None]:
+        """Turn what torch raises where memory runs out into a MemoryError."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise MemoryError(first_line(error)) from error
+
+
+def back_projected(result: Tensor, low: Tensor, steps: int) -> Tensor:
+    """Add what a result reduced lacks of its input, enlarged, `steps` times (Irani & Peleg, 1991); (N, 3, h, w)."""
+    for _ in range(steps):
+        lacking = low - F.interpolate(result, size=low.shape[-2:], mode="bicubic", antialias=True)
+        result = result + F.interpolate(lacking, size=result.shape[-2:], mode="bicubic", antialias=True)
+    return result
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
+    )
