@@ -11,7 +11,7 @@ from pipeline.runtime.signals import stop_requested
 from pipeline.runtime.stage import StageError, run_stage, work_folder
 from pipeline.runtime.units import WorkerError
 from pipeline.train.engine.memory import OutOfMemoryError
-from pipeline.train.phases import dependencies, train_phases
+from pipeline.train.phases import TrainRun, dependencies, train_phases
 
 INPUTS, MANIFEST = Path("data/inputs"), Path("data/pairs.parquet")
 
@@ -25,7 +25,7 @@ def main(settings: Train) -> None:
         from pipeline.train.ray_train import train_on_ray as train  # one process needs no Ray
     try:
         with stop_requested() as should_stop:
-            results = train(settings, INPUTS, MANIFEST, work, provenance, should_stop)
+            results = train(TrainRun(settings, INPUTS, MANIFEST, work, provenance), should_stop)
     except (OutOfMemoryError, WorkerError) as error:
         raise StageError(f"{error}; run again to go on from the last state") from error
     if results is None:

@@ -5,7 +5,7 @@ and Lanczos need no shards: evaluation makes them itself (`pipeline.evaluate.cas
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,7 @@ def build_method(described: Mapping[str, Any], scale: str) -> Method:
     """
     kind, options = described["kind"], described["options"]
     if kind == "zssr":
-        config = ZssrConfig(**options | {"scales": tuple(options["scales"])})
-        return lambda faces: zssr([face.low for face in faces], [face.id for face in faces], config)
+        return lambda faces: zssr([face.low for face in faces], [face.id for face in faces], ZssrConfig(**options))
     if kind == "twin":
         upscaler = Upscaler.load(Path(described["path"]), **options)
         return lambda faces: upscaler([face.low for face in faces])
@@ -101,7 +100,8 @@ def describe_methods(
     for name in settings.methods:
         described[name] = {"kind": name, "about": ABOUT[name], "options": {}, **common}
     if "zssr" in described:
-        described["zssr"]["options"] = settings.zssr.model_dump(exclude={"faces"}) | {"seed": settings.seed}
+        options = asdict(settings.zssr) | {"seed": settings.seed}
+        described["zssr"]["options"] = {name: value for name, value in options.items() if name != "faces"}
     if "twin" in described:
         try:
             twin = train_twin(train, settings.twin, faces, manifest, work / "twin", should_stop)

@@ -24,13 +24,9 @@ from pipeline.baselines.zssr_training import (
     turned,
     turned_back,
 )
-from pipeline.core.errors import FacesrError
 from pipeline.core.images import Pixels
 from pipeline.models.device import autocast, choose_device, choose_precision
-
-
-class DivergedError(FacesrError):
-    """The network of a picture has become NaN."""
+from pipeline.train.engine.loop import DivergedError
 
 
 def zssr(pictures: Sequence[Pixels], keys: Sequence[str], config: ZssrConfig) -> list[Pixels]:

@@ -17,7 +17,8 @@ class FacesrError(Exception):
     ├── ModelError             our weights files
     │   └── NoModelError       there is none
     ├── IngestError, SplitError, ListError
-    ├── OutOfMemoryError, DivergedError, NoOriginalsError, NoSpandrelError
+    ├── ManifestError          a pairs manifest that does not go with inputs or settings
+    ├── OutOfMemoryError, DivergedError, NoRoomError, NoOriginalsError, NoSpandrelError
     ├── JobError, OutputError, ClusterError, ViewError
     └── FacesError             too few faces to adapt to
     """

@@ -1,19 +1,12 @@
-"""What the sections of params.yaml are made of: kinds of numbers, and the rules that all sections keep."""
+"""What the sections of params.yaml are made of: the rules that all of them keep."""
 
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field
-
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
-# YAML has lists only; everything else must have the very type that is asked for: "500" is no number
-Range = Annotated[tuple[Weight, Weight], Field(strict=False)]
-Quality = Annotated[int, Field(ge=1, le=100)]
+from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """Common rules: no unknown key, no value silently converted, nothing changed after loading."""
+    """Common rules: no unknown key, no value silently converted, nothing changed after loading.
+
+    They also hold for the dataclasses that a section consists of.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

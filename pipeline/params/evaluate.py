@@ -2,9 +2,8 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
-from pipeline.params.base import Count, Positive, Section
+from pipeline.core.limits import Count, Limits, Positive
+from pipeline.params.base import Section
 
 
 class Evaluate(Section):
@@ -25,7 +24,7 @@ class Evaluate(Section):
     """Where these networks run; the last two always run on the CPU."""
     sheet_faces: Positive = 4
     """Faces on a comparison sheet."""
-    unit: Annotated[int, Field(ge=1, le=64)] = 8
+    unit: Annotated[int, Limits(ge=1, le=64)] = 8
     """Faces in a work unit."""
     workers: Positive | None = None
     cpus_per_worker: Positive = 1

@@ -12,10 +12,11 @@ from pipeline.core.files import write_bytes
 from pipeline.core.images import Pixels, encode_png
 from pipeline.runtime.console import progress
 
-_SHOWN = ("pixel", "valid_psnr", "images_per_second")
-
 SPEED = "images_per_second"
 """Logged apart from the rest: it is never the same twice, and what DVC tracks must be."""
+
+SHOWN = ("pixel", "valid_psnr", SPEED)
+"""Values beside the progress bar."""
 
 
 class LiveLog:
@@ -39,13 +40,9 @@ class LiveLog:
     def __enter__(self) -> Self:
         folders = self.folder, self.folder.with_name("speed")
         for folder in folders:
-            for old in folder.glob("*"):
-                if old.name == "samples":
-                    continue  # sheets are not replayed: those of before a stop stay
-                if old.is_dir():
-                    shutil.rmtree(old)
-                else:
-                    old.unlink()
+            # sheets are not replayed: those of before a stop stay
+            shutil.rmtree(folder / "plots", ignore_errors=True)
+            (folder / "metrics.json").unlink(missing_ok=True)
         self._live, self._speed = (
             Live(str(folder), report=None, save_dvc_exp=False, dvcyaml=None) for folder in folders
         )
@@ -66,7 +63,7 @@ class LiveLog:
             for name in sorted(names):
                 live.log_metric(name, values[name])
             live.make_summary()
-        self._shown |= {name: value for name, value in values.items() if name in _SHOWN}
+        self._shown |= {name: value for name, value in values.items() if name in SHOWN}
         note = " ".join(f"{name} {value:.4f}" for name, value in self._shown.items())
         self._advance(step - self._seen, note)
         self._seen = step

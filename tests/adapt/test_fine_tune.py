@@ -333,8 +333,9 @@ def uninterrupted(archive: str, model: Path, tmp_path_factory: pytest.TempPathFa
 KILL = """
 import sys, torch
 torch.set_num_threads(1)
-from pipeline import adapting, cli
-adapting.CHECKPOINT_SECONDS = 0.0
+from pipeline import cli
+from pipeline.adapt import fine_tune
+fine_tune.CHECKPOINT_MINUTES = 0.0
 sys.argv = ["facesr", "adapt", {archive!r}, "--out", {out!r}, "--model", {model!r}, "--steps", "40"]
 cli.main()
 """

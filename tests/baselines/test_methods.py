@@ -17,7 +17,7 @@ from pipeline.baselines.finished_results import load_results
 from pipeline.baselines.methods import BaselineWorker
 from pipeline.baselines.spandrel_peer import NoSpandrelError, load_peer
 from pipeline.baselines.supervised_twin import NoOriginalsError, SupervisedPairs, train_twin
-from pipeline.baselines.zssr import DivergedError, back_projected, zssr
+from pipeline.baselines.zssr import back_projected, zssr
 from pipeline.baselines.zssr_training import (
     CHECK_EVERY,
     DROPS,
@@ -38,6 +38,7 @@ from pipeline.params.all_sections import load_params
 from pipeline.params.read import ParamsError
 from pipeline.runtime.units import RowUnit
 from pipeline.train.engine.batches import BatchConfig
+from pipeline.train.engine.loop import DivergedError
 
 CPU = torch.device("cpu")
 TINY = ZssrConfig(scales=(2.0, 4.0), steps=30, layers=2, channels=8, crop=32, precision="fp32")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core.files import shard_files
 from pipeline.core.images import ImageError, Pixels, decode
+from pipeline.core.schema import Row
 from pipeline.core.shards import read_rows
 
 DECODED_BYTES = 2 << 30
@@ -31,27 +32,27 @@ class Inputs(Mapping[str, Pixels]):
     """
 
     def __init__(self, folder: Path, decoded_bytes: int = DECODED_BYTES):
-        self._pictures: dict[str, Pixels | bytes] = {}
+        self._images: dict[str, Pixels | bytes] = {}
         for shard in shard_files(folder):
             for row in read_rows(shard, ["id", "image"]):
                 data = row["image"]["bytes"]
                 if decoded_bytes > 0:
                     data = _decoded(row["id"], data)
                     decoded_bytes -= data.nbytes
-                self._pictures[row["id"]] = data
+                self._images[row["id"]] = data
 
     def __getitem__(self, image_id: str) -> Pixels:
-        picture = self._pictures[image_id]
-        return _decoded(image_id, picture) if isinstance(picture, bytes) else picture
+        image = self._images[image_id]
+        return _decoded(image_id, image) if isinstance(image, bytes) else image
 
     def __contains__(self, image_id: object) -> bool:
-        return image_id in self._pictures
+        return image_id in self._images
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._pictures)
+        return iter(self._images)
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
 
 def _decoded(image_id: str, data: bytes) -> Pixels:
@@ -61,7 +62,7 @@ def _decoded(image_id: str, data: bytes) -> Pixels:
         raise ImageError(f"input {image_id}: {error}") from error
 
 
-class PairRows(Sequence[dict[str, Any]]):
+class PairRows(Sequence[Row]):
     """Rows of the manifest, made from Arrow columns when they are asked for: 30 bytes each rather than 500.
 
     Args:
@@ -76,12 +77,12 @@ class PairRows(Sequence[dict[str, Any]]):
         return self._count
 
     @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    def __getitem__(self, index: int) -> Row: ...
     @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(self._count))]
+            return [self[i] for i in range(*index.indices(self._count))]
         if not 0 <= index < self._count:
             raise IndexError(f"row {index} of {self._count}")
         return {name: column[index].as_py() for name, column in self._columns.items()}

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pipeline.pretrained.registry import WeightsError
 from pipeline.pretrained.vgg19 import CONVOLUTIONS, layer_indices
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as VGG's weights expect
@@ -28,7 +29,8 @@ class PerceptualLoss(nn.Module):
         seed: of the random numbers.
 
     Raises:
-        ValueError: an unknown layer, or a file that lacks a tensor needed for the layers named.
+        ValueError: an unknown layer.
+        WeightsError: the file lacks a tensor that the layers need.
     """
 
     mean: Tensor
@@ -98,7 +100,7 @@ def _load(features: nn.Sequential, path: Path) -> None:
     wanted = features.state_dict()
     missing = sorted(set(wanted) - set(state))
     if missing:
-        raise ValueError(f"{path} has no features.{missing[0]}: name fewer layers, or give the full network")
+        raise WeightsError(f"{path} has no features.{missing[0]}: name fewer layers, or give the full network")
     features.load_state_dict({name: state[name].float() for name in wanted})
 
 
