@@ -1,6 +1,13 @@
 """What the sections of params.yaml are made of: the rules that all of them keep."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict
+
+from pipeline.core.limits import Limits, Positive, Weight
+
+Unit = Annotated[int, Limits(ge=1, le=64)]
+"""Faces in a work unit: what a killed worker loses at most."""
 
 
 class Section(BaseModel):
@@ -10,3 +17,20 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Workers(Section):
+    """Processes that share the work units of a stage."""
+
+    workers: Positive | None = None
+    """Ray workers; null: as many as there is room for. 1 runs without Ray."""
+    cpus_per_worker: Positive = 1
+    address: str | None = None
+    """Ray cluster; null: a local one."""
+
+
+class GpuWorkers(Workers):
+    """Processes that may use a GPU."""
+
+    gpus_per_worker: Weight | None = None
+    """Share of a GPU for each worker; null: a whole one where there are any."""

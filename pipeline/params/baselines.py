@@ -10,7 +10,7 @@ from pydantic import model_validator
 
 from pipeline.core.limits import Count, LearningRate, Limits, Positive, Precision
 from pipeline.core.scales import FACTOR, METHODS
-from pipeline.params.base import Section
+from pipeline.params.base import GpuWorkers, Section, Unit
 
 RESERVED = {"bicubic", "lanczos", "zssr", "twin", *METHODS}
 """Names that a peer cannot have."""
@@ -64,7 +64,7 @@ class Twin(Section):
     """Steps; null: as train."""
 
 
-class Baselines(Section):
+class Baselines(GpuWorkers):
     """Further methods, measured through the same path as ours."""
 
     methods: list[Literal["zssr", "twin"]] = []
@@ -78,15 +78,7 @@ class Baselines(Section):
     seed: Count = 1
     zssr: Zssr = Zssr()
     twin: Twin = Twin()
-    unit: Annotated[int, Limits(ge=1, le=64)] = 8
-    """Faces in a work unit: what a killed worker loses at most."""
-    workers: Positive | None = None
-    """Ray workers; null: as many as there is room for. 1 runs without Ray."""
-    cpus_per_worker: Positive = 1
-    gpus_per_worker: Annotated[float, Limits(ge=0)] | None = None
-    """Share of a GPU for each worker; null: a whole one where there are any."""
-    address: str | None = None
-    """Ray cluster; null: a local one."""
+    unit: Unit = 8
     max_failed: Count = 0
 
     @property

@@ -6,10 +6,10 @@ from pydantic import model_validator
 
 from pipeline.core.limits import Count, Limits, Positive, Precision
 from pipeline.core.scales import AUGMENTED, UPSCALED_SCALES
-from pipeline.params.base import Section
+from pipeline.params.base import GpuWorkers, Unit
 
 
-class Upscale(Section):
+class Upscale(GpuWorkers):
     """Ray-distributed enlargement of the train and test faces."""
 
     faces: dict[str, Positive] = {}
@@ -23,15 +23,7 @@ class Upscale(Section):
     """Iterations; more than 0 makes the fidelity generator's results agree with their inputs, which are clean here. The
     realism generator's are left as they are: agreement takes some of its texture away."""
     precision: Precision = "auto"
-    unit: Annotated[int, Limits(ge=1, le=64)] = 16
-    """Faces in a work unit: what a killed worker loses at most."""
-    workers: Positive | None = None
-    """Ray workers; null: as many as there is room for."""
-    cpus_per_worker: Positive = 1
-    gpus_per_worker: Annotated[float, Limits(ge=0)] | None = None
-    """Share of a GPU for each worker; null: a whole one where there are any."""
-    address: str | None = None
-    """Ray cluster; null: a local one."""
+    unit: Unit = 16
     max_failed: Count = 0
 
     @model_validator(mode="after")
