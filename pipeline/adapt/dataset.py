@@ -82,7 +82,6 @@ def gather(
     source: "Source",
     entries: "Sequence[Entry]",
     folder: Path,
-    *,
     seed: int,
     hold_back: int | None = None,
     advance: Callable[[int], None] = lambda count: None,

@@ -58,11 +58,6 @@ class Plan:
             raise ModelError(f"{self.realism}: of another architecture than {self.fidelity}, so the two do not mix")
 
 
-def steps_done(work: Path) -> int:
-    """Training steps that a run in this work folder would not do again."""
-    return max((int(path.stem.removeprefix("state-")) for path in work.glob("state-*.safetensors")), default=0)
-
-
 @dataclass(frozen=True)
 class Means:
     """Means over the held-back faces of a scale."""
@@ -130,7 +125,10 @@ def adapt(
     tuned, _ = load_generator(trained)
     valid = faces.data("valid")
     held_back = {scale: valid.pairs(scale, count) for scale, count in faces.held_back.items()}
-    bicubic = {scale: _measured(_bicubic, pairs) for scale, pairs in held_back.items()}
+    bicubic = {
+        scale: _measured(lambda low: resize(low, 4 * low.shape[0], 4 * low.shape[1]), pairs)
+        for scale, pairs in held_back.items()
+    }
 
     def keep_better(phase: str, old: Path, target: Path, after: Generator) -> Adapted:
         before, described = load_generator(old)
@@ -195,16 +193,9 @@ def _moved(old: Generator, start: Generator, tuned: Generator) -> Generator:
     return moved
 
 
-def _bicubic(low: Pixels) -> Pixels:
-    return resize(low, 4 * low.shape[0], 4 * low.shape[1])
-
-
 def _measured(enlarge: Callable[[Pixels], Pixels], pairs: Pairs) -> Table:
-    scores = []
-    for truth, low in pairs:
-        result = enlarge(low)
-        scores.append((psnr(result, truth), ssim(result, truth)))
-    return np.array(scores)
+    results = [(enlarge(low), truth) for truth, low in pairs]
+    return np.array([(psnr(*pair), ssim(*pair)) for pair in results])
 
 
 def _compared(

@@ -25,7 +25,7 @@ from pipeline.params.train import Train
 from pipeline.train.engine.batches import BatchConfig, PairData
 from pipeline.train.engine.loop import Training
 from pipeline.train.from_params import phase_config
-from pipeline.train.live_log import LiveLog
+from pipeline.train.live_log import live_log
 
 SCALE = "64to256"
 """Rows of the manifest at this scale tell how the twin's pairs are turned and degraded: they are those of training."""
@@ -153,7 +153,7 @@ def train_twin(
     config = phase_config(settings, phase, provenance)
     config = replace(config, validate_every=twin.validate_every or config.validate_every)
     training = Training(config, data, valid, work)
-    with LiveLog(work / "log", "twin", config.steps) as log:
+    with live_log(work / "log", "twin", config.steps) as log:
         if training.run(log.values, log.sample, should_stop) is None:
             return None
     (work / "originals.bin").unlink()

@@ -43,10 +43,11 @@ def adapt(
     Exit 0: done, 1: too few faces or a training that failed, 2: usage, 143 or 130: stopped, state saved.
     """
     from pipeline.adapt.dataset import FacesError
-    from pipeline.adapt.fine_tune import Plan, steps_done
+    from pipeline.adapt.fine_tune import Plan
     from pipeline.core.errors import FacesrError
     from pipeline.core.files import content_hash, file_hash, write_json
     from pipeline.sources.open import open_archive
+    from pipeline.train.engine.loop import steps_done
     from pipeline.train.engine.memory import OutOfMemoryError
     from pipeline.upscale.weights import partner
 
@@ -128,15 +129,13 @@ def _gather(
 
     if len(entries) > MOST:
         console.print(f"{len(entries)} pictures: {MOST} of them are drawn by --seed {plan.seed}")
-    folder = work / "faces"
     with progress("read", min(len(entries), MOST)) as advance:
-        return gather(
-            source, entries, folder, seed=plan.seed, hold_back=hold_back, advance=advance, should_stop=should_stop
-        )
+        return gather(source, entries, work / "faces", plan.seed, hold_back, advance, should_stop)
 
 
 def _adapt(plan: "Plan", faces: "Faces", work: Path, should_stop: Callable[[], bool]) -> "dict[str, Adapted] | None":
-    from pipeline.adapt.fine_tune import adapt, steps_done
+    from pipeline.adapt.fine_tune import adapt
+    from pipeline.train.engine.loop import steps_done
 
     train, held_back = sum(faces.train.values()), sum(faces.held_back.values())
     console.print(f"{train + held_back} faces: {train} to learn from, {held_back} held back")
@@ -154,14 +153,13 @@ def _adapt(plan: "Plan", faces: "Faces", work: Path, should_stop: Callable[[], b
 
 def _show(plan: "Plan", faces: "Faces", generators: "dict[str, Adapted]") -> None:
     """The table, what became of each generator, and which images could not be used."""
-    table = Table(
-        title="held-back faces, PSNR in dB and SSIM", box=SIMPLE, pad_edge=False
-    )  # no wider than 80 characters
+    # no wider than 80 characters
+    table = Table(title="held-back faces, PSNR in dB and SSIM", box=SIMPLE, pad_edge=False)
     for name in ("generator", "scale", "faces", "bicubic", "before", "after", "gain"):
         table.add_column(name, justify="left" if name in ("generator", "scale") else "right")
     for name, entry in generators.items():
         for scale, means in entry.scales.items():
-            columns = [means.bicubic, means.before, means.after]
+            columns = means.bicubic, means.before, means.after
             cells = [f"{mean.psnr:.2f} {mean.ssim:.4f}".replace(" 0.", " .") for mean in columns]
             gain = means.after.psnr - means.before.psnr
             table.add_row(name, scale.replace("to", "→"), str(means.faces), *cells, f"{gain:+.3f}")

@@ -71,6 +71,7 @@ def _profile(training: "Training", steps: int = 5, warmup: int = 2) -> str:
     from torch.profiler import ProfilerActivity, profile
 
     updates, config = training.updates, training.config
+    size = config.batch
     start = time.perf_counter()
     batches = [training.data.batch(config.batches, step) for step in range(warmup + steps)]
     making = (time.perf_counter() - start) / len(batches)
@@ -88,12 +89,10 @@ def _profile(training: "Training", steps: int = 5, warmup: int = 2) -> str:
             torch.cuda.synchronize()
     seconds = (time.perf_counter() - start) / steps
     order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
-    size = config.batch
-    return "\n".join(
-        [
-            f"update: {seconds:.3f} s a step ({size / seconds:.1f} images/s), on {updates.device.type} in "
-            f"{updates.dtype}, profiler running",
-            f"pairs: {making:.4f} s a batch in one thread ({size / making:.0f} pairs/s), made while the update runs",
-            profiler.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=50),
-        ]
+    table = profiler.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=50)
+    return (
+        f"update: {seconds:.3f} s a step ({size / seconds:.1f} images/s), on {updates.device.type} in "
+        f"{updates.dtype}, profiler running\n"
+        f"pairs: {making:.4f} s a batch in one thread ({size / making:.0f} pairs/s), made while the update runs\n"
+        f"{table}"
     )

@@ -121,11 +121,9 @@ class Generator(nn.Module):
             self.tail = nn.ModuleList()  # nothing between the features and the convolution to 16 pixels at once
             self.to_rgb = nn.Conv2d(widths[0], 3 * 16, 3, padding=1)
         else:
-            half, quarter = max(widths[0] // 2, 8), max(widths[0] // 4, 8)
-            self.tail = nn.ModuleList(
-                [nn.Conv2d(widths[0], half, 3, padding=1), nn.Conv2d(half, quarter, 3, padding=1)]
-            )
-            self.to_rgb = nn.Conv2d(quarter, 3, 3, padding=1)
+            tail = widths[0], max(widths[0] // 2, 8), max(widths[0] // 4, 8)
+            self.tail = nn.ModuleList(nn.Conv2d(wide, narrow, 3, padding=1) for wide, narrow in pairwise(tail))
+            self.to_rgb = nn.Conv2d(tail[-1], 3, 3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.2)

@@ -14,7 +14,7 @@ from pipeline.train.engine.loop import Training
 from pipeline.train.engine.memory import warning
 from pipeline.train.engine.process_group import ProcessGroup
 from pipeline.train.from_params import describe_vgg, phase_config
-from pipeline.train.live_log import LiveLog
+from pipeline.train.live_log import live_log
 
 PHASES = ("fidelity", "realism")
 
@@ -82,7 +82,7 @@ def train_phases(run: TrainRun, should_stop: Callable[[], bool]) -> dict[str, Pa
             training = run.training(phase, start)
             _warn_of_memory(training)
             if group.rank == 0:
-                with LiveLog(result.parent / "log", phase, training.config.steps) as log:
+                with live_log(result.parent / "log", phase, training.config.steps) as log:
                     finished = training.run(log.values, log.sample, should_stop)
             else:
                 finished = training.run(should_stop=should_stop)

@@ -86,7 +86,8 @@ def _try(run: TrainRun, stop: Path, should_stop: Callable[[], bool]) -> BaseExce
     """
     from ray.train import TrainingFailedError
 
-    trainer, scratch = _trainer(run)
+    scratch = run.work.resolve() / "ray"
+    trainer = _trainer(run, scratch)
     errors: list[BaseException] = []
 
     def fit() -> None:
@@ -122,12 +123,12 @@ def _try(run: TrainRun, stop: Path, should_stop: Callable[[], bool]) -> BaseExce
     return errors[0] if errors else None
 
 
-def _trainer(run: TrainRun) -> tuple[Any, Path]:
-    """The trainer, and the folder that it keeps its records in: states are the training's own business."""
+def _trainer(run: TrainRun, scratch: Path) -> Any:
+    """The trainer, which keeps its records in `scratch`: states are the training's own business."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    settings, scratch = run.settings, run.work.resolve() / "ray"
+    settings = run.settings
     shutil.rmtree(scratch, ignore_errors=True)
     torch_config, variables = None, {}
     if settings.address is None:
@@ -139,7 +140,7 @@ def _trainer(run: TrainRun) -> tuple[Any, Path]:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
-    trainer = TorchTrainer(
+    return TorchTrainer(
         _process,
         train_loop_config={"root": Path.cwd(), "run": run},
         torch_config=torch_config,
@@ -156,7 +157,6 @@ def _trainer(run: TrainRun) -> tuple[Any, Path]:
             worker_runtime_env={"env_vars": variables},
         ),
     )
-    return trainer, scratch
 
 
 def _has_gpus(settings: Train) -> bool:

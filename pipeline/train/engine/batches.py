@@ -114,27 +114,19 @@ class PairData:
         # all numbers of the batch are drawn, also those of other processes' shares: the batch is one and the same
         draws = random.random((config.batch, 4))
         pairs = [
-            self._crop(self.rows[scale][index], side, config, *numbers)
+            self._crop(self.rows[scale][index], side, config.smoother, numbers)
             for index, numbers in zip(chosen[share], draws[share].tolist(), strict=True)
         ]
         lows, truths = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         return torch.from_numpy(lows), torch.from_numpy(truths)
 
-    def _crop(
-        self,
-        row: Row,
-        side: int,
-        config: BatchConfig,
-        chance: float,
-        how: float,
-        across: float,
-        down: float,
-    ) -> tuple[Pixels, Pixels]:
-        """One pair; `chance`, `how` (much smoother), `across` and `down` are drawn from 0 to 1."""
+    def _crop(self, row: Row, side: int, smoother: float, draws: Sequence[float]) -> tuple[Pixels, Pixels]:
+        """One pair; `draws` from 0 to 1 decide whether it is a smoother one, how much so, and where it is cut out."""
+        chance, strength, across, down = draws
         image = self.images[row["image_id"]]
-        if chance < config.smoother:
+        if chance < smoother:
             least, most = SMOOTHER_FACTOR
-            part = max(FACTOR * 4, round(side / (least + how * (most - least))))
+            part = max(FACTOR * 4, round(side / (least + strength * (most - least))))
             truth = ground_truth(image, row["scale"], row["augmentation"])
             top, left = round(down * (truth.shape[0] - part)), round(across * (truth.shape[1] - part))
             truth = resize(np.ascontiguousarray(truth[top : top + part, left : left + part]), side, side)

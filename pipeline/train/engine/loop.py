@@ -33,6 +33,11 @@ Log = Callable[[int, dict[str, float]], None]
 Sample = Callable[[int, Pixels], None]
 
 
+def steps_done(work: Path) -> int:
+    """Steps that a run in this work folder would not do again."""
+    return max((int(path.stem.removeprefix("state-")) for path in work.glob("state-*.safetensors")), default=0)
+
+
 class Training:
     """One run in one work folder; `run` starts it or takes it up where it was.
 
@@ -117,12 +122,10 @@ class Training:
                 self._log(log, self._checked() | {"images_per_second": speed})
             elif self.updates.device.type == "cpu":
                 self._checked()  # on a GPU a look at the numbers waits for the device, so it is taken now and then
-            if self.step % config.validate_every == 0 or at_end:
-                better = self._validate(log, sample)
-                # the others' best is as old as the state that they resumed from
-                early = self.group.rank == 0 and self._patience_is_over()
-            else:
-                better = False
+            validates = self.group.rank == 0 and (self.step % config.validate_every == 0 or at_end)
+            better = validates and self._validate(log, sample)
+            # the others' best is as old as the state that they resumed from
+            early = validates and self._patience_is_over()
             flags = [should_stop(), early, better or time.monotonic() - saved > 60 * config.checkpoint_minutes]
             stop, early, save = self.group.any(flags, self.updates.device)
             if stop or early or save or at_end:
@@ -147,7 +150,7 @@ class Training:
 
     def _validate(self, log: Log, sample: Sample) -> bool:
         """Score the averaged weights; true if they are the best so far."""
-        if not self.valid or self.group.rank:
+        if not self.valid:
             return False
 
         def enlarge(low: Pixels) -> Pixels:
@@ -183,9 +186,6 @@ class Training:
     def _state(self, step: int) -> Path:
         return self.work / f"state-{step:08d}.safetensors"
 
-    def _states(self) -> list[Path]:
-        return sorted(self.work.glob("state-*.safetensors"))
-
     def _save(self) -> None:
         if self.group.rank:
             return
@@ -199,14 +199,12 @@ class Training:
             "provenance": self.config.provenance,
         }
         save_state(self._state(self.step), self.updates.state(), values)
-        for old in self._states()[: -self.config.keep]:
+        for old in sorted(self.work.glob("state-*.safetensors"))[: -self.config.keep]:
             old.unlink()
 
     def _resume(self) -> None:
-        states = self._states()
-        newest = int(states[-1].stem.removeprefix("state-")) if states else -1
-        step = self.group.from_rank_0(newest, self.updates.device)
-        if step < 0:
+        step = self.group.from_rank_0(steps_done(self.work), self.updates.device)
+        if not step:
             return
         tensors, values = load_state(self._state(step))
         self.updates.restore(tensors)
