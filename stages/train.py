@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from pipeline.params.train import Train
+from pipeline.runtime.ray_session import WorkerError
 from pipeline.runtime.signals import stop_requested
 from pipeline.runtime.stage import StageError, run_stage, work_folder
-from pipeline.runtime.units import WorkerError
 from pipeline.train.engine.memory import OutOfMemoryError
 from pipeline.train.phases import TrainRun, dependencies, train_phases
 
@@ -22,7 +22,9 @@ def main(settings: Train) -> None:
     work = work_folder("train", provenance)
     train = train_phases
     if settings.workers > 1 or settings.address is not None:
-        from pipeline.train.ray_train import train_on_ray as train  # one process needs no Ray
+        from pipeline.train.ray_train import train_on_ray  # one process needs no Ray
+
+        train = train_on_ray
     try:
         with stop_requested() as should_stop:
             results = train(TrainRun(settings, INPUTS, MANIFEST, work, provenance), should_stop)

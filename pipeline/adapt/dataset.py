@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,8 +100,8 @@ def gather(
         folder: for this archive and these options only.
         seed: of all draws.
         hold_back: faces that are never trained on; None: 15 %, from 8 to 48.
-        advance: told of every picture that was looked at.
-        should_stop: asked before every picture.
+        advance: called with 1 for every image that was looked at.
+        should_stop: asked before every image.
 
     Returns:
         What was taken; None if it was stopped, and then nothing is kept.
@@ -161,7 +162,7 @@ def gather(
         held_back=_by_scale(side for identity, side in sides.items() if identity in held_back),
         sha256=content_hash(sorted(splits.items())),
     )
-    write_json(record, asdict(faces))  # last: the mark that all the rest is there
+    write_json(record, asdict(faces))  # last: it says that all the rest is there
     return faces
 
 
@@ -209,7 +210,5 @@ def _held_back_count(usable: int, hold_back: int | None, unusable: list[list[str
 
 
 def _by_scale(sides: Iterator[int]) -> dict[str, int]:
-    counts = dict.fromkeys(_SCALE.values(), 0)
-    for side in sides:
-        counts[_SCALE[side]] += 1
-    return {scale: count for scale, count in counts.items() if count}
+    counts = Counter(_SCALE[side] for side in sides)
+    return {scale: counts[scale] for scale in _SCALE.values() if counts[scale]}

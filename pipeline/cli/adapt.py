@@ -98,14 +98,13 @@ def _start(model: Path | None, realism_model: Path | None) -> "tuple[Path, Path 
     """The generators to start from; a model of the user's own need not have a realism partner."""
     from pipeline.upscale.weights import NoModelError, choose
 
-    fidelity, _ = choose(model, None, 0)
-    if model is None or realism_model is not None:
-        return choose(model, realism_model, 1)
     try:
-        return choose(model, None, 1)
+        return choose(model, realism_model, 1)
     except NoModelError:
+        if model is None or realism_model is not None or not model.is_file():
+            raise
         console.print("no realism generator beside --model: only the fidelity generator is adapted")
-        return fidelity, None
+        return model, None
 
 
 def _refuse_to_overwrite(plan: "Plan") -> None:

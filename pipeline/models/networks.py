@@ -3,8 +3,8 @@
 Kept: pre-activation residual blocks with LeakyReLU 0.2 whose sum is divided by sqrt(2), average-pool down, nearest
 up, encoder - bottleneck - decoder. Changed: no style code; output 4x larger than the input; a bicubic skip from input
 to output, so that the network draws only what bicubic lacks and an untrained generator is exactly bicubic; no
-instance norm by default (it hurts scales never trained on, and makes tiles differ from whole images); patch verdicts
-at several scales in place of one verdict per image and domain.
+instance norm by default (it hurts scales never trained on, and makes tiles differ from whole images); patch scores
+at several scales in place of one score per image and domain.
 """
 
 from collections.abc import Mapping
@@ -192,19 +192,19 @@ def enlarge(x: Tensor) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """Multi-scale patch discriminator: (N, 3, h, w) in [0, 1] -> one map of verdicts per scale, (N, 1, h', w')."""
+    """Multi-scale patch discriminator: (N, 3, h, w) in [0, 1] -> one map of scores per scale, (N, 1, h', w')."""
 
     def __init__(self, config: DiscriminatorConfig):
         super().__init__()
         self.judges = nn.ModuleList(_patch_network(config) for _ in range(config.scales))  # as training states name it
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Verdict maps, largest image first: 1 is real, 0 is fake (least squares)."""
-        verdicts = []
+        """Score maps, largest image first: 1 is real, 0 is fake (least squares)."""
+        scores = []
         for network in self.judges:
-            verdicts.append(network(x * 2 - 1).float())
+            scores.append(network(x * 2 - 1).float())
             x = F.avg_pool2d(x, 2)
-        return verdicts
+        return scores
 
 
 def _chain(width: int, blocks: int, norm: str) -> nn.Sequential:

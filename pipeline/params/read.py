@@ -64,11 +64,14 @@ def validated(kind: type[Kind], values: Any, where: str, *section: str) -> Kind:
         ParamsError: an unknown or mistyped key, a value out of range: a line for each.
     """
     try:
-        # as JSON, where lists may become tuples and mappings dataclasses, and "500" still is no number
+        # as JSON, where lists may become tuples and mappings dataclasses, and "500" still is no number; what YAML takes
+        # for a date is text again
         return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         problems = [f"{where}: {_key((*section, *problem['loc']))}: {_say(problem)}" for problem in error.errors()]
         raise ParamsError("\n".join(problems)) from error
+    except (TypeError, ValueError) as error:  # keys that are lists or dates, a mapping inside itself
+        raise ParamsError(f"{where}: {_key(section)}: {error}") from error
 
 
 def _key(location: tuple[int | str, ...]) -> str:

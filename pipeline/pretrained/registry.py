@@ -1,4 +1,4 @@
-"""One place for networks that come from elsewhere: where they lie, where to get them, and their checksums."""
+"""Networks that come from elsewhere: where they lie, where to get them, and their checksums."""
 
 import shutil
 from dataclasses import dataclass

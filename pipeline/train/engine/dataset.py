@@ -25,10 +25,10 @@ class Inputs(Mapping[str, Pixels]):
 
     Args:
         folder: of input shards.
-        decoded_bytes: see `DECODED_BYTES`; what it is changes speed and memory, never a picture.
+        decoded_bytes: see `DECODED_BYTES`; it changes speed and memory, never an image.
 
     Raises:
-        ImageError: a picture cannot be decoded; names it.
+        ImageError: an image cannot be decoded; names it.
     """
 
     def __init__(self, folder: Path, decoded_bytes: int = DECODED_BYTES):

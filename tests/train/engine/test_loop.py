@@ -199,6 +199,20 @@ def test_the_adversarial_phase_resumes_with_its_discriminator_bit_for_bit(
 # killed, stopped, resumed
 
 
+def test_states_name_their_tensors_as_they_always_did_so_that_old_runs_go_on(data: PairData, tmp_path: Path) -> None:
+    training = Training(tiny_config(**ADVERSARIAL, steps=1), data, [], tmp_path)
+    training.run()
+    tensors, _ = load_state(tmp_path / "state-00000001.safetensors")
+    assert {name.split(".")[0] for name in tensors} == {
+        "generator",
+        "ema",
+        "optimizer",
+        "discriminator",
+        "judge_optimizer",
+    }
+    assert "discriminator.judges.0.0.weight" in tensors
+
+
 SCRIPT = """
 import torch
 from pathlib import Path
