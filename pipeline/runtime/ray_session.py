@@ -26,6 +26,10 @@ class WorkerError(FacesrError):
     """A worker raised, or a node cannot run one; finished units are kept."""
 
 
+class NoRoomError(FacesrError):
+    """No node, present or one that could be started, is large enough for one worker."""
+
+
 @contextmanager
 def session(address: str | None) -> Iterator[None]:
     """Connect to the cluster at `address`, or start a local Ray; end it on leaving.

@@ -21,7 +21,7 @@ import torch
 from pipeline.core.errors import FacesrError
 from pipeline.params.train import Train
 from pipeline.runtime.console import Advance, console, progress
-from pipeline.runtime.ray_session import WorkerError, one_line, session
+from pipeline.runtime.ray_session import NoRoomError, WorkerError, one_line, session
 from pipeline.train.live_log import SHOWN
 from pipeline.train.phases import TrainRun, train_phases
 
@@ -36,10 +36,6 @@ STOP_SECONDS = 300.0
 
 _FINAL = (FacesrError, ValueError, OSError)
 """What a process raises for a reason that stays: a diverged loss, too little memory, a full disk, damaged files."""
-
-
-class NoRoomError(FacesrError):
-    """The machine or cluster has no room for so many workers."""
 
 
 def train_on_ray(run: TrainRun, should_stop: Callable[[], bool]) -> dict[str, Path] | None:
