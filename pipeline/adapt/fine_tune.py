@@ -19,6 +19,7 @@ from pipeline.core.images import Pixels, resize
 from pipeline.models.checkpoint import ModelError, load_generator, save_generator
 from pipeline.models.networks import DiscriminatorConfig, Generator
 from pipeline.train.engine.config import TrainConfig
+from pipeline.train.engine.dataset import Pairs
 from pipeline.train.engine.loop import Log, Training
 from pipeline.train.engine.validation import psnr, ssim
 from pipeline.upscale.upscaler import Upscaler
@@ -30,7 +31,6 @@ BATCH, CROP, SMOOTHER = 8, 128, 0.5
 LEARNING_RATE, WARMUP, EMA = 2e-4, 20, 0.99
 """A released generator is near an optimum already: less than its own training's rate, so that nothing is unlearned."""
 
-Pairs = list[tuple[Pixels, Pixels]]
 Table = NDArray[np.float64]
 """A row (PSNR in dB, SSIM) for each held-back face."""
 

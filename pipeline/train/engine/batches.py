@@ -16,7 +16,7 @@ from pipeline.core.errors import FacesrError
 from pipeline.core.images import Pixels, resize
 from pipeline.core.scales import FACTOR, GROUND_TRUTH_SIDE
 from pipeline.core.schema import Row
-from pipeline.train.engine.dataset import DECODED_BYTES, Inputs, read_manifest
+from pipeline.train.engine.dataset import DECODED_BYTES, Inputs, Pairs, read_manifest
 
 SMOOTHER_FACTOR = (1.2, 3.0)
 """Range by which ground truths that are to be smoother are enlarged."""
@@ -69,15 +69,15 @@ class PairData:
             raise ManifestError(f"{manifest} has no pairs of split {split!r}")
         self.rows: Mapping[str, Sequence[Row]] = rows
 
-    def pairs(self, scale: str, count: int) -> list[tuple[Pixels, Pixels]]:
+    def pairs(self, scale: str, count: int) -> Pairs:
         """The first `count` full pairs of a scale: (ground truth, low-resolution input)."""
         return [make_pair(self.images[row["image_id"]], row) for row in self.rows.get(scale, [])[:count]]
 
-    def shown(self, count: int) -> list[tuple[Pixels, Pixels]]:
+    def shown(self, count: int) -> Pairs:
         """Up to `count` full pairs for validation, of every scale as large a share as it has; large scales first."""
         total = sum(map(len, self.rows.values()))
         count = min(count, total)
-        chosen: list[tuple[Pixels, Pixels]] = []
+        chosen: Pairs = []
         before = taken = 0
         for scale in sorted(self.rows, key=lambda scale: -GROUND_TRUTH_SIDE[scale]):
             before += len(self.rows[scale])

@@ -17,6 +17,9 @@ DECODED_BYTES = 2 << 30
 """Decoded inputs kept, bytes: 10,922 of 256x256 pixels. The others stay encoded, about half as large, and are decoded
 when they are drawn, 1 to 2 ms each."""
 
+Pairs = list[tuple[Pixels, Pixels]]
+"""(ground truth, low-resolution input), uint8 RGB."""
+
 _COLUMNS = ["image_id", "scale", "augmentation", "strength", "seed"]
 
 

@@ -6,7 +6,7 @@ machine. All randomness follows from (seed, step): a run that was killed and res
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pipeline.models.checkpoint import load_generator, load_state, save_generato
 from pipeline.models.networks import Generator
 from pipeline.train.engine.batches import PairData, prefetch
 from pipeline.train.engine.config import TrainConfig, learning_rate
+from pipeline.train.engine.dataset import Pairs
 from pipeline.train.engine.memory import as_out_of_memory
 from pipeline.train.engine.process_group import ProcessGroup
 from pipeline.train.engine.step import Updates
@@ -56,15 +57,8 @@ class Training:
         ValueError: the batch cannot be shared out evenly over processes and `accumulate`.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        data: PairData,
-        valid: Sequence[tuple[Pixels, Pixels]],
-        work: Path,
-        start: Generator | None = None,
-    ):
-        self.config, self.data, self.valid, self.work = config, data, list(valid), work
+    def __init__(self, config: TrainConfig, data: PairData, valid: Pairs, work: Path, start: Generator | None = None):
+        self.config, self.data, self.valid, self.work = config, data, valid, work
         self.group = ProcessGroup()
         if config.batch % (self.group.count * config.accumulate):
             raise ValueError(

@@ -1,7 +1,7 @@
 """How good a generator is on held-back pairs while it trains: PSNR, SSIM and a sheet to look at. Plain torch."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -9,14 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.core.images import Pixels, resize
+from pipeline.train.engine.dataset import Pairs
 
 SHOWN = 4
 """Faces on a sheet."""
 
 
-def validate(
-    enlarge: Callable[[Pixels], Pixels], pairs: Sequence[tuple[Pixels, Pixels]]
-) -> tuple[dict[str, float], Pixels]:
+def validate(enlarge: Callable[[Pixels], Pixels], pairs: Pairs) -> tuple[dict[str, float], Pixels]:
     """Score full pairs and draw the first few.
 
     Args:
