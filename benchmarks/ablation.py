@@ -27,9 +27,9 @@ from pipeline.core.schema import PAIRS
 from pipeline.core.shards import write_batches
 from pipeline.pairs.manifest import draw_manifest
 from pipeline.params.all_sections import Params, load_params
-from pipeline.pretrained import registry as weights
+from pipeline.pretrained.registry import find_optional
 from pipeline.runtime.console import progress
-from pipeline.train.phases import train_phases
+from pipeline.train.phases import TrainRun, train_phases
 from pipeline.upscale.upscaler import Upscaler
 
 BASE = "fidelity"
@@ -127,7 +127,8 @@ def weights_of(name: str, options: argparse.Namespace) -> tuple[Path, float | No
     manifest = manifest_of(row, params, options, folder)
     start = None if phase == "fidelity" else weights_of(BASE, options)[0]
     began = time.monotonic()
-    train_phases(params.train, options.inputs, manifest, folder, {"row": name}, lambda: False, (phase,), start)
+    run = TrainRun(params.train, options.inputs, manifest, folder, {"row": name}, (phase,), start)
+    train_phases(run, lambda: False)
     return path, (time.monotonic() - began) / getattr(params.train, phase).steps
 
 
@@ -148,7 +149,7 @@ def main() -> None:
     results: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
     with tempfile.TemporaryDirectory() as scratch:
         faces = list(originals(options.faces, "valid", Path(scratch), options.limit))
-    vgg = weights.find_optional("vgg19", load_params(options.params).train.perceptual.file)
+    vgg = find_optional("vgg19", load_params(options.params).train.perceptual.file)
     textures = TextureFeatures(vgg) if vgg else None
     waiting = [name for name in options.row or ROWS if name not in results]
     trained = {name: weights_of(name, options) for name in waiting}

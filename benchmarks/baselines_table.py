@@ -32,7 +32,7 @@ from pipeline.pairs.manifest import draw_manifest
 from pipeline.params.all_sections import Params, load_params
 from pipeline.pretrained import registry as weights
 from pipeline.runtime.console import progress
-from pipeline.train.phases import build
+from pipeline.train.phases import TrainRun
 from pipeline.upscale.allocator import keep_freed_memory
 
 Enlarge = Callable[[Pixels], Pixels]
@@ -63,9 +63,10 @@ def learned(options: argparse.Namespace, params: Params) -> dict[str, Path]:
     twin = train_twin(
         params.train, params.baselines.twin, work / "faces", work / "pairs.parquet", work / f"twin{steps}"
     )
-    alone = work / f"self{steps}" / "generator.safetensors"
+    run = TrainRun(params.train, work / "inputs", work / "pairs.parquet", work / f"self{steps}", {})
+    alone = run.results["fidelity"]
     if not alone.exists():
-        training = build(params.train, "fidelity", work / "inputs", work / "pairs.parquet", alone.parent, {})
+        training = run.training("fidelity")
         with progress("self-supervised", steps) as advance:
             training.run(lambda step, values: advance(training.config.log_every))
     assert twin is not None

@@ -11,7 +11,7 @@ from pipeline.runtime.ray_session import WorkerError
 from pipeline.runtime.signals import stop_requested
 from pipeline.runtime.stage import StageError, run_stage, work_folder
 from pipeline.train.engine.memory import OutOfMemoryError
-from pipeline.train.phases import dependencies, train_phases
+from pipeline.train.phases import TrainRun, dependencies, train_phases
 
 INPUTS, MANIFEST = Path("data/inputs"), Path("data/pairs.parquet")
 
@@ -22,10 +22,12 @@ def main(settings: Train) -> None:
     work = work_folder("train", provenance)
     train = train_phases
     if settings.workers > 1 or settings.address is not None:
-        from pipeline.train.ray_train import train_on_ray as train  # one process needs no Ray
+        from pipeline.train.ray_train import train_on_ray  # one process needs no Ray
+
+        train = train_on_ray
     try:
         with stop_requested() as should_stop:
-            results = train(settings, INPUTS, MANIFEST, work, provenance, should_stop)
+            results = train(TrainRun(settings, INPUTS, MANIFEST, work, provenance), should_stop)
     except (OutOfMemoryError, WorkerError) as error:
         raise StageError(f"{error}; run again to go on from the last state") from error
     if results is None:

@@ -8,10 +8,11 @@ import hashlib
 import io
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import Image
@@ -21,11 +22,10 @@ from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import content_hash, shard_files, write_json
 from pipeline.core.images import ImageError, Pixels, decode, pixel_hash, resize
 from pipeline.core.scales import GROUND_TRUTH_SIDE
-from pipeline.core.schema import FACES, PAIRS
+from pipeline.core.schema import FACES, PAIRS, Row
 from pipeline.core.shards import ShardWriter, read_rows, write_batches
 from pipeline.pairs.manifest import draw_manifest
 from pipeline.train.engine.batches import PairData
-from pipeline.train.engine.loop import Stopped
 
 if TYPE_CHECKING:  # the package draws portraits too, with OpenCV, which a bare GPU machine lacks
     from pipeline.sources.base import Entry, Source
@@ -84,12 +84,11 @@ def gather(
     source: "Source",
     entries: "Sequence[Entry]",
     folder: Path,
-    *,
     seed: int,
     hold_back: int | None = None,
     advance: Callable[[int], None] = lambda count: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Faces:
+) -> Faces | None:
     """Write `train/` and `valid/` shards and `pairs.parquet` into `folder`; what is complete there is taken as it is.
 
     Each picture is cropped to its central square and reduced to the largest of `SIDES` that fits. A picture that
@@ -102,16 +101,18 @@ def gather(
         folder: for this archive and these options only.
         seed: of all draws.
         hold_back: faces that are never trained on; None: 15 %, from 8 to 48.
-        advance: told of every picture that was looked at.
-        should_stop: asked before every picture.
+        advance: called with 1 for every image that was looked at.
+        should_stop: asked before every image.
+
+    Returns:
+        What was taken; None if it was stopped, and then nothing is kept.
 
     Raises:
         FacesError: fewer than `LEAST` usable faces, or more than half of them would be held back.
-        Stopped: `should_stop` said so; nothing is kept.
     """
-    note = folder / "faces.json"
-    if note.is_file():
-        return Faces(**json.loads(note.read_text()) | {"folder": str(folder)})
+    record = folder / "faces.json"
+    if record.is_file():
+        return Faces(**json.loads(record.read_text()) | {"folder": str(folder)})
     shutil.rmtree(folder, ignore_errors=True)
     sides: dict[str, int] = {}
     unusable: list[list[str]] = []
@@ -124,11 +125,11 @@ def gather(
             looked_at += len(drawn)
             for entry in (entries[index] for index in drawn):
                 if should_stop():
-                    raise Stopped("stopped while reading")
+                    return None
                 advance(1)
                 try:
                     pixels = _read(source, entry)
-                except (FacesrError, ValueError, OSError, RuntimeError) as error:
+                except FacesrError as error:
                     unusable.append([entry.name, first_line(error)])
                     continue
                 identity = pixel_hash(pixels)
@@ -141,10 +142,10 @@ def gather(
     splits = {identity: "valid" if identity in held_back else "train" for identity in sides}
     for split in ("train", "valid"):
         rows = (row for shard in shard_files(folder / "all") for row in read_rows(shard))
-        mine = (row | {"split": split} for row in rows if splits[row["id"]] == split)
         with ShardWriter(folder / split, lambda index: f"{index:05d}.parquet", FACES, _SHARD_BYTES) as shards:
-            for row in mine:
-                shards.add(row)
+            for row in rows:
+                if splits[row["id"]] == split:
+                    shards.add(row | {"split": split})
     # sorted, so that the same faces under other names or in another order give the same training
     material = ((identity, split, sides[identity]) for identity, split in sorted(splits.items()))
     degradations = Degradations(seed, _CHANCES, noise=(1.0, 6.0), blur=(0.2, 0.6), jpeg=(75, 95))
@@ -161,7 +162,7 @@ def gather(
         held_back=_by_scale(side for identity, side in sides.items() if identity in held_back),
         sha256=content_hash(sorted(splits.items())),
     )
-    write_json(note, asdict(faces))  # last: the mark that all the rest is there
+    write_json(record, asdict(faces))  # last: it says that all the rest is there
     return faces
 
 
@@ -190,7 +191,7 @@ def _rank(seed: int, text: str) -> str:
     return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()
 
 
-def _row(identity: str, name: str, pixels: Pixels) -> dict[str, Any]:
+def _row(identity: str, name: str, pixels: Pixels) -> Row:
     buffer = io.BytesIO()
     # Pillow's own encoder: OpenCV's is faster, but a bare GPU machine lacks it
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
@@ -199,17 +200,15 @@ def _row(identity: str, name: str, pixels: Pixels) -> dict[str, Any]:
     return {"id": identity, "image": image, "name": name, "source": "", "split": "", "width": side, "height": side}
 
 
-def _held_back_count(usable: int, wanted: int | None, unusable: list[list[str]]) -> int:
+def _held_back_count(usable: int, hold_back: int | None, unusable: list[list[str]]) -> int:
     if usable < LEAST:
         raise FacesError(f"{usable} usable faces; at least {LEAST} are needed", unusable)
-    count = min(48, max(8, round(0.15 * usable))) if wanted is None else wanted
+    count = min(48, max(8, round(0.15 * usable))) if hold_back is None else hold_back
     if 2 * count > usable:
         raise FacesError(f"{count} of {usable} faces held back: more than half leaves too few to learn from", unusable)
     return count
 
 
 def _by_scale(sides: Iterator[int]) -> dict[str, int]:
-    counts = dict.fromkeys(_SCALE.values(), 0)
-    for side in sides:
-        counts[_SCALE[side]] += 1
-    return {scale: count for scale, count in counts.items() if count}
+    counts = Counter(_SCALE[side] for side in sides)
+    return {scale: counts[scale] for scale in _SCALE.values() if counts[scale]}

@@ -6,9 +6,8 @@ one family and mix at any `--realism`. Plain torch.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,20 +18,19 @@ from pipeline.core.files import write_bytes
 from pipeline.core.images import Pixels, resize
 from pipeline.models.checkpoint import ModelError, load_generator, save_generator
 from pipeline.models.networks import DiscriminatorConfig, Generator
-from pipeline.train.engine.batches import BatchConfig
 from pipeline.train.engine.config import TrainConfig
-from pipeline.train.engine.loop import Training
+from pipeline.train.engine.dataset import Pairs
+from pipeline.train.engine.loop import Log, Training
 from pipeline.train.engine.validation import psnr, ssim
 from pipeline.upscale.upscaler import Upscaler
 
 LEAST_GAIN = 0.01
 """dB of mean PSNR on held-back faces from which new weights replace the old ones."""
-CHECKPOINT_SECONDS = 20.0
+CHECKPOINT_MINUTES = 1 / 3
 BATCH, CROP, SMOOTHER = 8, 128, 0.5
 LEARNING_RATE, WARMUP, EMA = 2e-4, 20, 0.99
 """A released generator is near an optimum already: less than its own training's rate, so that nothing is unlearned."""
 
-Pairs = list[tuple[Pixels, Pixels]]
 Table = NDArray[np.float64]
 """A row (PSNR in dB, SSIM) for each held-back face."""
 
@@ -60,22 +58,52 @@ class Plan:
             raise ModelError(f"{self.realism}: of another architecture than {self.fidelity}, so the two do not mix")
 
 
-def steps_done(work: Path) -> int:
-    """Training steps that a run in this work folder would not do again."""
-    return max((int(path.stem.removeprefix("state-")) for path in work.glob("state-*.safetensors")), default=0)
+@dataclass(frozen=True)
+class Means:
+    """Means over the held-back faces of a scale."""
+
+    psnr: float
+    """dB."""
+    ssim: float
+
+
+@dataclass(frozen=True)
+class ScaleMeans:
+    """The held-back faces of a scale enlarged by bicubic, the old generator and the new one."""
+
+    faces: int
+    bicubic: Means
+    before: Means
+    after: Means
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """How a generator did on the held-back faces, and where it is."""
+
+    adapted: bool
+    """False: it gained too little, and `file` is a copy of the old generator."""
+    gain_db: float
+    gained: int
+    """Faces whose PSNR rose."""
+    faces: int
+    scales: dict[str, ScaleMeans]
+    start: str
+    """sha256 of the old generator."""
+    file: str
 
 
 def adapt(
     plan: Plan,
     faces: Faces,
     work: Path,
-    log: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+    log: Log = lambda step, values: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
+) -> dict[str, Adapted] | None:
     """Fine-tune on the faces that are not held back, measure before and after on those that are, write the results.
 
     `plan.out` and (where there is a realism generator) `plan.realism_out` are written in any case: new weights where
-    the mean PSNR rose by `LEAST_GAIN`, a copy of the old file where it did not. They are judged apart.
+    the mean PSNR rose by `LEAST_GAIN`, a copy of the old file where it did not. Each is decided for itself.
 
     Args:
         plan: what is adapted.
@@ -85,67 +113,71 @@ def adapt(
         should_stop: see `Training.run`.
 
     Returns:
-        By generator: `adapted`, `gain_db`, `gained` (held-back faces whose PSNR rose), `faces`, `start` (sha256),
-        `file`, and by scale the means of `psnr` (dB) and `ssim` of `bicubic`, `before` and `after`.
+        Numbers by generator; None if it was stopped, with the state saved.
 
     Raises:
-        Stopped: the state is saved.
         DivergedError, OutOfMemoryError, ModelError: from training and loading.
     """
-    start, described = load_generator(plan.fidelity)
-    tuned, _ = load_generator(_fine_tuned(start, plan, faces, work, log, should_stop))
-    held_back = _held_back(faces)
-    bicubic = {scale: _measured(_bicubic, pairs) for scale, pairs in held_back.items()}
-    report: dict[str, Any] = {}
-    candidates: list[tuple[str, Path, Path, Generator, Generator, str]] = [
-        ("fidelity", plan.fidelity, plan.out, start, tuned, described["sha256"])
-    ]
-    if plan.realism is not None:
-        old, about = load_generator(plan.realism)
-        candidates.append(("realism", plan.realism, plan.realism_out, old, _moved(old, start, tuned), about["sha256"]))
-    # the fidelity file is what people wait for, so it comes last: where it is, its partner is too
-    for phase, old_file, target, before, after, sha256 in reversed(candidates):
-        entry = _compared(held_back, bicubic, before, after) | {"start": sha256, "file": str(target)}
-        report[phase] = entry
-        if not entry["adapted"]:
-            write_bytes(target, old_file.read_bytes())
-            continue
+    start, _ = load_generator(plan.fidelity)
+    trained = _fine_tuned(start, plan, faces, work, log, should_stop)
+    if trained is None:
+        return None
+    tuned, _ = load_generator(trained)
+    valid = faces.data("valid")
+    held_back = {scale: valid.pairs(scale, count) for scale, count in faces.held_back.items()}
+    bicubic = {
+        scale: _measured(lambda low: resize(low, 4 * low.shape[0], 4 * low.shape[1]), pairs)
+        for scale, pairs in held_back.items()
+    }
+
+    def keep_better(phase: str, old: Path, target: Path, after: Generator) -> Adapted:
+        before, described = load_generator(old)
+        result = _compared(held_back, bicubic, before, after, described["sha256"], target)
+        if not result.adapted:
+            write_bytes(target, old.read_bytes())
+            return result
         provenance = {
             "phase": phase,
-            "adapted_from": sha256,
+            "adapted_from": result.start,
             "faces_sha256": faces.sha256,
             "faces": sum(faces.train.values()),
             "held_back": sum(faces.held_back.values()),
             "steps": plan.steps,
             "seed": plan.seed,
-            "gain_db": entry["gain_db"],
-            "scales": entry["scales"],
+            "gain_db": result.gain_db,
+            "scales": asdict(result)["scales"],
         }
         save_generator(target, after, after.config, provenance, torch.float16)
-    return dict(reversed(report.items()))
+        return result
+
+    results: dict[str, Adapted] = {}
+    # the fidelity file is what people wait for, so it comes last: where it is, its partner is too
+    if plan.realism is not None:
+        moved = _moved(load_generator(plan.realism)[0], start, tuned)
+        results["realism"] = keep_better("realism", plan.realism, plan.realism_out, moved)
+    return {"fidelity": keep_better("fidelity", plan.fidelity, plan.out, tuned)} | results
 
 
 def _fine_tuned(
-    start: Generator,
-    plan: Plan,
-    faces: Faces,
-    work: Path,
-    log: Callable[[int, dict[str, float]], None],
-    should_stop: Callable[[], bool],
-) -> Path:
+    start: Generator, plan: Plan, faces: Faces, work: Path, log: Log, should_stop: Callable[[], bool]
+) -> Path | None:
     result = work / "generator.safetensors"
     if result.is_file():
         return result
     config = TrainConfig(
+        seed=plan.seed,
         generator=start.config,
         discriminator=DiscriminatorConfig(),
-        batches=BatchConfig(plan.seed, BATCH, CROP, dict(SCALE_CHANCES), SMOOTHER),
+        batch=BATCH,
+        crop=CROP,
+        scales=SCALE_CHANCES,
+        smoother=SMOOTHER,
         steps=plan.steps,
         learning_rate=LEARNING_RATE,
         warmup=WARMUP,
         ema=EMA,
         log_every=5,
-        checkpoint_seconds=CHECKPOINT_SECONDS,
+        checkpoint_minutes=CHECKPOINT_MINUTES,
     )
     # nothing held back is shown to the training, not even to choose its best step: the gain would be flattered
     return Training(config, faces.data("train"), [], work, start).run(log, should_stop=should_stop)
@@ -161,46 +193,30 @@ def _moved(old: Generator, start: Generator, tuned: Generator) -> Generator:
     return moved
 
 
-def _held_back(faces: Faces) -> dict[str, Pairs]:
-    data = faces.data("valid")
-    return {scale: data.pairs(scale, count) for scale, count in faces.held_back.items()}
-
-
-def _bicubic(low: Pixels) -> Pixels:
-    return resize(low, 4 * low.shape[0], 4 * low.shape[1])
-
-
 def _measured(enlarge: Callable[[Pixels], Pixels], pairs: Pairs) -> Table:
-    scores = []
-    for truth, low in pairs:
-        result = enlarge(low)
-        scores.append((psnr(result, truth), ssim(result, truth)))
-    return np.array(scores)
+    results = [(enlarge(low), truth) for truth, low in pairs]
+    return np.array([(psnr(*pair), ssim(*pair)) for pair in results])
 
 
 def _compared(
-    held_back: dict[str, Pairs], bicubic: dict[str, Table], before: Generator, after: Generator
-) -> dict[str, Any]:
-    """What `adapt` reports of one generator."""
-    scales: dict[str, Any] = {}
+    held_back: dict[str, Pairs],
+    bicubic: dict[str, Table],
+    before: Generator,
+    after: Generator,
+    start: str,
+    target: Path,
+) -> Adapted:
+    scales: dict[str, ScaleMeans] = {}
     differences: list[float] = []
     # in float32: rounding to bf16 costs about as much as the gain that decides
     upscalers = [Upscaler(generator, {}, precision="fp32") for generator in (before, after)]
     for scale, pairs in held_back.items():
-        tables = {"bicubic": bicubic[scale]}
-        for name, upscaler in zip(("before", "after"), upscalers, strict=True):
-            tables[name] = _measured(lambda low, upscaler=upscaler: upscaler([low])[0], pairs)  # type: ignore[misc]
-        scales[scale] = {
-            name: {"psnr": float(table[:, 0].mean()), "ssim": float(table[:, 1].mean())}
-            for name, table in tables.items()
-        }
-        scales[scale]["faces"] = len(pairs)
-        differences += (tables["after"][:, 0] - tables["before"][:, 0]).tolist()
+        tables = [bicubic[scale]]
+        for upscaler in upscalers:
+            tables.append(_measured(lambda low, upscaler=upscaler: upscaler([low])[0], pairs))  # type: ignore[misc]
+        means = [Means(float(table[:, 0].mean()), float(table[:, 1].mean())) for table in tables]
+        scales[scale] = ScaleMeans(len(pairs), *means)
+        differences += (tables[2][:, 0] - tables[1][:, 0]).tolist()
     gain = float(np.mean(differences))
-    return {
-        "adapted": gain >= LEAST_GAIN,
-        "gain_db": gain,
-        "gained": sum(difference > 0 for difference in differences),
-        "faces": len(differences),
-        "scales": scales,
-    }
+    gained = sum(difference > 0 for difference in differences)
+    return Adapted(gain >= LEAST_GAIN, gain, gained, len(differences), scales, start, str(target))

@@ -5,7 +5,7 @@ and Lanczos need no shards: evaluation makes them itself (`pipeline.evaluate.cas
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -52,7 +52,7 @@ Descriptions = Mapping[str, MethodDescription]
 
 
 def _zssr(description: MethodDescription, scale: str) -> Method:
-    config = ZssrConfig(**description.options | {"scales": tuple(description.options["scales"])})
+    config = ZssrConfig(**description.options)
     return lambda faces: zssr([face.low for face in faces], [face.row["id"] for face in faces], config)
 
 
@@ -116,7 +116,11 @@ def describe_methods(
             build_method(method, [scale for scale in UPSCALED_SCALES if _covers(Path(path), scale)][-1])
             descriptions[name] = replace(method, model=file_hash(Path(path))) if kind == "weights" else method
     for name in settings.methods:
-        options = settings.zssr.model_dump(exclude={"faces"}) | {"seed": settings.seed} if name == "zssr" else {}
+        options: dict[str, Any] = {}
+        if name == "zssr":
+            options = {key: value for key, value in asdict(settings.zssr).items() if key != "faces"} | {
+                "seed": settings.seed
+            }
         descriptions[name] = MethodDescription(name, options)
     if "twin" in descriptions:
         try:

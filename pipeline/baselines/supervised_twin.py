@@ -5,7 +5,6 @@ Here alone a training sees 1024 originals; the `train` stage neither imports thi
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +23,9 @@ from pipeline.core.shards import read_rows
 from pipeline.params.baselines import Twin
 from pipeline.params.train import Train
 from pipeline.train.engine.batches import BatchConfig, PairData
-from pipeline.train.engine.loop import Stopped, Training
+from pipeline.train.engine.loop import Training
 from pipeline.train.from_params import phase_config
-from pipeline.train.live_log import LiveLog
+from pipeline.train.live_log import live_log
 
 SCALE = "64to256"
 """Rows of the manifest at this scale tell how the twin's pairs are turned and degraded: they are those of training."""
@@ -145,7 +144,7 @@ def train_twin(
         return result
     data = SupervisedPairs(faces, manifest, work / "originals.bin", twin.faces)
     valid = [(pixels, reduce(pixels)) for _, pixels in original_rows(faces, "valid", twin.valid_faces)]
-    phase = settings.fidelity.model_copy(update={"steps": twin.steps or settings.fidelity.steps, "smoother": 0.0})
+    phase = replace(settings.fidelity, steps=twin.steps or settings.fidelity.steps, smoother=0.0)
     provenance = {
         "phase": "twin",
         "supervised_by": f"{len(data.index)} originals of {FACTOR * SIDE}x{FACTOR * SIDE}",
@@ -155,9 +154,8 @@ def train_twin(
     config = phase_config(settings, phase, provenance)
     config = replace(config, validate_every=twin.validate_every or config.validate_every)
     training = Training(config, data, valid, work)
-    with LiveLog(work / "log", "twin", config.steps) as log, suppress(Stopped):
-        training.run(log.values, log.sample, should_stop)
-    if training.stopped:
-        return None
+    with live_log(work / "log", "twin", config.steps) as log:
+        if training.run(log.values, log.sample, should_stop) is None:
+            return None
     (work / "originals.bin").unlink()
     return result

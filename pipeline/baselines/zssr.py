@@ -22,14 +22,10 @@ from pipeline.baselines.zssr_training import (
     turned,
     turned_back,
 )
-from pipeline.core.errors import FacesrError
 from pipeline.core.images import Pixels
 from pipeline.models.device import autocast, choose_device, choose_precision, to_pixels, to_tensor
+from pipeline.train.engine.loop import DivergedError
 from pipeline.upscale.array_upscaler import back_projected
-
-
-class DivergedError(FacesrError):
-    """The network of a picture has become NaN."""
 
 
 def zssr(pictures: Sequence[Pixels], keys: Sequence[str], config: ZssrConfig) -> list[Pixels]:

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.core.images import Pixels, resize
-from pipeline.core.scales import FACTOR
 from pipeline.models.device import to_tensor
+from pipeline.params.baselines import ZssrOptions
 
 CHECK_EVERY = 50
 """Steps between two looks at the error of the whole picture, reconstructed from its own son."""
@@ -32,24 +32,10 @@ RUNGS = 6
 
 
 @dataclass(frozen=True)
-class ZssrConfig:
-    """How each picture's network is trained and used; the keys are those of `pipeline.params.baselines.Zssr`."""
+class ZssrConfig(ZssrOptions):
+    """How each picture's network is trained and used, and the seed of all that is random about it."""
 
     seed: int = 1
-    scales: tuple[float, ...] = (4.0,)
-    steps: int = 1000
-    layers: int = 8
-    channels: int = 64
-    crop: int = 128
-    learning_rate: float = 1e-3
-    ensemble: bool = True
-    back_projection: int = 4
-    at_once: int = 4
-    precision: str = "auto"
-
-    def __post_init__(self) -> None:
-        if not self.scales or self.scales[-1] != FACTOR:
-            raise ValueError(f"the last of the scales must be {FACTOR}, not {self.scales}")
 
 
 class Networks(nn.Module):

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
@@ -18,7 +18,7 @@ from pipeline.version import __version__
 
 if TYPE_CHECKING:
     from pipeline.adapt.dataset import Faces
-    from pipeline.adapt.fine_tune import Plan
+    from pipeline.adapt.fine_tune import Adapted, Plan
     from pipeline.sources.base import Entry, Source
 
 SHOWN = 20
@@ -44,13 +44,12 @@ def adapt(
     """
     from pipeline.adapt.dataset import FacesError
     from pipeline.adapt.fine_tune import Plan
+    from pipeline.core.errors import FacesrError
     from pipeline.core.files import content_hash, file_hash, write_json
-    from pipeline.models.checkpoint import ModelError
-    from pipeline.sources.base import SourceError
     from pipeline.sources.open import open_archive
-    from pipeline.train.engine.loop import DivergedError, Stopped
+    from pipeline.train.engine.loop import steps_done
     from pipeline.train.engine.memory import OutOfMemoryError
-    from pipeline.upscale.weights import NoModelError, partner
+    from pipeline.upscale.weights import partner
 
     if out.suffix != ".safetensors":
         raise fail(f"--out {out}: must end in .safetensors", 2)
@@ -63,7 +62,7 @@ def adapt(
         plan.check()
         source = open_archive(str(archive), scratch)
         entries = list(source.entries())
-    except (ModelError, SourceError, NoModelError) as error:
+    except FacesrError as error:
         raise fail(str(error), 2) from error
     listed = [[entry.name, entry.key, entry.problem, entry.stamp] for entry in entries]
     hashes = [file_hash(path) for path in (fidelity, realism) if path]
@@ -73,22 +72,24 @@ def adapt(
             shutil.rmtree(old)  # another job's: other faces, model or options
     try:
         with stop_requested(signal.SIGTERM, signal.SIGINT) as should_stop:
-            try:
-                faces, generators = _run(plan, source, entries, work, hold_back, should_stop)
-            except Stopped as error:
-                console.print(f"{error}; run the same command again to go on", markup=False)
-                raise typer.Exit(128 + should_stop.signal) from error
+            faces = _gather(plan, source, entries, work, hold_back, should_stop)
+            generators = _adapt(plan, faces, work, should_stop) if faces else None
     except FacesError as error:
         _list_unusable(error.unusable)
         shutil.rmtree(root, ignore_errors=True)
         raise fail(f"{archive}: {error}", 1) from error
     except OutOfMemoryError as error:
         raise fail("out of memory; close other programs, then run again: it goes on where it was", 1) from error
-    except (DivergedError, ModelError, OSError) as error:
+    except (FacesrError, OSError) as error:
         raise fail(str(error), 1) from error
+    if faces is None or generators is None:
+        moment = "while reading" if faces is None else f"after step {steps_done(work)}"
+        console.print(f"stopped {moment}; run the same command again to go on", markup=False)
+        raise typer.Exit(128 + should_stop.signal)
     if to_json:
-        archive_facts = {name: value for name, value in asdict(faces).items() if name != "folder"}
-        write_json(to_json, {"faces": archive_facts, "generators": generators, "seed": seed, "steps": steps})
+        described = {name: value for name, value in asdict(faces).items() if name != "folder"}
+        numbers = {name: asdict(entry) for name, entry in generators.items()}
+        write_json(to_json, {"faces": described, "generators": numbers, "seed": seed, "steps": steps})
     shutil.rmtree(root)
     _show(plan, faces, generators)
 
@@ -97,14 +98,13 @@ def _start(model: Path | None, realism_model: Path | None) -> "tuple[Path, Path 
     """The generators to start from; a model of the user's own need not have a realism partner."""
     from pipeline.upscale.weights import NoModelError, choose
 
-    fidelity, _ = choose(model, None, 0)
-    if model is None or realism_model is not None:
-        return choose(model, realism_model, 1)
     try:
-        return choose(model, None, 1)
+        return choose(model, realism_model, 1)
     except NoModelError:
+        if model is None or realism_model is not None or not model.is_file():
+            raise
         console.print("no realism generator beside --model: only the fidelity generator is adapted")
-        return fidelity, None
+        return model, None
 
 
 def _refuse_to_overwrite(plan: "Plan") -> None:
@@ -116,25 +116,26 @@ def _refuse_to_overwrite(plan: "Plan") -> None:
         raise fail(f"{plan.realism_out} would be taken for the partner of {plan.out}: remove it or rename --out", 2)
 
 
-def _run(
+def _gather(
     plan: "Plan",
     source: "Source",
     entries: "Sequence[Entry]",
     work: Path,
-    count: int | None,
+    hold_back: int | None,
     should_stop: Callable[[], bool],
-) -> "tuple[Faces, dict[str, Any]]":
+) -> "Faces | None":
     from pipeline.adapt.dataset import MOST, gather
-    from pipeline.adapt.fine_tune import adapt as run
-    from pipeline.adapt.fine_tune import steps_done
 
     if len(entries) > MOST:
         console.print(f"{len(entries)} pictures: {MOST} of them are drawn by --seed {plan.seed}")
-    stop = lambda: should_stop() != 0  # noqa: E731
     with progress("read", min(len(entries), MOST)) as advance:
-        faces = gather(
-            source, entries, work / "faces", seed=plan.seed, hold_back=count, advance=advance, should_stop=stop
-        )
+        return gather(source, entries, work / "faces", plan.seed, hold_back, advance, should_stop)
+
+
+def _adapt(plan: "Plan", faces: "Faces", work: Path, should_stop: Callable[[], bool]) -> "dict[str, Adapted] | None":
+    from pipeline.adapt.fine_tune import adapt
+    from pipeline.train.engine.loop import steps_done
+
     train, held_back = sum(faces.train.values()), sum(faces.held_back.values())
     console.print(f"{train + held_back} faces: {train} to learn from, {held_back} held back")
     here = steps_done(work)
@@ -146,27 +147,26 @@ def _run(
                 advance(step - here)
                 here = step
 
-        return faces, run(plan, faces, work, log, stop)
+        return adapt(plan, faces, work, log, should_stop)
 
 
-def _show(plan: "Plan", faces: "Faces", generators: dict[str, Any]) -> None:
-    """The table, what became of each generator, and which pictures could not be used."""
-    table = Table(
-        title="held-back faces, PSNR in dB and SSIM", box=SIMPLE, pad_edge=False
-    )  # no wider than 80 characters
+def _show(plan: "Plan", faces: "Faces", generators: "dict[str, Adapted]") -> None:
+    """The table, what became of each generator, and which images could not be used."""
+    # no wider than 80 characters
+    table = Table(title="held-back faces, PSNR in dB and SSIM", box=SIMPLE, pad_edge=False)
     for name in ("generator", "scale", "faces", "bicubic", "before", "after", "gain"):
         table.add_column(name, justify="left" if name in ("generator", "scale") else "right")
     for name, entry in generators.items():
-        for scale, means in entry["scales"].items():
-            columns = [means[column] for column in ("bicubic", "before", "after")]
-            cells = [f"{mean['psnr']:.2f} {mean['ssim']:.4f}".replace(" 0.", " .") for mean in columns]
-            gain = columns[2]["psnr"] - columns[1]["psnr"]
-            table.add_row(name, scale.replace("to", "→"), str(means["faces"]), *cells, f"{gain:+.3f}")
+        for scale, means in entry.scales.items():
+            columns = means.bicubic, means.before, means.after
+            cells = [f"{mean.psnr:.2f} {mean.ssim:.4f}".replace(" 0.", " .") for mean in columns]
+            gain = means.after.psnr - means.before.psnr
+            table.add_row(name, scale.replace("to", "→"), str(means.faces), *cells, f"{gain:+.3f}")
     console.print(table, soft_wrap=False)
     for name, entry in generators.items():
-        said = f"{name}: {entry['gain_db']:+.3f} dB on average, {entry['gained']} of {entry['faces']} faces gained"
-        fate = "adapted" if entry["adapted"] else "too little gain: the old generator is kept, copied to"
-        console.print(f"{said}; {fate} {entry['file']}", markup=False)
+        numbers = f"{name}: {entry.gain_db:+.3f} dB on average, {entry.gained} of {entry.faces} faces gained"
+        outcome = "adapted" if entry.adapted else "too little gain: the old generator is kept, copied to"
+        console.print(f"{numbers}; {outcome} {entry.file}", markup=False)
     _list_unusable(faces.unusable)
     if faces.duplicates:
         console.print(f"{faces.duplicates} pictures with the same pixels as another were counted once")

@@ -26,11 +26,10 @@ def train(
 ) -> None:
     """Train on the pairs that `dvc repro pairs` made, outside of DVC: for experiments. Exit 143: stopped and saved."""
     from pipeline.core.files import write_json
-    from pipeline.models.checkpoint import load_generator
     from pipeline.params.all_sections import load_params
     from pipeline.params.read import ParamsError
     from pipeline.runtime.signals import stop_requested
-    from pipeline.train.phases import PHASES, build, dependencies, train_phases
+    from pipeline.train.phases import PHASES, TrainRun, dependencies, train_phases
 
     phases = phase or list(PHASES)
     if set(phases) - set(PHASES):
@@ -39,21 +38,20 @@ def train(
         settings = load_params(params, change or ()).train
     except ParamsError as error:
         raise typer.BadParameter(str(error)) from error
-    for place in (inputs / "train", pairs):
-        if not place.exists():
-            raise typer.BadParameter(f"{place} is not there: `dvc repro pairs` makes it")
-    provenance = dependencies(settings, inputs, pairs)
+    for path in (inputs / "train", pairs):
+        if not path.exists():
+            raise typer.BadParameter(f"{path} is not there: `dvc repro pairs` makes it")
+    run = TrainRun(settings, inputs, pairs, out, dependencies(settings, inputs, pairs), phases, start)
     if trace:
-        generator = load_generator(start)[0] if start else None
-        console.print(_profile(build(settings, phases[0], inputs, pairs, out, provenance, generator)), markup=False)
+        console.print(_profile(run.training(phases[0], start)), markup=False)
         return
-    asked_for = {"provenance": provenance, "phases": phases, "start": str(start) if start else None}
-    noted = out / "run.json"
-    if noted.is_file() and json.loads(noted.read_text()) != asked_for:
+    described = {"provenance": run.provenance, "phases": phases, "start": str(start) if start else None}
+    record = out / "run.json"
+    if record.is_file() and json.loads(record.read_text()) != described:
         raise typer.BadParameter(f"{out} holds a run with other data or params: name another folder, or remove it")
-    write_json(noted, asked_for)
+    write_json(record, described)
     with stop_requested() as should_stop:
-        results = train_phases(settings, inputs, pairs, out, provenance, should_stop, phases, start)
+        results = train_phases(run, should_stop)
     if results is None:
         console.print(f"stopped; the state is in {out}: run the same command to go on", markup=False)
         raise typer.Exit(143)
@@ -73,6 +71,7 @@ def _profile(training: "Training", steps: int = 5, warmup: int = 2) -> str:
     from torch.profiler import ProfilerActivity, profile
 
     updates, config = training.updates, training.config
+    size = config.batch
     start = time.perf_counter()
     batches = [training.data.batch(config.batches, step) for step in range(warmup + steps)]
     making = (time.perf_counter() - start) / len(batches)
@@ -90,12 +89,10 @@ def _profile(training: "Training", steps: int = 5, warmup: int = 2) -> str:
             torch.cuda.synchronize()
     seconds = (time.perf_counter() - start) / steps
     order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
-    size = config.batches.batch
-    return "\n".join(
-        [
-            f"update: {seconds:.3f} s a step ({size / seconds:.1f} images/s), on {updates.device.type} in "
-            f"{updates.dtype}, profiler running",
-            f"pairs: {making:.4f} s a batch in one thread ({size / making:.0f} pairs/s), made while the update runs",
-            profiler.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=50),
-        ]
+    table = profiler.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=50)
+    return (
+        f"update: {seconds:.3f} s a step ({size / seconds:.1f} images/s), on {updates.device.type} in "
+        f"{updates.dtype}, profiler running\n"
+        f"pairs: {making:.4f} s a batch in one thread ({size / making:.0f} pairs/s), made while the update runs\n"
+        f"{table}"
     )

@@ -19,9 +19,8 @@ def weights_list() -> None:
 
     shown = Table("name", "file", "used for", "here")
     for name, network in registry.NETWORKS.items():
-        shown.add_row(
-            name, network.file, network.use, "yes" if (registry.cache_folder() / network.file).is_file() else "no"
-        )
+        here = (registry.cache_folder() / network.file).is_file()
+        shown.add_row(name, network.file, network.use, "yes" if here else "no")
     console.print(shown, soft_wrap=False)
     console.print(f"They lie in {registry.cache_folder()}", markup=False)
 

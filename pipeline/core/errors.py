@@ -18,9 +18,10 @@ class FacesrError(Exception):
     ├── StorageError           a path or object store; also an OSError
     ├── WeightsError           pretrained networks
     ├── ModelError             our weights files
-    ├── NoModelError           there are none
+    │   └── NoModelError       there is none
     ├── IngestError, SplitError, ListError, PairsError
-    ├── OutOfMemoryError, DivergedError, NoOriginalsError, NoSpandrelError, ResultError
+    ├── ManifestError          a pairs manifest that does not go with inputs or settings
+    ├── OutOfMemoryError, DivergedError, NoRoomError, NoOriginalsError, NoSpandrelError, ResultError
     ├── JobError, OutputError, ClusterError, ViewError
     └── FacesError             too few faces to adapt to
     """

@@ -2,6 +2,8 @@
 
 import errno
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +19,33 @@ from pipeline.models.networks import Generator, GeneratorConfig
 FORMAT = "facesr-generator-1"
 
 
+Provenance = dict[str, Any]
+"""Where weights come from, as JSON: hashes of data and params, phase, step …"""
+
+
+Metadata = dict[str, Any]
+"""What a weights file says of its generator: `config`, `provenance`, `sha256`."""
+
+
 class ModelError(FacesrError):
     """A weights file that cannot be used; the message says which and why."""
 
 
 def save_generator(
-    path: Path, generator: nn.Module, config: GeneratorConfig, provenance: dict[str, Any], dtype: torch.dtype
+    path: Path, generator: nn.Module, config: GeneratorConfig, provenance: Provenance, dtype: torch.dtype
 ) -> None:
-    """Write weights with the config that rebuilds them and where they come from (data hash, params hash, step …)."""
+    """Write weights with the config that rebuilds them and where they come from."""
     tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in generator.state_dict().items()}
     metadata = {
         "format": FORMAT,
-        "config": json.dumps(config.to_dict(), sort_keys=True),
+        "config": json.dumps(asdict(config), sort_keys=True),
         "provenance": json.dumps(provenance, sort_keys=True),
     }
     _write(path, tensors, metadata)
 
 
-def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
+def load_generator(path: Path) -> tuple[Generator, Metadata]:
     """Rebuild a generator (float32, evaluation mode) from its file, or the averaged weights from a training state.
-
-    Returns:
-        The generator and its metadata: `config`, `provenance`, `sha256`.
 
     Raises:
         ModelError: missing, damaged, or not a facesr generator.
@@ -51,29 +58,25 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
         raise ModelError(f"{path}: no such weights file") from error
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
-    if "state" in metadata:
-        metadata, tensors = _averaged(json.loads(metadata["state"]), tensors)
-    if metadata.get("format") != FORMAT:
+    if "state" not in metadata and metadata.get("format") != FORMAT:
         raise ModelError(f"{path}: a safetensors file, but not a generator written by facesr")
     try:
-        config = GeneratorConfig.from_dict(json.loads(metadata["config"]))
-        generator = Generator(config)
+        if "state" in metadata:
+            state = json.loads(metadata["state"])
+            config, provenance = state.get("config"), state.get("provenance", {}) | {"step": state.get("step")}
+            tensors = part(tensors, "ema")
+        else:
+            config, provenance = json.loads(metadata["config"]), json.loads(metadata["provenance"])
+        generator = Generator(GeneratorConfig.from_dict(config))
         generator.load_state_dict(tensors)
     except (ValueError, TypeError, RuntimeError, KeyError) as error:
         raise ModelError(f"{path}: {error}") from error
-    described = {
-        "config": config.to_dict(),
-        "provenance": json.loads(metadata["provenance"]),
-        "sha256": file_hash(path),
-    }
-    return generator.eval(), described
+    return generator.eval(), {"config": asdict(generator.config), "provenance": provenance, "sha256": file_hash(path)}
 
 
-def _averaged(values: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and weights, as a generator's file has them, from those of a training state."""
-    facts = values.get("provenance", {}) | {"step": values.get("step")}
-    metadata = {"format": FORMAT, "config": json.dumps(values.get("config")), "provenance": json.dumps(facts)}
-    return metadata, {name.removeprefix("ema."): value for name, value in tensors.items() if name.startswith("ema.")}
+def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors `name.…` of a training state, without that prefix."""
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
 def interpolate(low: Generator, high: Generator, share: float) -> Generator:
@@ -90,12 +93,12 @@ def interpolate(low: Generator, high: Generator, share: float) -> Generator:
     return mixed
 
 
-def save_state(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+def save_state(path: Path, tensors: dict[str, Tensor], values: Mapping[str, object]) -> None:
     """Write a training state: tensors, and JSON-like values such as the step."""
     _write(path, tensors, {"state": json.dumps(values, sort_keys=True)})
 
 
-def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_state(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Read back what `save_state` wrote.
 
     Raises:
@@ -122,10 +125,9 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
     """Put back what `flatten_optimizer` took; learning rates are the schedule's business."""
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith(prefix + "."):
-            index, quantity = name[len(prefix) + 1 :].split(".", 1)
-            state.setdefault(int(index), {})[quantity] = value
+    for name, value in part(tensors, prefix).items():
+        index, quantity = name.split(".", 1)
+        state.setdefault(int(index), {})[quantity] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

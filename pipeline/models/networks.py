@@ -3,37 +3,39 @@
 Kept: pre-activation residual blocks with LeakyReLU 0.2 whose sum is divided by sqrt(2), average-pool down, nearest
 up, encoder - bottleneck - decoder. Changed: no style code; output 4x larger than the input; a bicubic skip from input
 to output, so that the network draws only what bicubic lacks and an untrained generator is exactly bicubic; no
-instance norm by default (it hurts scales never trained on, and makes tiles differ from whole images); patch verdicts
-at several scales in place of one verdict per image and domain.
+instance norm by default (it hurts scales never trained on, and makes tiles differ from whole images); patch scores
+at several scales in place of one score per image and domain.
 """
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NORMS = ("none", "instance")
-TAILS = ("shuffle", "resize")
+from pipeline.core.limits import Count, Limits, Positive
+
+Norm = Literal["none", "instance"]
+Tail = Literal["shuffle", "resize"]
 
 
 @dataclass(frozen=True)
 class GeneratorConfig:
     """All that is needed to rebuild a generator."""
 
-    widths: tuple[int, ...] = (64,)
+    widths: Annotated[tuple[Positive, ...], Limits(min_length=1, max_length=4)] = (64,)
     """Channels at input size, at half of it, at a quarter …: one entry is a plain network without encoder."""
-    blocks: int = 2
+    blocks: Count = 2
     """Residual blocks on each encoder and each decoder level."""
-    bottleneck: int = 8
+    bottleneck: Positive = 8
     """Residual blocks at the smallest size."""
-    norm: str = "none"
-    """`none` or `instance`."""
-    tail: str = "shuffle"
+    norm: Norm = "none"
+    tail: Tail = "shuffle"
     """`shuffle`: one convolution and a pixel shuffle. `resize`: nearest up and a convolution, twice: it costs a fifth
     more and hardly draws a grid on smooth skin, as a pixel shuffle trained with a discriminator does."""
-    even: int = 0
+    even: Count = 0
     """Side of a window, input pixels, odd: over it the 16 sub-pixel positions of what is drawn get equal means, so that
     no grid of period 4 is left. 0: off."""
 
@@ -42,20 +44,15 @@ class GeneratorConfig:
         if not 1 <= len(self.widths) <= 4 or min(self.widths) < 1:
             # with more than 3 halvings a 16x16 input would shrink to less than 2x2
             raise ValueError(f"widths must be 1 to 4 positive channel counts, not {self.widths}")
-        if self.norm not in NORMS:
-            raise ValueError(f"norm must be one of {NORMS}, not {self.norm!r}")
-        if self.tail not in TAILS:
-            raise ValueError(f"tail must be one of {TAILS}, not {self.tail!r}")
+        for name, known in (("norm", get_args(Norm)), ("tail", get_args(Tail))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
         if self.even < 0 or (self.even and self.even % 2 == 0):
             raise ValueError(f"even must be 0 or an odd number of pixels, not {self.even}")
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-like form, the inverse of `from_dict`."""
-        return asdict(self)
-
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "GeneratorConfig":
-        """Rebuild from `to_dict`.
+    def from_dict(cls, values: Mapping[str, Any]) -> "GeneratorConfig":
+        """Rebuild from what `asdict` gave.
 
         Raises:
             ValueError: a key that this version does not know.
@@ -70,15 +67,12 @@ class GeneratorConfig:
 class DiscriminatorConfig:
     """All that is needed to rebuild a discriminator."""
 
-    widths: tuple[int, ...] = (32, 64, 128)
+    widths: Annotated[tuple[Positive, ...], Limits(min_length=1)] = (32, 64, 128)
     """Channels before each halving and after the last."""
-    scales: int = 2
-    """Images of this many sizes are judged: full, half, …"""
+    scales: Positive = 2
+    """Sizes at which it looks at an image: full, half, …"""
     spectral_norm: bool = False
     """Normalise every convolution's spectral norm (Miyato et al., ICLR 2018)."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(int(width) for width in self.widths))
 
 
 class ResidualBlock(nn.Module):
@@ -127,11 +121,9 @@ class Generator(nn.Module):
             self.tail = nn.ModuleList()  # nothing between the features and the convolution to 16 pixels at once
             self.to_rgb = nn.Conv2d(widths[0], 3 * 16, 3, padding=1)
         else:
-            half, quarter = max(widths[0] // 2, 8), max(widths[0] // 4, 8)
-            self.tail = nn.ModuleList(
-                [nn.Conv2d(widths[0], half, 3, padding=1), nn.Conv2d(half, quarter, 3, padding=1)]
-            )
-            self.to_rgb = nn.Conv2d(quarter, 3, 3, padding=1)
+            tail = widths[0], max(widths[0] // 2, 8), max(widths[0] // 4, 8)
+            self.tail = nn.ModuleList(nn.Conv2d(wide, narrow, 3, padding=1) for wide, narrow in pairwise(tail))
+            self.to_rgb = nn.Conv2d(tail[-1], 3, 3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.2)
@@ -171,10 +163,10 @@ class Generator(nn.Module):
         if not self.tail:
             detail = F.pixel_shuffle(detail, 4)
         detail = detail.float()
-        return enlarge(x) + (evened(detail, self.config.even) if self.config.even else detail)
+        return enlarge(x) + (degrid(detail, self.config.even) if self.config.even else detail)
 
 
-def evened(detail: Tensor, window: int) -> Tensor:
+def degrid(detail: Tensor, window: int) -> Tensor:
     """Take a grid of period 4 out of (N, 3, 4h, 4w), and nothing else.
 
     The grid is what each of the 16 sub-pixel positions has, on average over `window` x `window` input pixels, more than
@@ -200,36 +192,36 @@ def enlarge(x: Tensor) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """Multi-scale patch discriminator: (N, 3, h, w) in [0, 1] -> one map of verdicts per scale, (N, 1, h', w')."""
+    """Multi-scale patch discriminator: (N, 3, h, w) in [0, 1] -> one map of scores per scale, (N, 1, h', w')."""
 
     def __init__(self, config: DiscriminatorConfig):
         super().__init__()
-        self.judges = nn.ModuleList(_judge(config) for _ in range(config.scales))
+        self.judges = nn.ModuleList(_patch_network(config) for _ in range(config.scales))  # as training states name it
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Verdict maps, largest image first: 1 is real, 0 is fake (least squares)."""
-        verdicts = []
-        for judge in self.judges:
-            verdicts.append(judge(x * 2 - 1).float())
+        """Score maps, largest image first: 1 is real, 0 is fake (least squares)."""
+        scores = []
+        for network in self.judges:
+            scores.append(network(x * 2 - 1).float())
             x = F.avg_pool2d(x, 2)
-        return verdicts
+        return scores
 
 
 def _chain(width: int, blocks: int, norm: str) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(width, width, norm=norm) for _ in range(blocks)))
 
 
-def _judge(config: DiscriminatorConfig) -> nn.Sequential:
+def _patch_network(config: DiscriminatorConfig) -> nn.Sequential:
     """One scale of the discriminator."""
     widths = config.widths
     layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
     layers += [ResidualBlock(wide, deep, down=True) for wide, deep in pairwise(widths)]
     layers += [nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], widths[-1], 3, padding=1)]
     layers += [nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 1, 1)]
-    judge = nn.Sequential(*layers)
-    for module in judge.modules():
+    network = nn.Sequential(*layers)
+    for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, a=0.2)
             if config.spectral_norm:
                 nn.utils.parametrizations.spectral_norm(module)
-    return judge
+    return network

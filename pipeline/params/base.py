@@ -1,19 +1,36 @@
-"""What the sections of params.yaml are made of: kinds of numbers, and the rules that all sections keep."""
+"""What the sections of params.yaml are made of: the rules that all of them keep."""
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
-# YAML has lists only; everything else must have the very type that is asked for: "500" is no number
-Range = Annotated[tuple[Weight, Weight], Field(strict=False)]
-Quality = Annotated[int, Field(ge=1, le=100)]
+from pipeline.core.limits import Limits, Positive, Weight
+
+Unit = Annotated[int, Limits(ge=1, le=64)]
+"""Faces in a work unit: what a killed worker loses at most."""
 
 
 class Section(BaseModel):
-    """Common rules: no unknown key, no value silently converted, nothing changed after loading."""
+    """Common rules: no unknown key, no value silently converted, nothing changed after loading.
+
+    They also hold for the dataclasses that a section consists of.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Workers(Section):
+    """Processes that share the work units of a stage."""
+
+    workers: Positive | None = None
+    """Ray workers; null: as many as there is room for. 1 runs without Ray."""
+    cpus_per_worker: Positive = 1
+    address: str | None = None
+    """Ray cluster; null: a local one."""
+
+
+class GpuWorkers(Workers):
+    """Processes that may use a GPU."""
+
+    gpus_per_worker: Weight | None = None
+    """Share of a GPU for each worker; null: a whole one where there are any."""

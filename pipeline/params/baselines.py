@@ -1,46 +1,54 @@
 """The baselines section of params.yaml: what else is measured beside bicubic, Lanczos and our own generators."""
 
 import re
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from pipeline.core.scales import METHODS
-from pipeline.params.base import Count, Positive, Section
+from pipeline.core.limits import Count, LearningRate, Limits, Positive, Precision
+from pipeline.core.scales import FACTOR, METHODS
+from pipeline.params.base import GpuWorkers, Section, Unit
 
 RESERVED = {"bicubic", "lanczos", "zssr", "twin", *METHODS}
 """Names that a peer cannot have."""
 
 
-class Zssr(Section):
-    """Zero-shot super-resolution: a network for each picture, trained on it alone. See `pipeline.baselines.zssr`."""
+@dataclass(frozen=True)
+class ZssrOptions:
+    """How each picture's network is trained and used. See `pipeline.baselines.zssr`."""
 
-    faces: dict[Literal["train", "test"], Positive] = {}
-    """Instead of `baselines.faces`, since each face costs a training."""
-    scales: Annotated[list[Annotated[float, Field(gt=1, le=4)]], Field(min_length=1, max_length=8)] = [4.0]
+    scales: Annotated[tuple[Annotated[float, Limits(gt=1, le=4)], ...], Limits(min_length=1, max_length=8)] = (4.0,)
     """Factors of gradual enlargement, one training for each; the last is 4. [2.0, 4.0]: docs/baselines.md."""
     steps: Positive = 1000
     """Updates for each factor, at most; training ends before where the learning rate has fallen to its end."""
     layers: Positive = 8
     """Hidden layers."""
     channels: Positive = 64
-    crop: Annotated[int, Field(ge=16)] = 128
+    crop: Annotated[int, Limits(ge=16)] = 128
     """Side of the crops, pixels; smaller where a picture's smallest father is."""
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
+    learning_rate: LearningRate = 1e-3
     ensemble: bool = True
     """Median of the results for all 8 turns and reflections."""
     back_projection: Count = 4
     """Iterations on each of them, and on their median."""
     at_once: Positive = 4
     """Pictures whose networks are trained side by side: it changes speed and memory alone."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Precision = "auto"
 
-    @model_validator(mode="after")
-    def _gradual(self) -> Self:
-        if self.scales[-1] != 4 or any(low >= high for low, high in zip(self.scales, self.scales[1:], strict=False)):
-            raise ValueError("scales: factors must rise, and the last must be 4")
-        return self
+    def __post_init__(self) -> None:
+        if self.scales[-1] != FACTOR or any(low >= high for low, high in pairwise(self.scales)):
+            raise ValueError(f"scales: factors must rise, and the last must be {FACTOR}")
+
+
+@dataclass(frozen=True)
+class Zssr(ZssrOptions):
+    """Zero-shot super-resolution: a network for each picture, trained on it alone."""
+
+    faces: dict[Literal["train", "test"], Positive] = field(default_factory=dict)
+    """Instead of `baselines.faces`, since each face costs a training."""
 
 
 class Twin(Section):
@@ -56,7 +64,7 @@ class Twin(Section):
     """Steps; null: as train."""
 
 
-class Baselines(Section):
+class Baselines(GpuWorkers):
     """Further methods, measured through the same path as ours."""
 
     methods: list[Literal["zssr", "twin"]] = []
@@ -66,19 +74,11 @@ class Baselines(Section):
     """Results made elsewhere, by name: a folder with `64to256/` and `256to1024/`, pictures named like the faces."""
     faces: dict[Literal["train", "test"], Positive] = {}
     """Only the first so many faces of a split; all where a split is not named."""
-    splits: Annotated[list[Literal["train", "test"]], Field(min_length=1)] = ["test"]
+    splits: Annotated[list[Literal["train", "test"]], Limits(min_length=1)] = ["test"]
     seed: Count = 1
     zssr: Zssr = Zssr()
     twin: Twin = Twin()
-    unit: Annotated[int, Field(ge=1, le=64)] = 8
-    """Faces in a work unit: what a killed worker loses at most."""
-    workers: Positive | None = None
-    """Ray workers; null: as many as there is room for. 1 runs without Ray."""
-    cpus_per_worker: Positive = 1
-    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
-    """Share of a GPU for each worker; null: a whole one where there are any."""
-    address: str | None = None
-    """Ray cluster; null: a local one."""
+    unit: Unit = 8
     max_failed: Count = 0
 
     @property

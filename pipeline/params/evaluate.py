@@ -1,13 +1,12 @@
 """The `evaluate` section of params.yaml: networks of the metrics, and how the work is cut."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
+from pipeline.core.limits import Count, Positive
+from pipeline.params.base import Unit, Workers
 
-from pipeline.params.base import Count, Positive, Section
 
-
-class Evaluate(Section):
+class Evaluate(Workers):
     """Metrics against the baselines, plots, sheets and the report."""
 
     inception: str | None = None
@@ -25,10 +24,6 @@ class Evaluate(Section):
     """Where these networks run; the last two always run on the CPU."""
     sheet_faces: Positive = 4
     """Faces on a comparison sheet."""
-    unit: Annotated[int, Field(ge=1, le=64)] = 8
-    """Faces in a work unit."""
-    workers: Positive | None = None
-    cpus_per_worker: Positive = 1
-    address: str | None = None
+    unit: Unit = 8
     max_failed: Count = 0
     """Faces that could not be judged with which the stage still succeeds."""

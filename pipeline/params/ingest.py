@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from pipeline.params.base import Count, Positive, Section, Share
+from pipeline.core.limits import Count, Positive, Share
+from pipeline.params.base import Section
 
 
 class SplitCounts(Section):

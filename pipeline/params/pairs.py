@@ -1,12 +1,13 @@
 """The `pairs` section of params.yaml: seeds, chances and strengths of the training pairs."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from pipeline.core.degradation import Degradations
+from pipeline.core.limits import Count, Positive, Quality, Weight
 from pipeline.core.scales import AUGMENTATIONS
-from pipeline.params.base import Count, Positive, Quality, Range, Section, Weight
+from pipeline.params.base import Section
 
 
 class Pairs(Section):
@@ -25,11 +26,11 @@ class Pairs(Section):
         "jpeg": 0.05,
     }
     """Relative chance of each augmentation."""
-    noise: Range = (1.0, 6.0)
+    noise: tuple[Weight, Weight] = (1.0, 6.0)
     """Range of sigma, grey levels of 255."""
-    blur: Range = (0.2, 0.6)
+    blur: tuple[Weight, Weight] = (0.2, 0.6)
     """Range of sigma, pixels of the low-resolution side."""
-    jpeg: Annotated[tuple[Quality, Quality], Field(strict=False)] = (75, 95)
+    jpeg: tuple[Quality, Quality] = (75, 95)
     """Range of quality."""
     workers: Positive | None = None
     """Ray workers; null: one per core. 1 runs without Ray."""

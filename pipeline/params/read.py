@@ -1,5 +1,6 @@
 """Read values into sections: what is wrong is said by file and key."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,10 +64,14 @@ def validated(kind: type[Kind], values: Any, where: str, *section: str) -> Kind:
         ParamsError: an unknown or mistyped key, a value out of range: a line for each.
     """
     try:
-        return kind.model_validate(values)
+        # as JSON, where lists may become tuples and mappings dataclasses, and "500" still is no number; what YAML takes
+        # for a date is text again
+        return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         problems = [f"{where}: {_key((*section, *problem['loc']))}: {_say(problem)}" for problem in error.errors()]
         raise ParamsError("\n".join(problems)) from error
+    except (TypeError, ValueError) as error:  # keys that are lists or dates, a mapping inside itself
+        raise ParamsError(f"{where}: {_key(section)}: {error}") from error
 
 
 def _key(location: tuple[int | str, ...]) -> str:
@@ -74,7 +79,7 @@ def _key(location: tuple[int | str, ...]) -> str:
 
 
 def _say(problem: Any) -> str:
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return "unknown key"
     if problem["type"] == "missing":
         return "missing"

@@ -1,14 +1,15 @@
 """The `upscale` section of params.yaml: which faces are enlarged, and how."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
+from pipeline.core.limits import Count, Limits, Positive, Precision
 from pipeline.core.scales import AUGMENTED, UPSCALED_SCALES
-from pipeline.params.base import Count, Positive, Section
+from pipeline.params.base import GpuWorkers, Unit
 
 
-class Upscale(Section):
+class Upscale(GpuWorkers):
     """Ray-distributed enlargement of the train and test faces."""
 
     faces: dict[str, Positive] = {}
@@ -16,21 +17,13 @@ class Upscale(Section):
     augmented: dict[str, Count] = {}
     """So many faces of a split are enlarged and measured once more, apart, from inputs that have noise, blur or JPEG
     loss added, drawn as `pairs` draws them; none where a split is not named."""
-    tile: Annotated[int, Field(ge=64)] = 512
+    tile: Annotated[int, Limits(ge=64)] = 512
     """Side of the pieces that larger inputs are cut into, pixels."""
     back_projection: Count = 0
     """Iterations; more than 0 makes the fidelity generator's results agree with their inputs, which are clean here. The
     realism generator's are left as they are: agreement takes some of its texture away."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    unit: Annotated[int, Field(ge=1, le=64)] = 16
-    """Faces in a work unit: what a killed worker loses at most."""
-    workers: Positive | None = None
-    """Ray workers; null: as many as there is room for."""
-    cpus_per_worker: Positive = 1
-    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
-    """Share of a GPU for each worker; null: a whole one where there are any."""
-    address: str | None = None
-    """Ray cluster; null: a local one."""
+    precision: Precision = "auto"
+    unit: Unit = 16
     max_failed: Count = 0
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""One place for networks that come from elsewhere: where they lie, where to get them, and their checksums."""
+"""Networks that come from elsewhere: where they lie, where to get them, and their checksums."""
 
 import shutil
 from dataclasses import dataclass
@@ -31,29 +31,24 @@ class Network:
     """Networks, by name, that serve as well where this one is not at hand."""
 
 
+def _of_torch(file: str, use: str) -> Network:
+    """A file from torch's own server, which names it by the first digits of its sha256."""
+    return Network(file, f"https://download.pytorch.org/models/{file}", Path(file).stem.rpartition("-")[2], use)
+
+
 NETWORKS = {
-    "vgg19": Network(
-        "vgg19-dcbb9e9d.pth",
-        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
-        "dcbb9e9d",
-        "perceptual loss (torchvision, ImageNet)",
-    ),
+    "vgg19": _of_torch("vgg19-dcbb9e9d.pth", "perceptual loss (torchvision, ImageNet)"),
     "inception": Network(
         "weights-inception-2015-12-05-6726825d.pth",
         "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
         "6726825d",
         "Fréchet Inception distance (torch-fidelity's copy of the 2015-12-05 network)",
     ),
-    "alexnet": Network(
-        "alexnet-owt-7be5be79.pth",
-        "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-        "7be5be79",
-        "LPIPS (torchvision, ImageNet; its linear layers come with torchmetrics)",
+    "alexnet": _of_torch(
+        "alexnet-owt-7be5be79.pth", "LPIPS (torchvision, ImageNet; its linear layers come with torchmetrics)"
     ),
-    "vgg16": Network(
+    "vgg16": _of_torch(
         "vgg16-397923af.pth",
-        "https://download.pytorch.org/models/vgg16-397923af.pth",
-        "397923af",
         "LPIPS with VGG, DISTS (torchvision, ImageNet; their own layers come with torchmetrics)",
     ),
     # the copy in OpenCV's model zoo, whose checksum the zoo's Git LFS pointer states
@@ -88,31 +83,24 @@ def cache_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def _at_hand(name: str) -> Path | None:
+def _cached(name: str) -> Path | None:
     """A network's file in the cache, or that of one that serves as well."""
-    for known in (name, *NETWORKS[name].instead):
-        path = cache_folder() / NETWORKS[known].file
-        if path.is_file():
-            return path
-    return None
+    paths = (cache_folder() / NETWORKS[known].file for known in (name, *NETWORKS[name].instead))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _how_to_get(name: str, fetchable: bool) -> str:
     """What a user can do to have a network, in words."""
     network = NETWORKS[name]
-    steps = []
-    if network.url:
-        steps += [f"run `facesr weights fetch {name}`"] if fetchable else []
-        steps.append(f"get {network.url} elsewhere and run `facesr weights add {network.file}`")
-    else:
-        steps.append(
-            f"no download address is known; get a file called {network.file} and run "
-            f"`facesr weights add {network.file}`"
-        )
+    get = f"get {network.url} elsewhere"
+    if not network.url:
+        get = f"no download address is known; get a file called {network.file}"
+    steps = [f"run `facesr weights fetch {name}`"] if network.url and fetchable else []
+    steps.append(f"{get} and run `facesr weights add {network.file}`")
     if network.option:
         steps.append(f"name one with {network.option} FILE")
     files = [NETWORKS[known] for known in (name, *network.instead)]
-    sums = ", or ".join(f"{one.file} with sha256 {one.sha256}" for one in files)
+    sums = ", or ".join(f"{file.file} with sha256 {file.sha256}" for file in files)
     return f"{', or '.join(steps)} (it belongs in {cache_folder()}: {sums})"
 
 
@@ -123,14 +111,11 @@ def find(name: str, file: str | None = None) -> Path:
         WeightsError: not there; one line says file, where to get it and where to put it.
     """
     network = NETWORKS[name]
-    if file is not None:
-        if not Path(file).is_file():
-            named = network.option or "params.yaml"
-            raise WeightsError(f"{name}: {named} names {file}, which does not exist")
-        return Path(file)
-    path = _at_hand(name)
+    path = _cached(name) if file is None else Path(file)
     if path is None:
         raise WeightsError(f"{name}: {network.file} is not on this machine; {_how_to_get(name, True)}")
+    if not path.is_file():
+        raise WeightsError(f"{name}: {network.option or 'params.yaml'} names {file}, which does not exist")
     return path
 
 
@@ -140,7 +125,7 @@ def find_optional(name: str, file: str | None = None) -> Path | None:
     Raises:
         WeightsError: the file that is named does not exist.
     """
-    return find(name, file) if file is not None or _at_hand(name) else None
+    return find(name, file) if file is not None or _cached(name) else None
 
 
 def find_or_fetch(name: str, file: str | None = None) -> Path:
@@ -149,12 +134,7 @@ def find_or_fetch(name: str, file: str | None = None) -> Path:
     Raises:
         WeightsError: neither found nor reachable.
     """
-    try:
-        return find(name, file)
-    except WeightsError:
-        if file is not None:
-            raise
-        return fetch(name)
+    return find_optional(name, file) or fetch(name)
 
 
 def fetch(name: str) -> Path:
@@ -173,14 +153,13 @@ def fetch(name: str) -> Path:
     try:
         torch.hub.download_url_to_file(network.url, str(path), hash_prefix=network.sha256)
     except (URLError, OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"{name}: {network.url} could not be fetched ({error}); {_how_to_get(name, False)}"
-        ) from error
+        message = f"{name}: {network.url} could not be fetched ({error}); {_how_to_get(name, False)}"
+        raise WeightsError(message) from error
     return path
 
 
 def add(file: Path) -> tuple[str, Path]:
-    """Copy a file got elsewhere into the cache, recognised by its checksum, and return its network's name and place.
+    """Copy a file got elsewhere into the cache, recognised by its checksum, and return its network's name and path.
 
     Raises:
         WeightsError: missing, or not the published file of any network known here.

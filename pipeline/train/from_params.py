@@ -1,64 +1,41 @@
-"""The train section of params.yaml as the training loop's dataclasses."""
+"""The train section of params.yaml as the configuration of one training."""
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.files import file_hash
-from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
-from pipeline.params.train import Phase, Train
-from pipeline.pretrained import registry as weights
-from pipeline.train.engine.batches import BatchConfig
-from pipeline.train.engine.config import TrainConfig
+from pipeline.models.checkpoint import Provenance
+from pipeline.params.train import Train
+from pipeline.pretrained.registry import find_or_fetch
+from pipeline.train.engine.config import Common, Phase, TrainConfig
 
 
-def phase_config(params: Train, phase: Phase, provenance: dict[str, Any]) -> TrainConfig:
+def phase_config(settings: Train, phase: Phase, provenance: Provenance) -> TrainConfig:
     """Config of one training, `fidelity` or `realism`.
 
     Raises:
         WeightsError: ImageNet's VGG-19 is asked for and neither found nor reachable.
     """
+    common = {field.name: getattr(settings, field.name) for field in fields(Common)}
     return TrainConfig(
-        generator=GeneratorConfig.from_dict(params.generator.model_dump()),
-        discriminator=DiscriminatorConfig(**params.discriminator.model_dump()),
-        batches=BatchConfig(
-            seed=params.seed,
-            batch=params.batch,
-            crop=params.crop,
-            scale_chances=dict(params.scales),
-            smoother=phase.smoother,
-        ),
-        steps=phase.steps,
-        learning_rate=phase.learning_rate,
-        warmup=min(params.warmup, phase.steps // 4),
-        pixel=phase.pixel,
-        adversarial=phase.adversarial,
-        perceptual=phase.perceptual,
-        consistency=phase.consistency,
-        r1=phase.r1,
-        layers=tuple(params.perceptual.layers),
-        vgg=vgg_file(params) if phase.perceptual else None,
-        ema=params.ema,
-        accumulate=params.accumulate,
-        compile=params.compile,
-        precision=params.precision,
-        patience=phase.patience,
-        validate_every=params.validate_every,
-        checkpoint_seconds=60 * params.checkpoint_minutes,
-        keep=params.keep,
+        **vars(phase),
+        **common | {"warmup": min(settings.warmup, phase.steps // 4)},
+        layers=tuple(settings.perceptual.layers),
+        vgg=vgg_file(settings) if phase.perceptual else None,
         provenance=provenance,
     )
 
 
-def describe_vgg(params: Train) -> str:
+def describe_vgg(settings: Train) -> str:
     """The VGG-19 of the perceptual term, for provenance: `unused`, `random`, or `imagenet` and its file's sha256."""
-    if not params.fidelity.perceptual and not params.realism.perceptual:
+    if not settings.fidelity.perceptual and not settings.realism.perceptual:
         return "unused"
-    file = vgg_file(params)
+    file = vgg_file(settings)
     return "random" if file is None else f"imagenet {file_hash(file)}"
 
 
-def vgg_file(params: Train) -> Path | None:
+def vgg_file(settings: Train) -> Path | None:
     """VGG-19's weights as params ask: None is the random network, never a stand-in for a missing file."""
-    if params.perceptual.network == "random":
+    if settings.perceptual.network == "random":
         return None
-    return weights.find_or_fetch("vgg19", params.perceptual.file)
+    return find_or_fetch("vgg19", settings.perceptual.file)

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -21,9 +21,9 @@ import torch
 from pipeline.core.errors import FacesrError
 from pipeline.params.train import Train
 from pipeline.runtime.console import Advance, console, progress
-from pipeline.runtime.ray_session import WorkerError, session
-from pipeline.train.live_log import SPEED
-from pipeline.train.phases import PHASES, train_phases
+from pipeline.runtime.ray_session import NoRoomError, WorkerError, one_line, session
+from pipeline.train.live_log import SHOWN
+from pipeline.train.phases import TrainRun, train_phases
 
 _STOP = "stop"
 """A file in the work folder: processes that see it save their state and end."""
@@ -38,64 +38,43 @@ _FINAL = (FacesrError, ValueError, OSError)
 """What a process raises for a reason that stays: a diverged loss, too little memory, a full disk, damaged files."""
 
 
-def train_on_ray(
-    settings: Train,
-    inputs: Path,
-    manifest: Path,
-    work: Path,
-    provenance: dict[str, Any],
-    should_stop: Callable[[], bool],
-    phases: Sequence[str] = PHASES,
-    start: Path | None = None,
-) -> dict[str, Path] | None:
-    """`train_phases` in `settings.workers` processes under Ray Train; arguments and result are the same.
+def train_on_ray(run: TrainRun, should_stop: Callable[[], bool]) -> dict[str, Path] | None:
+    """`train_phases` in `train.workers` processes under Ray Train; arguments and result are the same.
 
     Raises:
-        ValueError: the machine or cluster has no room for so many workers, or a worker raised it.
+        NoRoomError: Ray would wait for ever.
         DivergedError, OutOfMemoryError: see `Training.run`.
         WorkerError: workers kept dying; the last state is kept.
     """
-    results = {phase: work / phase / "generator.safetensors" for phase in phases}
-    work.mkdir(parents=True, exist_ok=True)
-    stop = work / _STOP
+    run.work.mkdir(parents=True, exist_ok=True)
+    stop = run.work / _STOP
     stop.unlink(missing_ok=True)
-    config = {
-        "root": str(Path.cwd()),
-        "settings": settings.model_dump(mode="json"),
-        "inputs": str(inputs),
-        "manifest": str(manifest),
-        "work": str(work),
-        "provenance": provenance,
-        "phases": list(phases),
-        "start": None if start is None else str(start),
-    }
-    if all(path.exists() for path in results.values()):
-        return results
-    with session(settings.address):
+    if _finished(run):
+        return run.results
+    with session(run.settings.address):
         deaths = 0
         while not should_stop():
-            states = _states(work)
-            error = _try(config, settings, results, stop, should_stop)
-            if all(path.exists() for path in results.values()):
-                return results
+            states = _states(run.work)
+            error = _try(run, stop, should_stop)
+            if _finished(run):
+                return run.results
             if isinstance(error, _FINAL):
                 raise error
             if stop.exists():
                 return None
-            deaths = 1 if _states(work) != states else deaths + 1
+            deaths = 1 if _states(run.work) != states else deaths + 1
+            message = "no process left a result" if error is None else one_line(error)
             if deaths == TRIES:
-                raise WorkerError(f"training died {TRIES} times without a new state in {work}: {_line(error)}")
-            console.print(f"a training process died, all go on from the last state: {_line(error)}", markup=False)
+                raise WorkerError(f"training died {TRIES} times without a new state in {run.work}: {message}")
+            console.print(f"a training process died, all go on from the last state: {message}", markup=False)
     return None
 
 
-def _try(
-    config: dict[str, Any],
-    settings: Train,
-    results: dict[str, Path],
-    stop: Path,
-    should_stop: Callable[[], bool],
-) -> BaseException | None:
+def _finished(run: TrainRun) -> bool:
+    return all(path.exists() for path in run.results.values())
+
+
+def _try(run: TrainRun, stop: Path, should_stop: Callable[[], bool]) -> BaseException | None:
     """Start the processes and stay with them until they end, one dies, or a stop has been waited for long enough.
 
     Returns:
@@ -103,7 +82,8 @@ def _try(
     """
     from ray.train import TrainingFailedError
 
-    trainer, scratch = _trainer(config, settings, stop.parent)
+    scratch = run.work.resolve() / "ray"
+    trainer = _trainer(run, scratch)
     errors: list[BaseException] = []
 
     def fit() -> None:
@@ -129,9 +109,9 @@ def _try(
             deadline = time.monotonic() + STOP_SECONDS
         return thread.is_alive() and time.monotonic() < deadline
 
-    for phase, result in results.items():
+    for phase, result in run.results.items():
         if not result.exists():
-            with progress(phase, getattr(settings, phase).steps) as advance:
+            with progress(phase, getattr(run.settings, phase).steps) as advance:
                 _follow(result, alive, advance)
     while alive():
         pass
@@ -139,26 +119,26 @@ def _try(
     return errors[0] if errors else None
 
 
-def _trainer(config: dict[str, Any], settings: Train, work: Path) -> tuple[Any, Path]:
-    """The trainer, and the folder that it keeps its records in: states are the training's own business."""
+def _trainer(run: TrainRun, scratch: Path) -> Any:
+    """The trainer, which keeps its records in `scratch`: states are the training's own business."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    scratch = work.resolve() / "ray"
+    settings = run.settings
     shutil.rmtree(scratch, ignore_errors=True)
     torch_config, variables = None, {}
     if settings.address is None:
-        from pipeline.train import rendezvous as loopback
+        from pipeline.train.rendezvous import FileConfig, environment
 
-        torch_config, variables = loopback.FileConfig(folder=str(scratch)), loopback.environment()
+        torch_config, variables = FileConfig(folder=str(scratch)), environment()
         # no cloud takes this machine away; an end or a death is noticed a second sooner; and processes that start
         # slowly, because others keep the machine busy, are not killed for it and started again
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
-    trainer = TorchTrainer(
+    return TorchTrainer(
         _process,
-        train_loop_config=config,
+        train_loop_config={"root": Path.cwd(), "run": run},
         torch_config=torch_config,
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
@@ -173,47 +153,36 @@ def _trainer(config: dict[str, Any], settings: Train, work: Path) -> tuple[Any, 
             worker_runtime_env={"env_vars": variables},
         ),
     )
-    return trainer, scratch
 
 
 def _has_gpus(settings: Train) -> bool:
-    """Whether the workers are to take a GPU each, as they do where there are any.
+    """True if the workers are to take a GPU each, as they do where there are any.
 
     Raises:
-        ValueError: there is no room for so many workers; Ray would wait for it for ever.
+        NoRoomError: there is no room for so many workers.
     """
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = (sum(float(node.get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU"))
-    places = [node.get("CPU", 0) // settings.cpus_per_worker for node in nodes]
+    room = [int(node.get("CPU", 0) // settings.cpus_per_worker) for node in nodes]
     if gpus:
-        places = [min(place, node.get("GPU", 0)) for place, node in zip(places, nodes, strict=True)]
-    if settings.workers > sum(map(int, places)):
+        room = [min(workers, int(node.get("GPU", 0))) for workers, node in zip(room, nodes, strict=True)]
+    if settings.workers > sum(room):
         each = f"{settings.cpus_per_worker} CPU{'s' * (settings.cpus_per_worker > 1)}{' and a GPU' if gpus else ''}"
-        raise ValueError(
-            f"train.workers is {settings.workers}, with {each} each, but there is room for {sum(map(int, places))}: "
+        raise NoRoomError(
+            f"train.workers is {settings.workers}, with {each} each, but there is room for {sum(room)}: "
             f"{len(nodes)} node{'s' * (len(nodes) > 1)} with {cpus:g} CPUs and {gpus:g} GPUs in all"
         )
     return gpus > 0
 
 
-def _process(config: dict[str, Any]) -> None:
+def _process(config: Mapping[str, Any]) -> None:
     """What every process does. Ray Train has joined them by torch.distributed and chosen this one's GPU."""
     os.chdir(config["root"])  # so that paths mean what they mean to the driver
-    settings = Train.model_validate_json(json.dumps(config["settings"]))
-    torch.set_num_threads(settings.cpus_per_worker)
-    work, start = Path(config["work"]), config["start"]
-    train_phases(
-        settings,
-        Path(config["inputs"]),
-        Path(config["manifest"]),
-        work,
-        config["provenance"],
-        (work / _STOP).exists,
-        config["phases"],
-        None if start is None else Path(start),
-    )
+    run: TrainRun = config["run"]
+    torch.set_num_threads(run.settings.cpus_per_worker)
+    train_phases(run, (run.work / _STOP).exists)
 
 
 def _follow(result: Path, alive: Callable[[], bool], advance: Advance) -> None:
@@ -224,25 +193,17 @@ def _follow(result: Path, alive: Callable[[], bool], advance: Advance) -> None:
         more = alive() and not result.exists()
         log, speed = (_metrics(result.parent / name) for name in ("log", "speed"))
         step, values = int(log.get("step", seen)), log | speed
-        shown = [f"{name} {values[name]:.4f}" for name in ("pixel", "valid_psnr", SPEED) if name in values]
+        shown = [f"{name} {values[name]:.4f}" for name in SHOWN if name in values]
         advance(step - seen, " ".join(shown))
         seen = step
 
 
-def _metrics(log: Path) -> dict[str, Any]:
+def _metrics(log: Path) -> dict[str, float]:
     with suppress(OSError, ValueError):  # not there yet, or being written
-        metrics: dict[str, Any] = json.loads((log / "metrics.json").read_text())
+        metrics: dict[str, float] = json.loads((log / "metrics.json").read_text())
         return metrics
     return {}
 
 
 def _states(work: Path) -> set[Path]:
     return {*work.glob("*/state-*.safetensors"), *work.glob("*/generator.safetensors")}
-
-
-def _line(error: BaseException | None) -> str:
-    """An error on one line; Ray's are pages."""
-    if error is None:
-        return "no process left a result"
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}{'…' * (len(text) > 300)}"

@@ -17,7 +17,7 @@ from support.pictures import face, jpeg, psnr, static
 from support.stages import KILL_AT_RENAME, KILLED, ROOT, files_of, python
 from typer.testing import CliRunner
 
-from pipeline.adapt import dataset as adapting_faces
+from pipeline.adapt import dataset
 from pipeline.adapt.dataset import Faces, FacesError, gather, square
 from pipeline.cli import app
 from pipeline.core.images import ImageError, encode_png, resize
@@ -26,8 +26,8 @@ from pipeline.models.checkpoint import interpolate, load_generator, save_generat
 from pipeline.models.networks import Generator, GeneratorConfig
 from pipeline.sources.open import open_archive
 from pipeline.train.engine.step import Updates
-from pipeline.upscale import weights as released
 from pipeline.upscale.upscaler import Upscaler
+from pipeline.upscale.weights import choose, partner
 
 pytestmark = pytest.mark.usefixtures("fixed_threads")
 
@@ -122,7 +122,7 @@ def test_the_weights_say_what_they_come_from(adapted: tuple[Path, dict[str, Any]
     out, numbers, _ = adapted
     for phase, path, start in (
         ("fidelity", out, model),
-        ("realism", released.partner(out), model.with_name("realism.safetensors")),
+        ("realism", partner(out), model.with_name("realism.safetensors")),
     ):
         provenance = load_generator(path)[1]["provenance"]
         assert provenance["phase"] == phase
@@ -136,7 +136,7 @@ def test_both_generators_changed_by_the_same_so_they_still_mix(
     adapted: tuple[Path, dict[str, Any], str], model: Path
 ) -> None:
     out, _, _ = adapted
-    fidelity, other = released.choose(out, None, 0.5)
+    fidelity, other = choose(out, None, 0.5)
     assert other == out.with_name("mine-realism.safetensors")
     before = [load_generator(path)[0] for path in (model, model.with_name("realism.safetensors"))]
     after = [load_generator(path)[0] for path in (fidelity, other)]
@@ -163,7 +163,7 @@ def test_a_model_that_does_not_gain_is_kept_byte_for_byte(archive: str, model: P
     said = succeed(archive, "--out", out, "--model", model, "--steps", 1)
     assert "too little gain: the old generator is kept" in said
     assert out.read_bytes() == model.read_bytes()
-    assert released.partner(out).read_bytes() == model.with_name("realism.safetensors").read_bytes()
+    assert partner(out).read_bytes() == model.with_name("realism.safetensors").read_bytes()
 
 
 def test_a_model_without_a_realism_partner_is_adapted_alone(archive: str, model: Path, tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_fewer_than_fifty_faces_are_an_error_that_says_how_many_there_are(model:
 def test_of_a_large_archive_as_many_faces_are_taken_as_fit_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapting_faces, "MOST", 52)
+    monkeypatch.setattr(dataset, "MOST", 52)
     broken = {f"broken{index}.png": b"" for index in range(20)}
     path = as_folder(tmp_path / "in", pictures(70) | broken)
     faces = gathered(path, tmp_path)
@@ -309,11 +309,11 @@ def test_what_cannot_start_exits_2_and_says_why(
 def test_an_adapted_partner_is_found_beside_its_generator_before_any_other(tmp_path: Path) -> None:
     for name in ("mine", "realism"):
         (tmp_path / f"{name}.safetensors").touch()
-    assert released.choose(tmp_path / "mine.safetensors", None, 1)[1] == tmp_path / "realism.safetensors"
+    assert choose(tmp_path / "mine.safetensors", None, 1)[1] == tmp_path / "realism.safetensors"
     (tmp_path / "mine-realism.safetensors").touch()
-    assert released.choose(tmp_path / "mine.safetensors", None, 1)[1] == tmp_path / "mine-realism.safetensors"
+    assert choose(tmp_path / "mine.safetensors", None, 1)[1] == tmp_path / "mine-realism.safetensors"
     other = tmp_path / "realism.safetensors"
-    assert released.choose(tmp_path / "mine.safetensors", other, 1)[1] == other
+    assert choose(tmp_path / "mine.safetensors", other, 1)[1] == other
 
 
 # killed and stopped
@@ -333,8 +333,9 @@ def uninterrupted(archive: str, model: Path, tmp_path_factory: pytest.TempPathFa
 KILL = """
 import sys, torch
 torch.set_num_threads(1)
-from pipeline import adapting, cli
-adapting.CHECKPOINT_SECONDS = 0.0
+from pipeline import cli
+from pipeline.adapt import fine_tune
+fine_tune.CHECKPOINT_MINUTES = 0.0
 sys.argv = ["facesr", "adapt", {archive!r}, "--out", {out!r}, "--model", {model!r}, "--steps", "40"]
 cli.main()
 """

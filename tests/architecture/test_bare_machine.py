@@ -42,7 +42,7 @@ for name in ("ray", "dvc", "dvclive", "pydantic", "cv2", "rich", "typer", "torch
 
 from pathlib import Path
 import numpy as np
-from pipeline.train.engine.batches import BatchConfig, PairData
+from pipeline.train.engine.batches import PairData
 from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
 from pipeline.train.engine.config import TrainConfig
 from pipeline.train.engine.loop import Training
@@ -52,8 +52,13 @@ data = PairData(Path("train"), Path("pairs.parquet"), "train")
 config = TrainConfig(
     generator=GeneratorConfig((8,), blocks=0, bottleneck=1),
     discriminator=DiscriminatorConfig((4, 8), 1),
-    batches=BatchConfig(seed=1, batch=2, crop=64, scale_chances={"16to64": 1.0}, smoother=0.5),
+    seed=1,
+    batch=2,
+    crop=64,
+    scales={"16to64": 1.0},
+    smoother=0.5,
     steps=2,
+    learning_rate=5e-4,
     adversarial=0.1,
     perceptual=0.1,
     layers=("relu1_1",),

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "models": "core",
     "pretrained": "core",
     "html": "core",
-    "params": "core pretrained",
+    "params": "core pretrained train.engine",
     "faces": "core pretrained",
     "runtime": "core params",
     "metrics": "core faces",

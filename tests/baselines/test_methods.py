@@ -17,7 +17,7 @@ from pipeline.baselines.finished_results import load_results
 from pipeline.baselines.methods import BaselineWorker, MethodDescription
 from pipeline.baselines.spandrel_network import NoSpandrelError, load_network
 from pipeline.baselines.supervised_twin import NoOriginalsError, SupervisedPairs, train_twin
-from pipeline.baselines.zssr import DivergedError, zssr
+from pipeline.baselines.zssr import zssr
 from pipeline.baselines.zssr_training import (
     CHECK_EVERY,
     DROPS,
@@ -38,6 +38,7 @@ from pipeline.params.all_sections import load_params
 from pipeline.params.read import ParamsError
 from pipeline.runtime.units import RowUnit
 from pipeline.train.engine.batches import BatchConfig
+from pipeline.train.engine.loop import DivergedError
 from pipeline.upscale.array_upscaler import back_projected
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.core.images import resize
-from pipeline.metrics import fidelity as metrics
+from pipeline.metrics.fidelity import ssim
 from pipeline.models.checkpoint import load_generator
 from pipeline.train.engine.losses import PerceptualLoss
 from pipeline.upscale.upscaler import Upscaler
@@ -125,7 +125,7 @@ def test_scores_are_those_of_the_enlarged_pictures(data: Path) -> None:
     row = scores[str(model)]
     assert row["count"] == 2
     assert row["psnr"] == pytest.approx(sum(map(psnr, results, truths)) / 2, abs=1e-6)
-    assert row["ssim"] == pytest.approx(sum(map(metrics.ssim, truths, results)) / 2, abs=1e-6)
+    assert row["ssim"] == pytest.approx(sum(map(ssim, truths, results)) / 2, abs=1e-6)
     plain = sum(psnr(resize(low, 128, 128), truth) for low, truth in zip(lows, truths, strict=True)) / 2
     assert row["gain"] == pytest.approx(row["psnr"] - plain, abs=1e-6)
     assert scores["bicubic"]["fd"] == 1

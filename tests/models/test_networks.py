@@ -13,7 +13,7 @@ from support.pictures import face, psnr
 from pipeline.core.images import resize
 from pipeline.models.checkpoint import ModelError, interpolate, load_generator, save_generator
 from pipeline.models.device import choose_precision
-from pipeline.models.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, enlarge, evened
+from pipeline.models.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, degrid, enlarge
 from pipeline.upscale.upscaler import Upscaler
 from pipeline.upscale.weights import NoModelError
 
@@ -128,12 +128,12 @@ def test_a_grid_of_period_four_is_taken_out_and_nothing_else() -> None:
     grid = torch.zeros(1, 3, 512, 512)
     grid[..., ::4, 1::4] = 0.3
     inner = (..., slice(48, -48), slice(48, -48))
-    left = (evened(smooth + grid, 9) - evened(smooth, 9))[inner]
+    left = (degrid(smooth + grid, 9) - degrid(smooth, 9))[inner]
     assert left.std() < 1e-3 * grid.std()
     # what is not tied to the grid stays: a picture nearly, a slope exactly
-    assert (evened(smooth, 9) - smooth)[inner].abs().mean() < 0.02 * grid.std()
+    assert (degrid(smooth, 9) - smooth)[inner].abs().mean() < 0.02 * grid.std()
     slope = torch.linspace(0, 1, 512).expand(1, 3, 512, 512)
-    assert torch.allclose(evened(slope, 9)[inner], slope[inner], atol=1e-6)
+    assert torch.allclose(degrid(slope, 9)[inner], slope[inner], atol=1e-6)
 
 
 def test_weights_written_before_there_were_tails_still_load(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pipeline.core.scales import AUGMENTATIONS, GROUND_TRUTH_SIDE, SCALES
 from pipeline.core.schema import FACES, PAIRS
 from pipeline.core.shards import write_rows
 from pipeline.pairs.manifest import PairsError, draw_manifest
-from pipeline.train.engine.batches import BatchConfig, PairData, prefetch
+from pipeline.train.engine.batches import BatchConfig, ManifestError, PairData, prefetch
 from pipeline.train.engine.dataset import Inputs
 
 IMAGES = [(f"face-{index:04d}", "train", 256) for index in range(400)]
@@ -339,10 +339,10 @@ def test_few_large_faces_are_not_drawn_again_and_again(tmp_path: Path) -> None:
 def test_a_manifest_that_names_a_missing_image_or_lacks_the_split_is_an_error(tmp_path: Path) -> None:
     images = write_inputs(tmp_path / "train", [face(0)], "train")
     write_manifest(tmp_path / "ghost.parquet", [*images, ("ghost", "train", 256)])
-    with pytest.raises(ValueError, match=r"ghost\.parquet names image ghost"):
+    with pytest.raises(ManifestError, match=r"ghost\.parquet names image ghost"):
         PairData(tmp_path / "train", tmp_path / "ghost.parquet", "train")
     write_manifest(tmp_path / "train.parquet", images)
-    with pytest.raises(ValueError, match="no pairs of split 'valid'"):
+    with pytest.raises(ManifestError, match="no pairs of split 'valid'"):
         PairData(tmp_path / "train", tmp_path / "train.parquet", "valid")
 
 
@@ -351,5 +351,5 @@ def test_scales_that_the_manifest_lacks_are_never_drawn(tmp_path: Path) -> None:
     write_manifest(tmp_path / "pairs.parquet", images)
     data = PairData(tmp_path / "valid", tmp_path / "pairs.parquet", "valid")
     assert {data.batch(replace(BATCHES, crop=256), step)[1].shape[1] for step in range(10)} == {256}
-    with pytest.raises(ValueError, match="no pairs of the scales"):
+    with pytest.raises(ManifestError, match="no pairs of the scales"):
         data.batch(replace(BATCHES, scale_chances={"16to64": 1.0}), 0)

@@ -56,6 +56,7 @@ def test_the_sections_are_the_stages() -> None:
         ("train.fidelity.stesp", 10, "train.fidelity.stesp: unknown key"),
         ("train.batch", "eight", "train.batch: Input should be a valid integer"),
         ("train.batch", 8.5, "train.batch: "),
+        ("train.batch", "500", "train.batch: Input should be a valid integer (got '500')"),
         ("train.batch", 0, "train.batch: Input should be greater than or equal to 1 (got 0)"),
         ("train.crop", 100, "train.crop: Input should be a multiple of 16 (got 100)"),
         ("train.crop", 512, "train.crop: Input should be less than or equal to 256 (got 512)"),
@@ -68,6 +69,11 @@ def test_the_sections_are_the_stages() -> None:
         ("train.scales", {"64to512": 1.0}, "train.scales.64to512"),
         ("train.scales", {"64to256": 0.0}, "at least one needs a chance above 0"),
         ("train.generator.widths", [], "train.generator.widths: "),
+        ("train.generator.width", [48], "train.generator.width: unknown key"),
+        ("train.generator.even", 4, "train.generator: even must be 0 or an odd number of pixels, not 4"),
+        ("train.smoother", 0.5, "train.smoother: unknown key"),
+        ("baselines.zssr", {"scales": [4.0, 2.0]}, "baselines.zssr: scales: factors must rise, and the last must be 4"),
+        ("baselines.zssr", {"seed": 1}, "baselines.zssr.seed: unknown key"),
         ("train.generator.norm", "batch", "train.generator.norm: Input should be 'none' or 'instance'"),
         ("pairs.augmentations", {"mirror": 1.0}, "pairs.augmentations.mirror"),
         ("pairs.augmentations", {"none": 0.0}, "at least one needs a chance above 0"),
@@ -123,6 +129,13 @@ def test_yaml_that_is_no_mapping_is_an_error_that_names_the_file(text: str, tmp_
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ParamsError, match=r"params\.yaml: the whole file: "):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["ingest: {2020-01-01: 3}", "ingest: &itself [*itself]"])
+def test_yaml_that_no_section_can_hold_is_an_error_that_names_the_file(text: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=r"params\.yaml: ingest: "):
+        read_sections({"ingest": Ingest}, tmp_path / "params.yaml")
 
 
 def test_a_file_that_is_not_text_or_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:

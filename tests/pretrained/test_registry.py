@@ -5,26 +5,26 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.pretrained import registry as weights
+from pipeline.pretrained import registry
 from pipeline.pretrained.registry import Network, WeightsError
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    return weights.cache_folder()
+    return registry.cache_folder()
 
 
 def test_a_missing_detector_is_said_with_its_address_the_option_and_the_place(cache: Path) -> None:
     with pytest.raises(WeightsError) as caught:
-        weights.find("detector")
+        registry.find("detector")
     said = str(caught.value)
     for part in (
         "facesr weights fetch detector",
         "https://github.com/opencv/opencv_zoo/",
         "--detector FILE",
         str(cache),
-        *(weights.NETWORKS[name].sha256 for name in ("detector", "detector-320")),
+        *(registry.NETWORKS[name].sha256 for name in ("detector", "detector-320")),
     ):
         assert part in said
     assert "params" not in said
@@ -33,13 +33,13 @@ def test_a_missing_detector_is_said_with_its_address_the_option_and_the_place(ca
 
 @pytest.mark.parametrize("name", ["embedding", "detector-320"])
 def test_no_address_is_made_up_for_a_network_without_one(name: str) -> None:
-    for get in (weights.find, weights.fetch):
+    for get in (registry.find, registry.fetch):
         with pytest.raises(WeightsError) as caught:
             get(name)
         said = str(caught.value)
         assert "no download address is known" in said
-        assert f"facesr weights add {weights.NETWORKS[name].file}" in said
-        assert weights.NETWORKS[name].option + " FILE" in said
+        assert f"facesr weights add {registry.NETWORKS[name].file}" in said
+        assert registry.NETWORKS[name].option + " FILE" in said
         assert "http" not in said
         assert "weights fetch" not in said
 
@@ -47,7 +47,7 @@ def test_no_address_is_made_up_for_a_network_without_one(name: str) -> None:
 def test_a_named_file_that_is_missing_is_said_where_it_was_named(tmp_path: Path) -> None:
     for name, place in (("detector", "--detector names"), ("vgg19", "params.yaml names")):
         with pytest.raises(WeightsError, match=f"{place} .*nowhere, which does not exist"):
-            weights.find(name, str(tmp_path / "nowhere"))
+            registry.find(name, str(tmp_path / "nowhere"))
 
 
 def test_a_network_that_serves_as_well_is_found_in_place_of_the_first(
@@ -55,16 +55,16 @@ def test_a_network_that_serves_as_well_is_found_in_place_of_the_first(
 ) -> None:
     content = b"a network"
     known = Network("other.onnx", "", hashlib.sha256(content).hexdigest()[:8], "a test")
-    monkeypatch.setitem(weights.NETWORKS, "detector-320", known)
-    assert weights.find_optional("detector") is None
+    monkeypatch.setitem(registry.NETWORKS, "detector-320", known)
+    assert registry.find_optional("detector") is None
     (tmp_path / "renamed.onnx").write_bytes(content)
-    assert weights.add(tmp_path / "renamed.onnx") == ("detector-320", cache / "other.onnx")
-    assert weights.find("detector") == weights.find_optional("detector") == cache / "other.onnx"
-    (cache / weights.NETWORKS["detector"].file).write_bytes(b"the first")
-    assert weights.find("detector").name == weights.NETWORKS["detector"].file
+    assert registry.add(tmp_path / "renamed.onnx") == ("detector-320", cache / "other.onnx")
+    assert registry.find("detector") == registry.find_optional("detector") == cache / "other.onnx"
+    (cache / registry.NETWORKS["detector"].file).write_bytes(b"the first")
+    assert registry.find("detector").name == registry.NETWORKS["detector"].file
 
 
 def test_networks_that_serve_in_place_of_another_are_known_and_files_are_named_once() -> None:
-    for network in weights.NETWORKS.values():
-        assert all(name in weights.NETWORKS for name in network.instead)
-    assert len({network.file for network in weights.NETWORKS.values()}) == len(weights.NETWORKS)
+    for network in registry.NETWORKS.values():
+        assert all(name in registry.NETWORKS for name in network.instead)
+    assert len({network.file for network in registry.NETWORKS.values()}) == len(registry.NETWORKS)

@@ -10,7 +10,6 @@ from pipeline.core.schema import FACES, PAIRS
 from pipeline.core.shards import write_batches, write_rows
 from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
 from pipeline.pairs.manifest import draw_manifest
-from pipeline.train.engine.batches import BatchConfig
 from pipeline.train.engine.config import TrainConfig
 
 CHANCES = {"none": 1.0, "rot90": 1.0, "rot180": 1.0, "rot270": 1.0, "noise": 1.0, "blur": 1.0, "jpeg": 1.0}
@@ -46,15 +45,17 @@ def write_manifest(
 
 def tiny_config(**changes: Any) -> TrainConfig:
     """A training that takes milliseconds a step: 64-pixel ground truths, a generator of some 2,000 parameters."""
-    batches = BatchConfig(seed=3, batch=2, crop=64, scale_chances={"16to64": 1.0})
     values: dict[str, Any] = {
         "generator": GeneratorConfig((8,), blocks=0, bottleneck=1),
         "discriminator": DiscriminatorConfig((4, 8), scales=2),
-        "batches": batches,
+        "seed": 3,
+        "batch": 2,
+        "crop": 64,
+        "scales": {"16to64": 1.0},
         "steps": 4,
         "learning_rate": 2e-3,
         "warmup": 1,
         "precision": "fp32",
-        "checkpoint_seconds": 0.0,
+        "checkpoint_minutes": 0.0,
     }
     return TrainConfig(**values | changes)

@@ -18,7 +18,7 @@ from pipeline.models.checkpoint import load_generator
 from pipeline.params.all_sections import load_params
 from pipeline.train.engine.batches import PairData
 from pipeline.train.engine.loop import Training
-from pipeline.train.phases import dependencies, train_phases
+from pipeline.train.phases import TrainRun, dependencies, train_phases
 
 pytestmark = [pytest.mark.usefixtures("fixed_threads"), pytest.mark.timeout(1300)]
 
@@ -119,12 +119,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from pipeline.params.all_sections import load_params
-from pipeline.train.phases import dependencies, train_phases
+from pipeline.train.phases import TrainRun, dependencies, train_phases
 torch.set_num_threads(1)
 dist.init_process_group("gloo", f"file://{Path('meeting').resolve()}", rank=int(os.environ["RANK"]), world_size=2)
 settings, inputs, manifest = load_params().train, Path("data/inputs"), Path("data/pairs.parquet")
 facts = dependencies(settings, inputs, manifest)
-assert train_phases(settings, inputs, manifest, Path("plain"), facts, lambda: False)
+assert train_phases(TrainRun(settings, inputs, manifest, Path("plain"), facts), lambda: False)
 """
 
 
@@ -145,8 +145,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_workers_learn_what_one_learns_with_the_same_batch(undisturbed: Path, tmp_path: Path) -> None:
     data = undisturbed.parent / "data"
     settings = load_params(undisturbed.parent / "params.yaml").train.model_copy(update={"workers": 1})
-    facts = dependencies(settings, data / "inputs", data / "pairs.parquet")
-    alone = train_phases(settings, data / "inputs", data / "pairs.parquet", tmp_path, facts, lambda: False)
+    files = data / "inputs", data / "pairs.parquet"
+    alone = train_phases(TrainRun(settings, *files, tmp_path, dependencies(settings, *files)), lambda: False)
     assert alone is not None
     for phase, result in alone.items():
         together = undisturbed / phase / "generator.safetensors"
@@ -161,13 +161,13 @@ def test_accumulated_gradients_give_the_whole_batchs_result(tmp_path: Path) -> N
     write_manifest(tmp_path / "pairs.parquet", images)
     data = PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train")
     terms = {"adversarial": 0.05, "perceptual": 0.1, "layers": ("relu1_1",), "steps": 10}
-    config = tiny_config(**terms, batches=replace(tiny_config().batches, batch=4))
+    config = tiny_config(**terms, batch=4)
     whole, parts = (
         Training(replace(config, accumulate=count), data, [], tmp_path / str(count)).run() for count in (1, 4)
     )
     assert furthest(whole, parts) < SAME
     # a batch of one such part is something else
-    less = replace(config, batches=replace(config.batches, batch=1))
+    less = replace(config, batch=1)
     assert furthest(whole, Training(less, data, [], tmp_path / "less").run()) > 10 * SAME
 
 
@@ -210,7 +210,7 @@ def test_a_process_that_helps_leaves_it_to_rank_0_to_end_early(tmp_path: Path) -
     write_manifest(tmp_path / "pairs.parquet", images)
     data = PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train")
     helper = Training(tiny_config(steps=6, validate_every=2, patience=1), data, data.pairs("16to64", 1), tmp_path)
-    helper.peers.rank, helper._share = 1, lambda: slice(None)
+    helper.group.rank, helper._share = 1, lambda: slice(None)
     helper.best = (0, 99.0)  # as resumed from a state that is no longer the newest
     helper.run()
     assert helper.step == 6
@@ -262,7 +262,7 @@ def test_more_workers_than_the_machine_has_room_for_are_an_error_and_not_an_endl
     hopeless: subprocess.CompletedProcess[str],
 ) -> None:
     assert "crowded 1" in hopeless.stdout, hopeless.stderr
-    assert "ValueError: train.workers is 500, with 1 CPU each, but there is room for" in hopeless.stderr
+    assert "NoRoomError: train.workers is 500, with 1 CPU each, but there is room for" in hopeless.stderr
 
 
 def test_a_diverging_run_says_step_and_term_in_one_line_and_is_not_tried_again(

@@ -5,7 +5,6 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -13,9 +12,14 @@ import torch
 from torch import Tensor
 
 from pipeline.core.degradation import degrade, ground_truth, make_pair, reduce
+from pipeline.core.errors import FacesrError
 from pipeline.core.images import Pixels, resize
 from pipeline.core.scales import FACTOR, GROUND_TRUTH_SIDE
-from pipeline.train.engine.dataset import DECODED_BYTES, Inputs, read_manifest
+from pipeline.core.schema import Row
+from pipeline.train.engine.dataset import DECODED_BYTES, Inputs, Pairs, read_manifest
+
+SMOOTHER_FACTOR = (1.2, 3.0)
+"""Range by which ground truths that are to be smoother are enlarged."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,10 @@ class BatchConfig:
     the manifest lacks never."""
     smoother: float = 0.0
     """Share of ground truths that are a part of the input enlarged by bicubic: as smooth as faces are at 1024."""
-    smoother_factor: tuple[float, float] = (1.2, 3.0)
-    """Range of that enlargement."""
+
+
+class ManifestError(FacesrError):
+    """The pairs manifest does not go with the inputs or the settings."""
 
 
 class PairData:
@@ -48,7 +54,7 @@ class PairData:
         decoded_bytes: decoded inputs kept; batches are the same whatever it is.
 
     Raises:
-        ValueError: the manifest names an image that the inputs lack, or has no pair of this split.
+        ManifestError: the manifest names an image that the inputs lack, or has no pair of this split.
         ImageError: an input cannot be decoded.
     """
 
@@ -58,20 +64,20 @@ class PairData:
         named = pc.unique(table["image_id"]).to_pylist()
         missing = next((name for name in named if name not in self.images), None)
         if missing is not None:
-            raise ValueError(f"{manifest} names image {missing}, which {inputs} does not hold")
+            raise ManifestError(f"{manifest} names image {missing}, which {inputs} does not hold")
         if not named:
-            raise ValueError(f"{manifest} has no pairs of split {split!r}")
-        self.rows: Mapping[str, Sequence[Mapping[str, Any]]] = rows
+            raise ManifestError(f"{manifest} has no pairs of split {split!r}")
+        self.rows: Mapping[str, Sequence[Row]] = rows
 
-    def pairs(self, scale: str, count: int) -> list[tuple[Pixels, Pixels]]:
+    def pairs(self, scale: str, count: int) -> Pairs:
         """The first `count` full pairs of a scale: (ground truth, low-resolution input)."""
         return [make_pair(self.images[row["image_id"]], row) for row in self.rows.get(scale, [])[:count]]
 
-    def shown(self, count: int) -> list[tuple[Pixels, Pixels]]:
+    def shown(self, count: int) -> Pairs:
         """Up to `count` full pairs for validation, of every scale as large a share as it has; large scales first."""
         total = sum(map(len, self.rows.values()))
         count = min(count, total)
-        chosen: list[tuple[Pixels, Pixels]] = []
+        chosen: Pairs = []
         before = taken = 0
         for scale in sorted(self.rows, key=lambda scale: -GROUND_TRUTH_SIDE[scale]):
             before += len(self.rows[scale])
@@ -91,11 +97,14 @@ class PairData:
         Returns:
             Low-resolution uint8 (N, c/4, c/4, 3) and ground truth uint8 (N, c, c, 3); c is the crop's side, or the
             whole side at scales that are smaller.
+
+        Raises:
+            ManifestError: it has no pair of the scales that the config names.
         """
         random = np.random.Generator(np.random.PCG64([config.seed, step]))
         scales = sorted(scale for scale in self.rows if config.scale_chances.get(scale, 0) > 0)
         if not scales:
-            raise ValueError(f"no pairs of the scales asked for, {sorted(config.scale_chances)}")
+            raise ManifestError(f"no pairs of the scales asked for, {sorted(config.scale_chances)}")
         # few large faces are not shown again and again because their scale has a chance of its own
         most = max(len(self.rows[scale]) for scale in scales)
         chances = np.array([config.scale_chances[scale] * (len(self.rows[scale]) / most) for scale in scales])
@@ -105,27 +114,19 @@ class PairData:
         # all numbers of the batch are drawn, also those of other processes' shares: the batch is one and the same
         draws = random.random((config.batch, 4))
         pairs = [
-            self._crop(self.rows[scale][index], side, config, *numbers)
+            self._crop(self.rows[scale][index], side, config.smoother, numbers)
             for index, numbers in zip(chosen[share], draws[share].tolist(), strict=True)
         ]
         lows, truths = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         return torch.from_numpy(lows), torch.from_numpy(truths)
 
-    def _crop(
-        self,
-        row: Mapping[str, Any],
-        side: int,
-        config: BatchConfig,
-        chance: float,
-        how: float,
-        across: float,
-        down: float,
-    ) -> tuple[Pixels, Pixels]:
-        """One pair; `chance`, `how` (much smoother), `across` and `down` are drawn from 0 to 1."""
+    def _crop(self, row: Row, side: int, smoother: float, draws: Sequence[float]) -> tuple[Pixels, Pixels]:
+        """One pair; `draws` from 0 to 1 decide whether it is a smoother one, how much so, and where it is cut out."""
+        chance, strength, across, down = draws
         image = self.images[row["image_id"]]
-        if chance < config.smoother:
-            least, most = config.smoother_factor
-            part = max(FACTOR * 4, round(side / (least + how * (most - least))))
+        if chance < smoother:
+            least, most = SMOOTHER_FACTOR
+            part = max(FACTOR * 4, round(side / (least + strength * (most - least))))
             truth = ground_truth(image, row["scale"], row["augmentation"])
             top, left = round(down * (truth.shape[0] - part)), round(across * (truth.shape[1] - part))
             truth = resize(np.ascontiguousarray(truth[top : top + part, left : left + part]), side, side)

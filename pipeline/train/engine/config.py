@@ -1,58 +1,88 @@
-"""What a training run is told: networks, batches, losses, schedule. Plain dataclasses, no params file."""
+"""Training configuration: networks, batches, losses, schedule. Plain dataclasses, which params.yaml is read into."""
 
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
+from pipeline.core.limits import Count, LearningRate, Limits, Positive, Precision, Share, Weight
+from pipeline.core.scales import SCALES
+from pipeline.models.checkpoint import Provenance
 from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
 from pipeline.train.engine.batches import BatchConfig
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that a run depends on besides its data."""
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What sets one training apart: `fidelity` from scratch, or `realism` from its result."""
 
+    steps: Positive
+    learning_rate: LearningRate
+    pixel: Weight = 1.0
+    """Weight of the L1 term."""
+    adversarial: Weight = 0.0
+    """Weight of the least-squares adversarial term; 0 trains without a discriminator."""
+    perceptual: Weight = 0.0
+    """Weight of the VGG-19 term; 0 does not build it."""
+    consistency: Weight = 0.0
+    """Weight of the L1 term between result and ground truth reduced 4x: what is drawn must not change the average."""
+    r1: Weight = 0.0
+    """Weight gamma of the discriminator's R1 gradient penalty on real images; it costs the discriminator a third pass.
+    0 leaves it out."""
+    patience: Count = 0
+    """Validations without a better PSNR after which the run ends early with the best weights; 0: never."""
+    smoother: Share = 0.0
+    """Share of ground truths enlarged by bicubic first: as smooth as faces are at 1024. It helps fidelity there, and
+    would teach the discriminator to be content with less detail."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What the trainings of a `train` section have in common."""
+
+    seed: Count
     generator: GeneratorConfig
     discriminator: DiscriminatorConfig
-    batches: BatchConfig
-    steps: int
-    learning_rate: float = 5e-4
-    warmup: int = 50
+    batch: Positive
+    crop: Annotated[int, Limits(ge=32, le=256, multiple_of=16)]
+    """Side of ground-truth crops, pixels."""
+    scales: dict[Literal[SCALES], Weight]  # type: ignore[valid-type]
+    """Relative chance that a step trains on each scale."""
+    warmup: Count = 50
     """Steps over which the learning rate rises from 0; after that it falls by a half cosine to a hundredth."""
-    pixel: float = 1.0
-    """Weight of the L1 term."""
-    adversarial: float = 0.0
-    """Weight of the least-squares adversarial term; 0 trains without a discriminator."""
-    perceptual: float = 0.0
-    """Weight of the VGG-19 term; 0 does not build it."""
-    consistency: float = 0.0
-    """Weight of the L1 term between result and ground truth reduced 4x: what is drawn must not change the average."""
-    r1: float = 0.0
-    """Weight gamma of the R1 gradient penalty on real images; 0 leaves it out."""
+    ema: Annotated[float, Limits(ge=0, lt=1)] = 0.999
+    """Decay of the moving average of the weights, which is what is kept as the result."""
+    accumulate: Positive = 1
+    """Parts that a batch is cut into, one after another, to save memory. Like `workers`, it does not change what is
+    learned."""
+    compile: bool = False
+    """`torch.compile`: slower to start, faster after it on a GPU; needs a C++ compiler."""
+    precision: Precision = "auto"
+    validate_every: Positive = 100
+    """Steps."""
+    checkpoint_minutes: Annotated[float, Limits(gt=0)] = 5.0
+    keep: Positive = 2
+    """Training states kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Common, Phase):
+    """Everything that a run depends on besides its data."""
+
     layers: tuple[str, ...] = ()
     """VGG-19 layers of the perceptual term."""
     vgg: Path | None = None
     """File of VGG-19 weights; None: random ones of a fixed seed."""
-    ema: float = 0.999
-    """Decay of the moving average of the weights, which is what is kept as the result."""
     clip: float = 1.0
     """Largest norm of each network's gradient."""
-    accumulate: int = 1
-    """Parts that a batch is cut into, one after another, to save memory; the result is that of the whole batch."""
-    compile: bool = False
-    """Run the networks through `torch.compile`."""
-    precision: str = "auto"
-    """`auto`, `bf16` or `fp32`."""
-    patience: int = 0
-    """Validations without a better PSNR after which the run ends early with the best weights; 0: never."""
     log_every: int = 10
-    validate_every: int = 100
-    checkpoint_seconds: float = 120.0
-    keep: int = 2
-    """Training states kept."""
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=dict)
     """Copied into the weights file."""
+
+    @property
+    def batches(self) -> BatchConfig:
+        """How a step draws its batch."""
+        return BatchConfig(self.seed, self.batch, self.crop, self.scales, self.smoother)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

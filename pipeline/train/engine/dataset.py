@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,11 +10,15 @@ import pyarrow.parquet as pq
 
 from pipeline.core.files import shard_files
 from pipeline.core.images import ImageError, Pixels, decode
+from pipeline.core.schema import Row
 from pipeline.core.shards import read_rows
 
 DECODED_BYTES = 2 << 30
 """Decoded inputs kept, bytes: 10,922 of 256x256 pixels. The others stay encoded, about half as large, and are decoded
 when they are drawn, 1 to 2 ms each."""
+
+Pairs = list[tuple[Pixels, Pixels]]
+"""(ground truth, low-resolution input), uint8 RGB."""
 
 _COLUMNS = ["image_id", "scale", "augmentation", "strength", "seed"]
 
@@ -24,34 +28,34 @@ class Inputs(Mapping[str, Pixels]):
 
     Args:
         folder: of input shards.
-        decoded_bytes: see `DECODED_BYTES`; what it is changes speed and memory, never a picture.
+        decoded_bytes: see `DECODED_BYTES`; it changes speed and memory, never an image.
 
     Raises:
-        ImageError: a picture cannot be decoded; names it.
+        ImageError: an image cannot be decoded; names it.
     """
 
     def __init__(self, folder: Path, decoded_bytes: int = DECODED_BYTES):
-        self._pictures: dict[str, Pixels | bytes] = {}
+        self._images: dict[str, Pixels | bytes] = {}
         for shard in shard_files(folder):
             for row in read_rows(shard, ["id", "image"]):
                 data = row["image"]["bytes"]
                 if decoded_bytes > 0:
                     data = _decoded(row["id"], data)
                     decoded_bytes -= data.nbytes
-                self._pictures[row["id"]] = data
+                self._images[row["id"]] = data
 
     def __getitem__(self, image_id: str) -> Pixels:
-        picture = self._pictures[image_id]
-        return _decoded(image_id, picture) if isinstance(picture, bytes) else picture
+        image = self._images[image_id]
+        return _decoded(image_id, image) if isinstance(image, bytes) else image
 
     def __contains__(self, image_id: object) -> bool:
-        return image_id in self._pictures
+        return image_id in self._images
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._pictures)
+        return iter(self._images)
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
 
 def _decoded(image_id: str, data: bytes) -> Pixels:
@@ -61,7 +65,7 @@ def _decoded(image_id: str, data: bytes) -> Pixels:
         raise ImageError(f"input {image_id}: {error}") from error
 
 
-class PairRows(Sequence[dict[str, Any]]):
+class PairRows(Sequence[Row]):
     """Rows of the manifest, made from Arrow columns when they are asked for: 30 bytes each rather than 500.
 
     Args:
@@ -75,13 +79,9 @@ class PairRows(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return self._count
 
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(self._count))]
+            return [self[i] for i in range(*index.indices(self._count))]
         if not 0 <= index < self._count:
             raise IndexError(f"row {index} of {self._count}")
         return {name: column[index].as_py() for name, column in self._columns.items()}

@@ -6,9 +6,9 @@ machine. All randomness follows from (seed, step): a run that was killed and res
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +19,9 @@ from pipeline.models.checkpoint import load_generator, load_state, save_generato
 from pipeline.models.networks import Generator
 from pipeline.train.engine.batches import PairData, prefetch
 from pipeline.train.engine.config import TrainConfig, learning_rate
+from pipeline.train.engine.dataset import Pairs
 from pipeline.train.engine.memory import as_out_of_memory
-from pipeline.train.engine.process_group import Peers
+from pipeline.train.engine.process_group import ProcessGroup
 from pipeline.train.engine.step import Updates
 from pipeline.train.engine.validation import validate
 
@@ -29,12 +30,13 @@ class DivergedError(FacesrError):
     """A loss became NaN or infinite; the last good state is kept."""
 
 
-class Stopped(Exception):  # not an error: the state is saved
-    """Training was asked to stop and has saved its state."""
-
-
 Log = Callable[[int, dict[str, float]], None]
 Sample = Callable[[int, Pixels], None]
+
+
+def steps_done(work: Path) -> int:
+    """Steps that a run in this work folder would not do again."""
+    return max((int(path.stem.removeprefix("state-")) for path in work.glob("state-*.safetensors")), default=0)
 
 
 class Training:
@@ -55,28 +57,19 @@ class Training:
         ValueError: the batch cannot be shared out evenly over processes and `accumulate`.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        data: PairData,
-        valid: Sequence[tuple[Pixels, Pixels]],
-        work: Path,
-        start: Generator | None = None,
-    ):
-        self.config, self.data, self.valid, self.work = config, data, list(valid), work
-        self.peers = Peers()
-        if config.batches.batch % (self.peers.count * config.accumulate):
+    def __init__(self, config: TrainConfig, data: PairData, valid: Pairs, work: Path, start: Generator | None = None):
+        self.config, self.data, self.valid, self.work = config, data, valid, work
+        self.group = ProcessGroup()
+        if config.batch % (self.group.count * config.accumulate):
             raise ValueError(
-                f"a batch of {config.batches.batch} cannot be shared out over {self.peers.count} processes "
-                f"in {config.accumulate} parts each: make it a multiple of {self.peers.count * config.accumulate}"
+                f"a batch of {config.batch} cannot be shared out over {self.group.count} processes "
+                f"in {config.accumulate} parts each: make it a multiple of {self.group.count * config.accumulate}"
             )
-        self.updates = Updates(config, self.peers, start)
+        self.updates = Updates(config, self.group, start)
         self.step = 0
         self.history: list[tuple[int, dict[str, float]]] = []
         self.best: tuple[int, float] | None = None
         """Step and PSNR of the best validation."""
-        self.stopped = False
-        """Whether `run` ended because it was asked to."""
         self._unread: list[tuple[int, dict[str, Tensor]]] = []
 
     def run(
@@ -84,52 +77,51 @@ class Training:
         log: Log = lambda step, values: None,
         sample: Sample = lambda step, sheet: None,
         should_stop: Callable[[], bool] = lambda: False,
-    ) -> Path:
-        """Train to the last step, or until validation stops to improve, and return the path of the weights.
+    ) -> Path | None:
+        """Train to the last step, or until validation stops to improve.
 
         Args:
             log: called with (step, values) every `log_every` steps and at validations; a resumed run calls it for
                 the steps before too, so that no log has a gap or a step twice.
             sample: called with (step, sheet uint8 (H, W, 3)) at validations: input, result, ground truth.
-            should_stop: asked after every step; a true answer saves the state and raises `Stopped`.
+            should_stop: asked after every step; where it is true, the state is saved and the run ends.
+
+        Returns:
+            Path of the weights; None if it was stopped before the end.
 
         Raises:
             DivergedError: a loss is NaN or infinite.
             OutOfMemoryError: says which setting to lower.
-            Stopped: `should_stop` said so.
         """
         self._resume()
-        if self.peers.rank == 0:
+        if self.group.rank == 0:
             for entry in self.history:
                 log(*entry)
         config = self.config
-        last = config.steps
         # a run that ended early was not finished: its states say so, and it ends again at once
         early = self._patience_is_over()
         saved = logged = time.monotonic()
         logged_step = self.step
-        batches = prefetch(self.data, config.batches, self.step, self.step if early else last, self._share())
+        batches = prefetch(self.data, config.batches, self.step, self.step if early else config.steps, self._share())
         for step, low, truth in batches:
             with as_out_of_memory():
                 values = self.updates(step, low, truth)
             self.step = step + 1
             self._unread.append((self.step, values))
-            at_end = self.step == last
+            at_end = self.step == config.steps
             if self.step % config.log_every == 0 or at_end:
                 now = time.monotonic()
-                speed = (self.step - logged_step) * config.batches.batch / max(now - logged, 1e-9)
+                speed = (self.step - logged_step) * config.batch / max(now - logged, 1e-9)
                 logged, logged_step = now, self.step
                 self._log(log, self._checked() | {"images_per_second": speed})
             elif self.updates.device.type == "cpu":
                 self._checked()  # on a GPU a look at the numbers waits for the device, so it is taken now and then
-            if self.step % config.validate_every == 0 or at_end:
-                better = self._validate(log, sample)
-                # the others' best is as old as the state that they resumed from
-                early = self.peers.rank == 0 and self._patience_is_over()
-            else:
-                better = False
-            wishes = [should_stop(), early, better or time.monotonic() - saved > config.checkpoint_seconds]
-            stop, early, save = self.peers.any(wishes, self.updates.device)
+            validates = self.group.rank == 0 and (self.step % config.validate_every == 0 or at_end)
+            better = validates and self._validate(log, sample)
+            # the others' best is as old as the state that they resumed from
+            early = validates and self._patience_is_over()
+            flags = [should_stop(), early, better or time.monotonic() - saved > 60 * config.checkpoint_minutes]
+            stop, early, save = self.group.any(flags, self.updates.device)
             if stop or early or save or at_end:
                 self._checked()
                 self._save()
@@ -137,23 +129,22 @@ class Training:
             if early or at_end:
                 break
             if stop:
-                self.stopped = True
-                raise Stopped(f"stopped after step {self.step}")
+                return None
         batches.close()
         return self._finish(early)
 
     def _share(self) -> slice:
-        size = self.config.batches.batch // self.peers.count
-        return slice(self.peers.rank * size, (self.peers.rank + 1) * size)
+        size = self.config.batch // self.group.count
+        return slice(self.group.rank * size, (self.group.rank + 1) * size)
 
     def _log(self, log: Log, values: dict[str, float]) -> None:
         self.history.append((self.step, values))
-        if self.peers.rank == 0:
+        if self.group.rank == 0:
             log(self.step, values)
 
     def _validate(self, log: Log, sample: Sample) -> bool:
         """Score the averaged weights; true if they are the best so far."""
-        if not self.valid or self.peers.rank:
+        if not self.valid:
             return False
 
         def enlarge(low: Pixels) -> Pixels:
@@ -189,11 +180,8 @@ class Training:
     def _state(self, step: int) -> Path:
         return self.work / f"state-{step:08d}.safetensors"
 
-    def _states(self) -> list[Path]:
-        return sorted(self.work.glob("state-*.safetensors"))
-
     def _save(self) -> None:
-        if self.peers.rank:
+        if self.group.rank:
             return
         if self.best is not None and self.best[0] == self.step:
             self._write("best.safetensors", {"step": self.step})
@@ -201,18 +189,16 @@ class Training:
             "step": self.step,
             "history": self.history,
             "best": self.best,
-            "config": self.config.generator.to_dict(),
+            "config": asdict(self.config.generator),
             "provenance": self.config.provenance,
         }
         save_state(self._state(self.step), self.updates.state(), values)
-        for old in self._states()[: -self.config.keep]:
+        for old in sorted(self.work.glob("state-*.safetensors"))[: -self.config.keep]:
             old.unlink()
 
     def _resume(self) -> None:
-        states = self._states()
-        newest = int(states[-1].stem.removeprefix("state-")) if states else -1
-        step = self.peers.agreed(newest, self.updates.device)
-        if step < 0:
+        step = self.group.from_rank_0(steps_done(self.work), self.updates.device)
+        if not step:
             return
         tensors, values = load_state(self._state(step))
         self.updates.restore(tensors)
@@ -223,16 +209,16 @@ class Training:
     def _finish(self, early: bool) -> Path:
         """Write the result: the averaged weights of the last step, or after an early stop those of the best."""
         path = self.work / "generator.safetensors"
-        if self.peers.rank == 0 and early:
+        if self.group.rank == 0 and early:
             best, _ = load_generator(self.work / "best.safetensors")
             self.updates.ema.load_state_dict(best.state_dict())
             self._write(path.name, {"step": self.best[0] if self.best else self.step, "stopped_at": self.step})
-        elif self.peers.rank == 0:
+        elif self.group.rank == 0:
             self._write(path.name, {"step": self.step})
         # every process may read the file once `run` has returned, so all wait for rank 0 to have written it
-        self.peers.agreed(self.step, self.updates.device)
+        self.group.from_rank_0(self.step, self.updates.device)
         return path
 
-    def _write(self, name: str, facts: dict[str, Any]) -> None:
+    def _write(self, name: str, steps: dict[str, int]) -> None:
         config = self.config
-        save_generator(self.work / name, self.updates.ema, config.generator, config.provenance | facts, torch.float16)
+        save_generator(self.work / name, self.updates.ema, config.generator, config.provenance | steps, torch.float16)

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pipeline.models.checkpoint import part
+from pipeline.pretrained.registry import WeightsError
 from pipeline.pretrained.vgg19 import CONVOLUTIONS, layer_indices
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as VGG's weights expect
@@ -28,7 +30,8 @@ class PerceptualLoss(nn.Module):
         seed: of the random numbers.
 
     Raises:
-        ValueError: an unknown layer, or a file that lacks a tensor needed for the layers named.
+        ValueError: an unknown layer.
+        WeightsError: the file lacks a tensor that the layers need.
     """
 
     mean: Tensor
@@ -94,28 +97,27 @@ def _load(features: nn.Sequential, path: Path) -> None:
         tensors = load_file(path)
     else:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    state = {name.removeprefix("features."): value for name, value in tensors.items() if name.startswith("features.")}
-    wanted = features.state_dict()
-    missing = sorted(set(wanted) - set(state))
+    state, needed = part(tensors, "features"), features.state_dict()
+    missing = sorted(set(needed) - set(state))
     if missing:
-        raise ValueError(f"{path} has no features.{missing[0]}: name fewer layers, or give the full network")
-    features.load_state_dict({name: state[name].float() for name in wanted})
+        raise WeightsError(f"{path} has no features.{missing[0]}: name fewer layers, or give the full network")
+    features.load_state_dict({name: state[name].float() for name in needed})
 
 
-def adversarial_loss(verdicts: Sequence[Tensor], target: float) -> Tensor:
-    """Half the mean squared distance of patch verdicts to `target`, averaged over scales: a scalar."""
-    return 0.5 * torch.stack([(verdict - target).square().mean() for verdict in verdicts]).mean()
+def adversarial_loss(scores: Sequence[Tensor], target: float) -> Tensor:
+    """Half the mean squared distance of patch scores to `target`, averaged over scales: a scalar."""
+    return 0.5 * torch.stack([(score - target).square().mean() for score in scores]).mean()
 
 
 def gradient_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
-    """R1 (Mescheder et al., ICML 2018): the squared gradient of the summed patch verdicts at each pixel of real images,
+    """R1 (Mescheder et al., ICML 2018): the squared gradient of the summed patch scores at each pixel of real images,
     averaged over pixels so that it does not depend on their number. float32, since it is differentiated twice.
 
     Args:
-        discriminator: (n, 3, h, w) -> one map of verdicts per scale.
+        discriminator: (n, 3, h, w) -> one map of scores per scale.
         real: (n, 3, h, w) in [0, 1].
     """
     real = real.detach().requires_grad_(True)
-    verdicts = torch.stack([verdict.sum() for verdict in discriminator(real)]).sum()
-    (gradient,) = torch.autograd.grad(verdicts, real, create_graph=True)
+    scores = torch.stack([score.sum() for score in discriminator(real)]).sum()
+    (gradient,) = torch.autograd.grad(scores, real, create_graph=True)
     return gradient.square().sum(1).mean()

@@ -38,7 +38,7 @@ def needed(config: TrainConfig, *, half: bool) -> int:
 
     Args:
         config: of the run, for one process.
-        half: whether networks run in bf16, which halves what they keep.
+        half: True if networks run in bf16, which halves what they keep.
     """
     batch = max(1, config.batches.batch // config.accumulate)
     side = config.batches.crop
@@ -56,7 +56,7 @@ def needed(config: TrainConfig, *, half: bool) -> int:
                 kept += sum(_bytes(feature) for feature in vgg.extract(truth))
         if config.adversarial:
             held += 4 * _size(discriminator)
-            kept += 2 * _kept(lambda: torch.stack([verdict.mean() for verdict in discriminator(result)]))[0]
+            kept += 2 * _kept(lambda: torch.stack([score.mean() for score in discriminator(result)]))[0]
     return held + (kept // 2 if half else kept) + 4 * _bytes(truth)
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-class Peers:
+class ProcessGroup:
     """The processes of this training; `rank` 0 writes files and logs."""
 
     def __init__(self) -> None:
@@ -30,21 +30,21 @@ class Peers:
         for tensor, part in zip(listed, torch.split(flat, [tensor.numel() for tensor in listed]), strict=True):
             tensor.copy_(part.view_as(tensor) / self.count)
 
-    def any(self, wishes: list[bool], device: torch.device) -> list[bool]:
-        """For each wish, whether any process has it: so that all of them stop, save or end at the same step."""
+    def any(self, flags: list[bool], device: torch.device) -> list[bool]:
+        """True where any process sets the flag: so that all of them stop, save or end at the same step."""
         if self.count == 1:
-            return wishes
-        flags = torch.tensor(wishes, dtype=torch.int32, device=device)
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        return [bool(flag) for flag in flags.tolist()]
+            return flags
+        tensor = torch.tensor(flags, dtype=torch.int32, device=device)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return [bool(flag) for flag in tensor.tolist()]
 
-    def agreed(self, number: int, device: torch.device) -> int:
-        """What rank 0 says the number is; no process has the answer before rank 0 has come here.
+    def from_rank_0(self, number: int, device: torch.device) -> int:
+        """Rank 0's number; no process has it before rank 0 has come here.
 
         What processes find in a folder may differ for a moment, on a shared disk for longer: rank 0's view counts.
         """
         if self.count == 1:
             return number
-        said = torch.tensor([number], dtype=torch.int64, device=device)
-        dist.broadcast(said, src=0)
-        return int(said)
+        tensor = torch.tensor([number], dtype=torch.int64, device=device)
+        dist.broadcast(tensor, src=0)
+        return int(tensor)

@@ -1,7 +1,7 @@
 """How good a generator is on held-back pairs while it trains: PSNR, SSIM and a sheet to look at. Plain torch."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -9,14 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.core.images import Pixels, resize
+from pipeline.train.engine.dataset import Pairs
 
 SHOWN = 4
 """Faces on a sheet."""
 
 
-def validate(
-    enlarge: Callable[[Pixels], Pixels], pairs: Sequence[tuple[Pixels, Pixels]]
-) -> tuple[dict[str, float], Pixels]:
+def validate(enlarge: Callable[[Pixels], Pixels], pairs: Pairs) -> tuple[dict[str, float], Pixels]:
     """Score full pairs and draw the first few.
 
     Args:
@@ -62,5 +61,5 @@ def ssim(result: Pixels, truth: Pixels) -> float:
     variance_a, variance_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
     covariance = blur(a * b) - mean_a * mean_b
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    likeness = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return float((likeness / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))).mean())
+    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return float((similarity / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))).mean())

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import vgg19
 
+from pipeline.pretrained.registry import WeightsError
 from pipeline.pretrained.vgg19 import layer_indices
 from pipeline.train.engine.losses import PerceptualLoss, adversarial_loss
 
@@ -106,7 +107,7 @@ def test_a_file_that_lacks_a_layer_is_an_error_that_names_file_and_tensor(
     few = {name: value for name, value in state(theirs).items() if int(name.split(".")[1]) <= 5}
     save_file(few, tmp_path / "few.safetensors")
     assert len(PerceptualLoss(LAYERS, tmp_path / "few.safetensors").extract(pictures)) == 2
-    with pytest.raises(ValueError, match=r"few\.safetensors has no features\.7\.bias: name fewer layers"):
+    with pytest.raises(WeightsError, match=r"few\.safetensors has no features\.7\.bias: name fewer layers"):
         PerceptualLoss((*LAYERS, "relu2_2"), tmp_path / "few.safetensors")
 
 
