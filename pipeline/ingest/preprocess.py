@@ -1,4 +1,4 @@
-"""From one file to a face, or the reason why it is none: decoding, conversion to 8-bit sRGB, shape and size.
+"""Decode, convert to 8-bit sRGB, crop and resize one file; reject with a reason.
 
 The file's own bytes are kept wherever any decoder would see the very pixels that are seen here; else the pixels are
 stored as PNG, and what was done to them is said.
@@ -6,9 +6,9 @@ stored as PNG, and what was done to them is said.
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,21 @@ from PIL import Image
 from pipeline.codecs.metadata import fitting_profile, orientation_of
 from pipeline.codecs.reader import read_picture, upright
 from pipeline.codecs.strict_jpeg import FORMATS, SPACES, strict_jpeg
-from pipeline.core.images import ImageError, Pixels, Planes, encode_png, on_white, pixel_hash, reasons, resize
+from pipeline.core.images import (
+    ImageError,
+    Pixels,
+    Planes,
+    encode_png,
+    on_white,
+    pixel_hash,
+    reasons,
+    resize,
+)
 from pipeline.ingest.color_profile import to_srgb
 from pipeline.ingest.dedup import fingerprint
+
+if TYPE_CHECKING:
+    from pipeline.params.ingest import Ingest
 
 
 class AlignedFace(Protocol):
@@ -60,19 +72,19 @@ class Face:
         return fingerprint(self.pixels)
 
 
-def accept(data: bytes, rules: Mapping[str, Any], aligner: Aligner | None = None) -> list[Face]:
+def accept(data: bytes, rules: "Ingest", aligner: Aligner | None = None) -> list[Face]:
     """The faces that a file holds: itself, or what an aligner finds in it.
 
     Args:
         data: a complete encoded file.
-        rules: `max_pixels`, `not_square`, `larger`, `min_size`, `size` of the ingest params.
+        rules: ingest params, of which `max_pixels`, `not_square`, `larger`, `min_size` and `size` count.
         aligner: finds faces and sets them straight; None takes the picture for one face.
 
     Raises:
         ImageError: not a picture, damaged, or not as the rules want it; the text before the first " (" is the same for
             all files with that problem.
     """
-    pixels, done = read_rgb(data, rules["max_pixels"])
+    pixels, done = read_rgb(data, rules.max_pixels)
     if aligner is None:
         shaped, shape = _shaped(pixels, rules)
         done += shape
@@ -112,20 +124,16 @@ def read_rgb(data: bytes, max_pixels: int) -> tuple[Pixels, list[str]]:
         if jpeg and image.mode in SPACES:
             pixels = strict_jpeg(data, image.mode)
         if jpeg and image.mode == "RGB":
-            orientation = orientation_of(image)
+            orientation, mode = orientation_of(image), image.mode
             profile = fitting_profile(image.info.get("icc_profile"), 3)
             planes: Planes = upright(pixels, orientation)
-            done = _TURNED if orientation != 1 else []
         else:
             picture = read_picture(data, max_pixels)
-            planes, profile = picture.pixels, picture.facts.icc
-            done = _TURNED if picture.orientation != 1 else []
-            done = done + _kinds(picture.mode, planes)
+            planes, profile = picture.pixels, picture.metadata.icc
+            orientation, mode = picture.orientation, picture.mode
+        done = ["EXIF orientation applied"] if orientation != 1 else []
         rgb, converted = _flat_rgb(planes, profile)
-        return rgb, done + converted
-
-
-_TURNED = ["EXIF orientation applied"]
+        return rgb, done + _kinds(mode, planes) + converted
 
 
 def _kinds(mode: str, planes: Planes) -> list[str]:
@@ -159,21 +167,21 @@ def _flat_rgb(planes: Planes, profile: bytes | None) -> tuple[Pixels, list[str]]
     return np.ascontiguousarray(colours), done
 
 
-def _shaped(pixels: Pixels, rules: Mapping[str, Any]) -> tuple[Pixels, list[str]]:
+def _shaped(pixels: Pixels, rules: "Ingest") -> tuple[Pixels, list[str]]:
     """Square and of a size that may be used, cropped and reduced where the rules say so."""
     height, width = pixels.shape[:2]
     side, done = min(height, width), []
     if height != width:
-        if rules["not_square"] == "reject":
+        if rules.not_square == "reject":
             raise ImageError(f"not square ({width}x{height}); not_square: crop would take the centre")
         top, left = (height - side) // 2, (width - side) // 2
         pixels = np.ascontiguousarray(pixels[top : top + side, left : left + side])
         done.append("centre crop")
-    if side < rules["min_size"]:
-        raise ImageError(f"too small ({width}x{height}, at least {rules['min_size']} are needed)")
-    if side > rules["size"]:
-        if rules["larger"] == "reject":
-            raise ImageError(f"too large ({width}x{height}); larger: reduce would make it {rules['size']}")
-        pixels = resize(pixels, rules["size"], rules["size"])
+    if side < rules.min_size:
+        raise ImageError(f"too small ({width}x{height}, at least {rules.min_size} are needed)")
+    if side > rules.size:
+        if rules.larger == "reject":
+            raise ImageError(f"too large ({width}x{height}); larger: reduce would make it {rules.size}")
+        pixels = resize(pixels, rules.size, rules.size)
         done.append("reduced")
     return pixels, done

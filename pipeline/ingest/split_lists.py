@@ -1,4 +1,4 @@
-"""Who belongs where, as other people's lists say: CelebA's partition and identities, lists of ids, columns.
+"""Split and identity lists: CelebA's partition and identities, lists of ids, columns.
 
 Formats, as CelebA and CelebA-HQ are distributed: `list_eval_partition.txt` (`000001.jpg 0`; 0 train, 1 valid, 2 test),
 `identity_CelebA.txt` (`000001.jpg 2880`), `CelebA-HQ-to-CelebA-mapping.txt` (`idx orig_idx orig_file`).
@@ -7,14 +7,19 @@ Formats, as CelebA and CelebA-HQ are distributed: `list_eval_partition.txt` (`00
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipeline.core.errors import FacesrError
 from pipeline.core.scales import SPLITS
+from pipeline.core.schema import Row
+
+if TYPE_CHECKING:
+    from pipeline.params.ingest import Persons, Splits
 
 _PARTITIONS = {"0": "train", "1": "valid", "2": "test"}
+_OTHER_NAMES = {"validation": "valid", "val": "valid", "dev": "valid", "training": "train", "testing": "test"}
 
-Answer = Callable[[Mapping[str, Any]], str | None]
+Lookup = Callable[[Row], str | None]
 """A candidate's row (`name`, `hash`, `labels`) to what a list says of it; None where it says nothing."""
 
 
@@ -22,72 +27,66 @@ class ListError(FacesrError):
     """A list that cannot be used; the message says which, where and why."""
 
 
-def designated(how: Mapping[str, Any]) -> Answer | None:
-    """What params' `splits` say of single faces: the split of each, or None where seed and counts decide.
+def split_lookup(splits: "Splits") -> Lookup | None:
+    """The split that a list or column names for each face; None where seed and counts decide.
 
     Raises:
         ListError: a file is missing or not of its format.
     """
-    by = how.get("by", "seed")
-    if by == "celeba":
-        partition = _pairs(how["partition"], lambda word: _PARTITIONS.get(word), "0, 1 or 2")
-        return _by_original(partition, how.get("mapping"))
-    if by == "column":
-        return lambda row: _split_named(row["labels"].get(how["column"]))
-    if by == "list":
+    if splits.by == "celeba":
+        return _by_original(_pairs(splits.partition, _PARTITIONS.get, "0, 1 or 2"), splits.mapping)
+    if splits.by == "column":
+        column = splits.column
+        return lambda row: _split_named(row["labels"].get(column))
+    if splits.by == "list":
         listed: dict[str, str] = {}
-        for split in SPLITS:
-            for word in _words(how[split]) if how.get(split) else ():
+        for split, file in splits.files.items():
+            for word in _words(file):
                 if listed.setdefault(word, split) != split:
-                    raise ListError(f"{how[split]}: {word} is in the list of {listed[word]} too")
+                    raise ListError(f"{file}: {word} is in the list of {listed[word]} too")
         return lambda row: next((listed[key] for key in _keys(row) if key in listed), None)
     return None
 
 
-def persons(how: Mapping[str, Any] | None) -> Answer | None:
-    """What params' `persons` say of single faces: whom each shows.
+def person_lookup(persons: "Persons | None") -> Lookup | None:
+    """The person whom each face shows, by a list or column.
 
     Raises:
         ListError: a file is missing or not of its format.
     """
-    if how is None:
+    if persons is None:
         return None
-    if how.get("column"):
-        return lambda row: row["labels"].get(how["column"]) or None
-    return _by_original(_pairs(how["identities"], lambda word: word, "an identity"), how.get("mapping"))
+    if not persons.identities:
+        return lambda row: row["labels"].get(persons.column) or None
+    return _by_original(_pairs(persons.identities, str, "an identity"), persons.mapping)
 
 
-def columns(source: Mapping[str, Any]) -> list[str]:
-    """Columns of a Parquet source that its splits and persons go by."""
-    found = [source.get("splits", {}).get("column"), (source.get("persons") or {}).get("column")]
-    return [name for name in dict.fromkeys(found) if name]
-
-
-def unlisted(how: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> int:
-    """How many ids of the lists belong to none of the faces."""
-    if how.get("by") != "list":
+def unlisted(splits: "Splits", faces: Sequence[Row]) -> int:
+    """Number of ids in the lists that belong to none of the faces."""
+    if splits.by != "list":
         return 0
-    known = {key for row in rows for key in _keys(row)}
-    return len([word for split in SPLITS if how.get(split) for word in _words(how[split]) if word not in known])
+    known = {key for row in faces for key in _keys(row)}
+    return sum(word not in known for file in splits.files.values() for word in _words(file))
 
 
-def _keys(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _keys(row: Row) -> tuple[str, ...]:
     """What a list may call a face: id, pixel hash, name inside the source, file name, file name without suffix."""
     path = PurePosixPath(row["name"])
     return row.get("id") or "", row["hash"] or "", row["name"], path.name, path.stem
 
 
-def _by_original(answers: dict[str, str], mapping: str | None) -> Answer:
+def _by_original(values: Mapping[str, str], mapping: str | None) -> Lookup:
     """By the name of the original CelebA file: the face's own, or that of its number in CelebA-HQ."""
-    if mapping is None:
-        return lambda row: answers.get(PurePosixPath(row["name"]).name)
-    originals = _mapping(mapping)
+    originals = None if mapping is None else _mapping(mapping)
 
-    def answer(row: Mapping[str, Any]) -> str | None:
-        digits = re.search(r"(\d+)$", PurePosixPath(row["name"]).stem)
-        return answers.get(originals.get(int(digits[1]), "")) if digits else None
+    def lookup(row: Row) -> str | None:
+        path = PurePosixPath(row["name"])
+        if originals is None:
+            return values.get(path.name)
+        digits = re.search(r"(\d+)$", path.stem)
+        return values.get(originals.get(int(digits[1]), "")) if digits else None
 
-    return answer
+    return lookup
 
 
 def _mapping(file: str) -> dict[int, str]:
@@ -137,6 +136,4 @@ def _lines(file: str) -> list[tuple[int, str]]:
 def _split_named(value: str | None) -> str | None:
     """`train`, `valid` or `test`, also by the other names that data sets use."""
     text = (value or "").strip().lower()
-    return {"validation": "valid", "val": "valid", "dev": "valid", "training": "train", "testing": "test"}.get(
-        text, text if text in SPLITS else _PARTITIONS.get(text)
-    )
+    return text if text in SPLITS else _OTHER_NAMES.get(text) or _PARTITIONS.get(text)
