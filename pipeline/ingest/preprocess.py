@@ -17,16 +17,7 @@ from PIL import Image
 from pipeline.codecs.metadata import fitting_profile, orientation_of
 from pipeline.codecs.reader import read_picture, upright
 from pipeline.codecs.strict_jpeg import FORMATS, SPACES, strict_jpeg
-from pipeline.core.images import (
-    ImageError,
-    Pixels,
-    Planes,
-    encode_png,
-    on_white,
-    pixel_hash,
-    reasons,
-    resize,
-)
+from pipeline.core.images import ImageError, Pixels, Planes, encode_png, on_white, pixel_hash, reasons, resize
 from pipeline.ingest.color_profile import to_srgb
 from pipeline.ingest.dedup import fingerprint
 

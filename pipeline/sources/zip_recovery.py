@@ -1,4 +1,4 @@
-"""Zip archives that lost their directory, as a download that broke off does: a new one from the members' own headers.
+"""Zip archives that lost their directory, as a download that broke off does: rebuild it from the members' own headers.
 
 Each member is preceded by a header that repeats what the directory says of it (APPNOTE.TXT 4.3.7). Members are taken in
 turn until one is cut off, or was streamed and states its length only behind itself.
@@ -15,7 +15,7 @@ _HEADER = struct.Struct("<4s5H3L2H")
 _UTF8, _STREAMED, _FULL, _ZIP64 = 0x800, 0x8, 0xFFFFFFFF, 1
 
 
-def mended(open_file: Callable[[], IO[bytes]]) -> tuple[zipfile.ZipFile, str]:
+def rebuilt(open_file: Callable[[], IO[bytes]]) -> tuple[zipfile.ZipFile, str]:
     """The complete members of a zip without a directory as a zip, and why what follows them is missing.
 
     Args:
@@ -44,10 +44,10 @@ def mended(open_file: Callable[[], IO[bytes]]) -> tuple[zipfile.ZipFile, str]:
         elif len(rest) < name_size + extra_size or end > size:
             broken = f"a member is cut off at byte {at}"
         else:
-            facts = (version, version, _readable(name, flags), method, clock, date, crc)
+            common = (version, version, _readable(name, flags), method, clock, date, crc)
             long = struct.pack("<2H3Q", _ZIP64, 24, plain, packed, at)
             sizes = struct.pack("<2L5H2L", _FULL, _FULL, len(name), len(long), 0, 0, 0, 0, _FULL)
-            records.append(_CENTRAL + struct.pack("<6HL", *facts) + sizes + name + long)
+            records.append(_CENTRAL + struct.pack("<6HL", *common) + sizes + name + long)
             at = end
     if not records:
         handle.close()
