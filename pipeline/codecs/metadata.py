@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -172,32 +173,31 @@ def _directories(exif: Image.Exif) -> dict[int, Any]:
 
 def _serialise(tags: Mapping[int, Any]) -> bytes | None:
     """Tags as a block; those whose values cannot be written are left out, and nothing at all gives None."""
-
-    def block(tags: Mapping[int, Any]) -> bytes:
-        exif = Image.Exif()
-        for tag, value in tags.items():
-            exif[tag] = value
-        return exif.tobytes().removeprefix(b"Exif\0\0")
-
-    def writable(tags: Mapping[int, Any], inside: int | None = None) -> dict[int, Any]:
-        kept = {}
-        for tag, value in tags.items():
-            if tag in (_EXIF, _GPS) and isinstance(value, dict):
-                value = writable(value, tag)
-            try:
-                block({tag: value} if inside is None else {inside: {tag: value}})
-            except Exception:  # noqa: S112  # struct.error, TypeError, ValueError …: what Pillow reads it cannot always write
-                continue
-            kept[tag] = value
-        return kept
-
     if not tags:
         return None
     try:
-        return block(tags)
-    except Exception:  # as above
-        kept = writable(tags)
-        return block(kept) if kept else None
+        return _block(tags)
+    except Exception:  # struct.error, TypeError, ValueError …: what Pillow reads it cannot always write
+        kept = _writable(tags)
+        return _block(kept) if kept else None
+
+
+def _block(tags: Mapping[int, Any]) -> bytes:
+    exif = Image.Exif()
+    for tag, value in tags.items():
+        exif[tag] = value
+    return exif.tobytes().removeprefix(b"Exif\0\0")
+
+
+def _writable(tags: Mapping[int, Any], directory: int | None = None) -> dict[int, Any]:
+    kept = {}
+    for tag, value in tags.items():
+        if tag in (_EXIF, _GPS) and isinstance(value, dict):
+            value = _writable(value, tag)
+        with suppress(Exception):  # as above
+            _block({tag: value} if directory is None else {directory: {tag: value}})
+            kept[tag] = value
+    return kept
 
 
 def _dpi_of(image: Image.Image, turned: bool) -> tuple[float, float] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.images import Pixels
-from pipeline.faces.geometry import Floats, apply, inverse, roll, sample
+from pipeline.faces.geometry import Floats, apply, centred_on, inverse, roll, rotation, sample
 from pipeline.pretrained.registry import WeightsError
 
 _OVERVIEW = 640
@@ -82,10 +82,10 @@ class FaceFinder:
             for top in _starts(height, side):
                 for left in _starts(width, side):
                     faces += self.look(pixels[top : top + side, left : left + side], closer, left, top)
-        faces = [self._turned(pixels, face) for face in _distinct(faces)]
+        faces = [self._rotated(pixels, face) for face in _distinct(faces)]
         return sorted(faces, key=lambda face: (face.box[0], face.box[1]))
 
-    def _turned(self, pixels: Pixels, face: Face) -> Face:
+    def _rotated(self, pixels: Pixels, face: Face) -> Face:
         """The face with landmarks seen upright: in the surest of views turned by 30 degrees, then set straight."""
         if face.score >= _SURE and abs(roll(face.points)) < _UPRIGHT:
             return face
@@ -100,8 +100,7 @@ class FaceFinder:
         x, y, width, height = face.box
         centre, scale = np.array((x + width / 2, y + height / 2)), _VIEW / (_ROOM * max(width, height, 1))
         cosine, sine = scale * np.cos(np.radians(degrees)), scale * np.sin(np.radians(degrees))
-        turn = np.array(((cosine, sine), (-sine, cosine)))
-        matrix = np.column_stack((turn, _VIEW / 2 - turn @ centre))
+        matrix = centred_on(centre, rotation((cosine, sine)), _VIEW)
         best = None
         for seen in self.look(np.asarray(sample(pixels, matrix, _VIEW), np.uint8), 1.0):
             middle = np.array(seen.box[:2]) + np.array(seen.box[2:]) / 2
@@ -147,7 +146,7 @@ def _create(path: str) -> Any:
 
 
 def load_onnx(path: Path, name: str, load: Callable[[str], Any]) -> Any:
-    """What OpenCV's `load` makes of an ONNX file.
+    """Load an ONNX file by a function of OpenCV.
 
     Raises:
         WeightsError: missing, or `load` cannot use it; `name` is what the network is for.

@@ -4,7 +4,7 @@ S3 is configured as its own tools are (AWS_ACCESS_KEY_ID …, ~/.aws, AWS_ENDPOI
 URI: `s3://bucket/folder?endpoint_override=host:9000&scheme=http&region=us-east-1&anonymous=true`. Keys are taken as
 they are written: `%20` is not a space.
 
-Other kinds of places (`hf://datasets/…`, `https://…`) are reached through fsspec.
+Other kinds (`hf://datasets/…`, `https://…`) are reached through fsspec.
 """
 
 import errno
@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 import pyarrow as pa
 
 from pipeline.core.errors import FacesrError
-from pipeline.storage import fsspec_bridge as fsspec_stores
+from pipeline.storage import fsspec_bridge
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 SHOWN = ("endpoint_override", "scheme", "region", "anonymous")
@@ -44,7 +44,7 @@ ADVICE = {
 
 
 class StorageError(FacesrError, OSError):
-    """A place that cannot be reached or used; the message is one line: which, what is wrong, what to do."""
+    """A path or store that cannot be reached or used; the message is one line: which, what is wrong, what to do."""
 
 
 def scheme_of(text: str) -> str:
@@ -63,7 +63,7 @@ def split(uri: str) -> tuple[str, str, str]:
     """
     scheme = scheme_of(uri)
     found = re.fullmatch(r"(?s)[^:]+://([^/?]+)/*(.*?)/*(?:\?((?:\w+=[^?]*)?))?", uri)
-    if found is None or not (scheme in SCHEMES or fsspec_stores.reaches(scheme)):
+    if found is None or not (scheme in SCHEMES or fsspec_bridge.reaches(scheme)):
         kinds = "a path, s3://bucket/…, gs://bucket/…, hf://datasets/… or https://…"
         raise StorageError(f"{scheme}://…: no such kind of place; use {kinds}")
     if scheme in ("s3", "gs", "gcs") and ":" in found[1].rpartition("@")[2]:
@@ -109,7 +109,7 @@ def explained(uri: str) -> Iterator[None]:
         text = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, NotImplementedError):
             text = f"{scheme}://… cannot be written to or listed, only read file by file"
-        text = text if scheme in SCHEMES else fsspec_stores.scrubbed(text)
+        text = text if scheme in SCHEMES else fsspec_bridge.scrubbed(text)
         known = ADVICE.items() if scheme in SCHEMES else ()
         advice = next((advice for pattern, advice in known if re.search(pattern, text)), text[:300])
         # not `from error`: a traceback would show what was kept out of the message
@@ -188,7 +188,7 @@ def _connected(root: str, query: str, endpoint: str, late: bool) -> tuple[Any, s
     scheme, _, authority = root.partition("://")
     options: dict[str, Any] = dict(parse_qsl(query))
     if scheme.lower() not in SCHEMES:
-        return fsspec_stores.connect(root, query)
+        return fsspec_bridge.connect(root, query)
     if scheme != "s3":
         if scheme in ("gs", "gcs"):
             options.setdefault("retry_limit_seconds", STALL_SECONDS)  # else a quarter of an hour

@@ -1,6 +1,6 @@
-"""Places: a file or folder on a local disk or on an object store (s3://, gs:// …), told by one string.
+"""A file or folder on a local disk or on an object store (s3://, gs:// …), named by one string.
 
-Local places go through pathlib, remote ones through pyarrow's file systems. A file appears under its name only when it
+Local paths go through pathlib, remote ones through pyarrow's file systems. A file appears under its name only when it
 is complete, wherever it lies.
 """
 
@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
@@ -49,7 +50,7 @@ class StoragePath:
 
     @classmethod
     def of(cls, text: "str | Path | StoragePath") -> "StoragePath":
-        """The place that a path or URI names.
+        """The one that a path or URI names.
 
         Raises:
             StorageError: a URI of an unknown kind.
@@ -64,12 +65,12 @@ class StoragePath:
 
     @property
     def local(self) -> Path | None:
-        """As a path; None for a remote place."""
+        """As a path; None for a remote one."""
         return None if scheme_of(self.uri) else Path(self.uri)
 
     @property
     def path(self) -> PurePosixPath:
-        """The path alone: of a remote place bucket and key, without credentials and query."""
+        """The path alone: of a remote one bucket and key, without credentials and query."""
         if not scheme_of(self.uri):
             return PurePosixPath(Path(self.uri).as_posix())
         root, key, _ = split(self.uri)
@@ -94,11 +95,11 @@ class StoragePath:
         return StoragePath(join(root, key.rpartition("/")[0], query))
 
     def with_name(self, name: str) -> "StoragePath":
-        """Another place in the same folder."""
+        """Another name in the same folder."""
         return self.parent / name
 
     def __truediv__(self, relative: str) -> "StoragePath":
-        """A place below this one.
+        """A path below this one.
 
         Raises:
             StorageError: `relative` points elsewhere.
@@ -119,35 +120,30 @@ class StoragePath:
         return f"StoragePath({str(self)!r})"
 
     def exists(self) -> bool:
-        """Whether there is a file or folder."""
-        local = self.local
-        return local.exists() if local is not None else self._info()[0] != "NotFound"
+        """True if there is a file or folder."""
+        return self._kind() != "NotFound"
 
     def is_dir(self) -> bool:
-        """Whether it is a folder."""
-        local = self.local
-        return local.is_dir() if local is not None else self._info()[0] == "Directory"
+        """True if it is a folder."""
+        return self._kind() == "Directory"
 
     def is_file(self) -> bool:
-        """Whether it is a file."""
-        local = self.local
-        return local.is_file() if local is not None else self._info()[0] == "File"
+        """True if it is a file."""
+        return self._kind() == "File"
 
     def size(self) -> int:
         """Bytes of a file; FileNotFoundError where there is none."""
-        local = self.local
-        return local.stat().st_size if local is not None else int(self.stamp()[0])
+        return int(self.stamp()[0])
 
     def stamp(self) -> list[Any]:
         """Size and time (or version) of a file: what changes when the file does; FileNotFoundError, StorageError."""
-        local = self.local
-        if local is not None:
-            facts = local.stat()
-            return [facts.st_size, facts.st_mtime_ns]
-        kind, size, time = self._info()
-        if kind != "File":
+        if (local := self.local) is not None:
+            status = local.stat()
+            return [status.st_size, status.st_mtime_ns]
+        info = self._info()
+        if info.type.name != "File":
             raise missing(str(self))
-        return [size, time]
+        return [info.size or 0, info.mtime_ns or 0]
 
     def arrow_file(self) -> pa.NativeFile:
         """Open for reading as pyarrow likes it; what is read with it may raise what pyarrow does (see `explained`)."""
@@ -155,27 +151,22 @@ class StoragePath:
 
     def open(self) -> IO[bytes]:
         """Open for reading, seekable."""
-        local = self.local
-        return local.open("rb") if local is not None else BufferedReader(RemoteFile(self.uri), BUFFER)
+        return BufferedReader(RemoteFile(self.uri), BUFFER) if self.local is None else self.local.open("rb")
 
     def read_bytes(self) -> bytes:
-        """The whole file."""
-        local = self.local
-        if local is not None:
-            return local.read_bytes()
-        with explained(self.uri), self.arrow_file() as file:
-            return bytes(file.read())
+        """The whole file; of a remote one in one request."""
+        with self.open() as handle:
+            return handle.read()
 
     def read_at(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset` on, fewer where the file ends; of a remote file one request."""
-        local = self.local
-        if local is None:
-            with explained(self.uri), self.arrow_file() as file:
-                left = file.size() - offset
-                return bytes(file.read_at(min(size, left), offset)) if left > 0 else b""
-        with local.open("rb") as handle:
-            handle.seek(offset)
-            return handle.read(size)
+        if (local := self.local) is not None:
+            with local.open("rb") as handle:
+                handle.seek(offset)
+                return handle.read(size)
+        with explained(self.uri), self.arrow_file() as file:
+            left = file.size() - offset
+            return bytes(file.read_at(min(size, left), offset)) if left > 0 else b""
 
     def write_bytes(self, data: bytes) -> None:
         """Write a file: complete or not at all. Folders above are made."""
@@ -190,8 +181,7 @@ class StoragePath:
         completes its upload whenever it is closed, also by an exception on its way out, and would leave half a file
         under the final name; a temporary key instead would have to be copied, which stores refuse beyond 5 GB.
         """
-        local = self.local
-        if local is not None:
+        if (local := self.local) is not None:
             with atomic(local) as temporary, temporary.open("w+b") as handle:
                 yield handle
             return
@@ -229,13 +219,9 @@ class StoragePath:
 
         Linked folders are not followed. A folder that does not exist has none.
         """
-        local = self.local
-        if local is not None:
-            names: list[str] = []
-            for folder, _, inside in os.walk(local):
-                names += (Path(folder, name).relative_to(local).as_posix() for name in inside)
-                if not recursive:
-                    break
+        if (local := self.local) is not None:
+            walk = os.walk(local) if recursive else islice(os.walk(local), 1)
+            names = [Path(folder, name).relative_to(local).as_posix() for folder, _, inside in walk for name in inside]
             for name in sorted(names, key=tree_order):
                 with suppress(FileNotFoundError):  # temporary files come and go
                     if (local / name).is_file():
@@ -254,39 +240,41 @@ class StoragePath:
 
     def remove(self) -> None:
         """Delete a file; none is fine."""
-        local = self.local
-        if local is not None:
-            local.unlink(missing_ok=True)
-            return
         with explained(self.uri), suppress(FileNotFoundError):
-            filesystem, path = connect(self.uri)
-            filesystem.delete_file(path)
+            if (local := self.local) is not None:
+                local.unlink()
+            else:
+                filesystem, path = connect(self.uri)
+                filesystem.delete_file(path)
 
     def remove_tree(self) -> None:
         """Delete a folder with all that is in it (of a bucket only what is in it); none is fine."""
-        local = self.local
-        if local is not None:
-            with suppress(FileNotFoundError):
-                shutil.rmtree(local)
-            return
         with explained(self.uri), suppress(FileNotFoundError):
+            if (local := self.local) is not None:
+                shutil.rmtree(local)
+                return
             filesystem, path = connect(self.uri)
             filesystem.delete_dir_contents(path, missing_dir_ok=True)
             if "/" in path:
                 filesystem.delete_dir(path)
 
     def free(self) -> int | None:
-        """Free bytes of the disk it lies on, or would lie on; None for a remote place."""
-        local = self.local
-        if local is None:
+        """Free bytes of the disk it lies on, or would lie on; None for a remote path."""
+        if (local := self.local) is None:
             return None
         return shutil.disk_usage(next(folder for folder in (local, *local.parents) if folder.exists())).free
 
-    def _info(self) -> tuple[str, int, int]:
+    def _kind(self) -> str:
+        if (local := self.local) is None:
+            return str(self._info().type.name)
+        if not local.exists():
+            return "NotFound"
+        return "Directory" if local.is_dir() else "File" if local.is_file() else "Unknown"
+
+    def _info(self) -> Any:
         with explained(self.uri):
             filesystem, path = connect(self.uri)
-            info = filesystem.get_file_info(path)
-        return info.type.name, info.size or 0, info.mtime_ns or 0
+            return filesystem.get_file_info(path)
 
 
 def tree_order(name: str) -> list[str]:
