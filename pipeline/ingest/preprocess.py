@@ -8,10 +8,9 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.codecs.metadata import fitting_profile, orientation_of
@@ -22,22 +21,12 @@ from pipeline.ingest.color_profile import to_srgb
 from pipeline.ingest.dedup import fingerprint
 
 if TYPE_CHECKING:
+    from pipeline.ingest.align import Aligned
     from pipeline.params.ingest import Ingest
 
 
-class AlignedFace(Protocol):
-    """What an aligner finds in a picture."""
-
-    @property
-    def pixels(self) -> Pixels:
-        """uint8 (side, side, 3)."""
-
-    @property
-    def transform(self) -> NDArray[np.float64]:
-        """(2, 3), from the picture to the face, pixels."""
-
-
-Aligner = Callable[[Pixels], Sequence[AlignedFace]]
+Aligner = Callable[[Pixels], Sequence["Aligned"]]
+"""Finds faces in a picture."""
 
 
 @dataclass(frozen=True)

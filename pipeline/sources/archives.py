@@ -22,6 +22,7 @@ from pipeline.sources.base import (
     Entry,
     SourceError,
     check_size,
+    damaged,
     printable,
     readable,
     rejection_reason,
@@ -82,13 +83,9 @@ class Zip:
 
     def read(self, key: Any) -> bytes:
         """Bytes of a member, its checksum verified."""
-        try:
-            with readable():
-                return self._archive.read(key)
-        except SourceError:
-            raise
-        except Exception as error:  # BadZipFile, zlib.error, NotImplementedError, EOFError …
-            raise SourceError(f"damaged in the archive ({error})") from error
+        # BadZipFile, zlib.error, NotImplementedError, EOFError …
+        with damaged("damaged in the archive"), readable():
+            return self._archive.read(key)
 
     @property
     def _archive(self) -> "_OpenZip":
@@ -169,12 +166,9 @@ def _unmark(data: bytearray, at: int) -> None:
 
 @lru_cache(maxsize=8)
 def _open_zip(path: StoragePath, *stamp: Any) -> _OpenZip:
-    try:
+    # BadZipFile, OSError, struct.error, NotImplementedError …
+    with damaged(f"{path}: not a readable zip archive", "; a download that broke off?"):
         return _OpenZip(path)
-    except StorageError:
-        raise
-    except Exception as error:  # BadZipFile, OSError, struct.error, NotImplementedError …
-        raise SourceError(f"{path}: not a readable zip archive ({error}); a download that broke off?") from error
 
 
 class Tar:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any, Protocol
 from unicodedata import category
 
-from pipeline.core.errors import FacesrError
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.storage.path import StorageError, StoragePath
 
 SIDECARS = {
@@ -120,6 +120,17 @@ def readable(path: StoragePath | None = None) -> Iterator[None]:
             raise SourceError(str(error)) from error
         prefix = "" if path is None else f"{path}: "
         raise SourceError(f"{prefix}cannot be read ({short_text(error)})") from error
+
+
+@contextmanager
+def damaged(what: str, advice: str = "") -> Iterator[None]:
+    """Turn whatever a library raises into a SourceError, `what (its reason)advice`; what a store raises stays."""
+    try:
+        yield
+    except (SourceError, StorageError):
+        raise
+    except Exception as error:
+        raise SourceError(f"{what} ({first_line(error)}){advice}") from error
 
 
 def read_file(path: StoragePath) -> bytes:

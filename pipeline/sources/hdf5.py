@@ -9,10 +9,9 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from pipeline.core.errors import first_line
-from pipeline.sources.base import Entry, SourceError, check_size, readable, rejection_reason
+from pipeline.sources.base import Entry, SourceError, check_size, damaged, readable, rejection_reason
 from pipeline.sources.raw_pixels import png_of
-from pipeline.storage.path import StorageError, StoragePath
+from pipeline.storage.path import StoragePath
 
 
 class Hdf5:
@@ -31,16 +30,11 @@ class Hdf5:
 
     def read(self, key: Any) -> bytes:
         """A picture as PNG."""
-        try:
+        # h5py raises OSError, RuntimeError, IndexError, ValueError …
+        with readable(self.path), damaged("damaged in the file"):
             pictures = self._pictures()
             check_size(prod(pictures.shape[1:]))
             planes = pictures[key]
-        except SourceError:
-            raise
-        except StorageError as error:
-            raise SourceError(str(error)) from error
-        except Exception as error:  # h5py raises OSError, RuntimeError, IndexError, ValueError …
-            raise SourceError(f"damaged in the file ({first_line(error)})") from error
         return png_of(planes)
 
     def _pictures(self) -> Any:
@@ -53,16 +47,10 @@ def _open(path: StoragePath, *version: Any) -> Any:
     """The dataset of the largest pictures; its file stays open as long as it is used."""
     import h5py  # only here: it takes a moment to load
 
-    try:
+    with damaged(f"{path}: not a readable HDF5 file", "; a download that broke off?"):
         file = h5py.File(path.local or path.open(), "r")
         # what links lead to, or is stored, outside the file is not part of it
         inside = [file[name] for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-    except StorageError:
-        raise
-    except Exception as error:
-        raise SourceError(
-            f"{path}: not a readable HDF5 file ({first_line(error)}); a download that broke off?"
-        ) from error
     found = [item for item in inside if isinstance(item, h5py.Dataset) and item.ndim == 4 and item.dtype == "uint8"]
     found = [item for item in found if item.shape[1] in (1, 3) and not item.external and not item.is_virtual]
     if not found:
