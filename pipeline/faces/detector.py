@@ -175,16 +175,18 @@ def _starts(length: int, side: int) -> list[int]:
 
 def _distinct(faces: Sequence[Face]) -> list[Face]:
     """Each face once: of boxes that mean the same one the best scored, of one inside of another the larger."""
+    kept = _apart(sorted(faces, key=lambda face: (-face.score, face.box)), 0, 0.3)
+    # half a face at the edge of a tile, or an eye seen from close, lies in the box of the whole face
+    return _apart(sorted(kept, key=lambda face: (-face.box[2] * face.box[3], face.box)), 1, 0.8)
+
+
+def _apart(faces: Sequence[Face], measure: int, most: float) -> list[Face]:
+    """The first face, and each that shares less than `most` with all before, by one of the measures of `_shared`."""
     kept: list[Face] = []
-    for face in sorted(faces, key=lambda face: (-face.score, face.box)):
-        if all(_shared(face, other)[0] < 0.3 for other in kept):
+    for face in faces:
+        if all(_shared(face, other)[measure] < most for other in kept):
             kept.append(face)
-    larger: list[Face] = []
-    for face in sorted(kept, key=lambda face: (-face.box[2] * face.box[3], face.box)):
-        # half a face at the edge of a tile, or an eye seen from close, lies in the box of the whole face
-        if all(_shared(face, other)[1] < 0.8 for other in larger):
-            larger.append(face)
-    return larger
+    return kept
 
 
 def _shared(a: Face, b: Face) -> tuple[float, float]:

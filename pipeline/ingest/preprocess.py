@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,17 @@ from PIL import Image
 from pipeline.codecs.metadata import fitting_profile, orientation_of
 from pipeline.codecs.reader import read_picture, upright
 from pipeline.codecs.strict_jpeg import FORMATS, SPACES, strict_jpeg
-from pipeline.core.images import ImageError, Pixels, Planes, encode_png, on_white, pixel_hash, reasons, resize
+from pipeline.core.images import (
+    ImageError,
+    Pixels,
+    Planes,
+    eight_bit_rgb,
+    encode_png,
+    on_white,
+    pixel_hash,
+    reasons,
+    resize,
+)
 from pipeline.ingest.color_profile import to_srgb
 from pipeline.ingest.dedup import fingerprint
 
@@ -131,20 +141,18 @@ def _kinds(mode: str, planes: Planes) -> list[str]:
 
 def _flat_rgb(planes: Planes, profile: bytes | None) -> tuple[Pixels, list[str]]:
     """uint8 or uint16 (h, w, 1-4) to uint8 sRGB (h, w, 3), and which of profile and alpha mattered."""
-    done = []
-    eight: Any = planes if planes.dtype == np.uint8 else np.rint(planes / 257.0).astype(np.uint8)
-    colours = eight[..., : 3 if eight.shape[2] >= 3 else 1]
+    done, channels = [], planes.shape[2]
+    colours: Planes = eight_bit_rgb(planes)
     if profile is not None:
-        converted = to_srgb(np.ascontiguousarray(colours), profile)
+        converted = to_srgb(colours if channels >= 3 else colours[..., :1], profile)
         if converted is not None:
             colours = converted
             done.append("colour profile")
-    if colours.shape[2] == 1:
-        colours = np.repeat(colours, 3, axis=2)
-    if eight.shape[2] in (2, 4):
-        colours = on_white(np.concatenate([colours, eight[..., -1:]], axis=2))
+    if channels in (2, 4):
+        alpha = eight_bit_rgb(planes[..., -1:])[..., :1]
+        colours = on_white(np.concatenate([colours, alpha], axis=2))
         done.append("alpha on white")
-    return np.ascontiguousarray(colours), done
+    return np.ascontiguousarray(colours, np.uint8), done
 
 
 def _shaped(pixels: Pixels, rules: "Ingest") -> tuple[Pixels, list[str]]:

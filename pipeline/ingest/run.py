@@ -149,7 +149,7 @@ def _assign(found: list[Row], settings: "params.Ingest", work: Path) -> tuple[Co
             settings.sources,
             seed=settings.seed,
             near=settings.near_duplicates,
-            advance=lambda count: advance(count),
+            advance=advance,
         )
     for row, reason in zip(usable, assignment.rejections, strict=True):
         row["reason"] = reason

@@ -5,7 +5,8 @@ Formats, as CelebA and CelebA-HQ are distributed: `list_eval_partition.txt` (`00
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import dropwhile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,8 @@ def split_lookup(splits: "Splits") -> Lookup | None:
         ListError: a file is missing or not of its format.
     """
     if splits.by == "celeba":
-        return _by_original(_pairs(splits.partition, _PARTITIONS.get, "0, 1 or 2"), splits.mapping)
+        partition = _pairs(splits.partition, "[012]", "0, 1 or 2")
+        return _by_original({name: _PARTITIONS[value] for name, value in partition.items()}, splits.mapping)
     if splits.by == "column":
         column = splits.column
         return lambda row: _split_named(row["labels"].get(column))
@@ -58,7 +60,7 @@ def person_lookup(persons: "Persons | None") -> Lookup | None:
         return None
     if not persons.identities:
         return lambda row: row["labels"].get(persons.column) or None
-    return _by_original(_pairs(persons.identities, str, "an identity"), persons.mapping)
+    return _by_original(_pairs(persons.identities, r"\S+", "an identity"), persons.mapping)
 
 
 def unlisted(splits: "Splits", faces: Sequence[Row]) -> int:
@@ -77,45 +79,37 @@ def _keys(row: Row) -> tuple[str, ...]:
 
 def _by_original(values: Mapping[str, str], mapping: str | None) -> Lookup:
     """By the name of the original CelebA file: the face's own, or that of its number in CelebA-HQ."""
-    originals = None if mapping is None else _mapping(mapping)
+    if mapping is None:
+        return lambda row: values.get(PurePosixPath(row["name"]).name)
+    # the heading, if any, does not begin with a number
+    lines = dropwhile(lambda line: not re.match(r"\s*\d+(\s|$)", line[1]), _lines(mapping))
+    originals = {
+        int(number): file for number, file in _table(mapping, lines, r"(\d+)\s+\S+\s+(\S+)", "`idx orig_idx orig_file`")
+    }
+    if not originals:
+        raise ListError(f"{mapping}: holds no line `idx orig_idx orig_file`")
 
     def lookup(row: Row) -> str | None:
-        path = PurePosixPath(row["name"])
-        if originals is None:
-            return values.get(path.name)
-        digits = re.search(r"(\d+)$", path.stem)
+        digits = re.search(r"(\d+)$", PurePosixPath(row["name"]).stem)
         return values.get(originals.get(int(digits[1]), "")) if digits else None
 
     return lookup
 
 
-def _mapping(file: str) -> dict[int, str]:
-    """CelebA-HQ number -> original file."""
-    originals: dict[int, str] = {}
-    for number, line in _lines(file):
-        parts = line.split()
-        if not originals and not parts[0].isdigit():
-            continue  # the heading
-        if len(parts) != 3 or not parts[0].isdigit():
-            raise ListError(f"{file}, line {number}: expected `idx orig_idx orig_file`, found {line[:60]!r}")
-        originals[int(parts[0])] = parts[2]
-    if not originals:
-        raise ListError(f"{file}: holds no line `idx orig_idx orig_file`")
-    return originals
-
-
-def _pairs(file: str, known: Callable[[str], str | None], expected: str) -> dict[str, str]:
+def _pairs(file: str, pattern: str, expected: str) -> dict[str, str]:
     """`name value` lines."""
-    found: dict[str, str] = {}
-    for number, line in _lines(file):
-        name, *rest = line.split()
-        value = known(rest[0]) if len(rest) == 1 else None
-        if value is None:
-            raise ListError(f"{file}, line {number}: expected a file name and {expected}, found {line[:60]!r}")
-        found[name] = value
-    if not found:
+    if not (found := dict(_table(file, _lines(file), rf"(\S+)\s+({pattern})", f"a file name and {expected}"))):
         raise ListError(f"{file}: is empty")
     return found
+
+
+def _table(file: str, lines: Iterable[tuple[int, str]], pattern: str, expected: str) -> Iterator[tuple[str, str]]:
+    """The two groups of a pattern in each line."""
+    for number, line in lines:
+        match = re.fullmatch(pattern, line.strip())
+        if match is None:
+            raise ListError(f"{file}, line {number}: expected {expected}, found {line[:60]!r}")
+        yield match[1], match[2]
 
 
 def _words(file: str) -> list[str]:

@@ -34,8 +34,8 @@ USES = {
     "unusable": "below 64: too small for anything",
 }
 """What pictures can serve for -> the sides that do, in words."""
-MODES = {"1": "black and white", "L": "grey", "P": "palette", "RGB": "RGB", "RGBA": "alpha", "LA": "grey with alpha"}
-MODES |= {"PA": "alpha", "CMYK": "CMYK", "YCbCr": "RGB", "F": "floating point"}
+MODES = {"1": "black and white", "L": "grey", "P": "palette", "RGBA": "alpha", "LA": "grey with alpha", "PA": "alpha"}
+MODES |= {"YCbCr": "RGB", "F": "floating point", "I": "grey, 16 bit"}
 
 Summary = dict[str, Any]
 """What `facesr inspect --json` prints."""
@@ -205,9 +205,10 @@ def look_at(name: str, read: Callable[[], bytes]) -> Look:
         pixels, _ = read_rgb(data, MAX_PIXELS)  # as strict as ingestion is
         with reasons(), Image.open(io.BytesIO(data)) as image:
             turned = orientation_of(image) != 1
-            deep = image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
-            mode = f"{MODES.get(image.mode, image.mode)}{', 16 bit' if deep and image.mode[0] != 'I' else ''}"
-            mode = "grey, 16 bit" if image.mode.startswith("I") else mode
+            mode = image.mode.partition(";")[0]
+            mode = MODES.get(mode, mode)
+            if image.format == "PNG" and data[24] == 16 and not image.mode.startswith("I"):
+                mode += ", 16 bit"
             if image.mode in ("RGB", "L") and image.has_transparency_data:
                 mode += ", a colour transparent"
             kind, profile = image.format or "?", bool(image.info.get("icc_profile"))

@@ -159,10 +159,6 @@ class RemoteFile(RawIOBase):
         """Move to a position."""
         return int(self._file.seek(offset, whence))
 
-    def tell(self) -> int:
-        """Position in bytes."""
-        return int(self._file.tell())
-
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer; how many bytes there were."""
         with explained(self._uri):
