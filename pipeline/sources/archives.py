@@ -20,13 +20,13 @@ import pyarrow as pa
 from pipeline.core.files import atomic, write_bytes
 from pipeline.sources.base import (
     Entry,
+    FileSource,
     SourceError,
     check_size,
     damaged,
     printable,
     readable,
     rejection_reason,
-    truncated,
     wanted,
 )
 from pipeline.sources.celeba import numeric_order, pictures_folder
@@ -51,11 +51,8 @@ _BREAKS = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
 _UNPACKING = Lock()
 
 
-class Zip:
+class Zip(FileSource):
     """A zip archive, read member by member."""
-
-    def __init__(self, path: StoragePath):
-        self.path = path
 
     def entries(self) -> Iterator[Entry]:
         """Members in archive order; encrypted ones and paths that point outside are named as unusable.
@@ -79,7 +76,7 @@ class Zip:
                 problem = problem or rejection_reason(name, info.file_size)
                 yield Entry(name, index, problem, [info.CRC, info.file_size], info.file_size)
         if archive.broken:
-            yield truncated(self.path, archive.broken)
+            yield self.truncated(archive.broken)
 
     def read(self, key: Any) -> bytes:
         """Bytes of a member, its checksum verified."""
@@ -171,7 +168,7 @@ def _open_zip(path: StoragePath, *stamp: Any) -> _OpenZip:
         return _OpenZip(path)
 
 
-class Tar:
+class Tar(FileSource):
     """A tar archive. A compressed one is unpacked to a plain tar once, because it cannot be read from the middle.
 
     Args:
@@ -180,7 +177,8 @@ class Tar:
     """
 
     def __init__(self, path: StoragePath, scratch: Path):
-        self.path, self.scratch = path, scratch
+        super().__init__(path)
+        self.scratch = scratch
         self.opener = next((opener for end, opener in _OPENERS.items() if path.name.lower().endswith(end)), None)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -216,7 +214,7 @@ class Tar:
             except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
                 broken = str(error)
         if broken is not None:
-            yield truncated(self.path, broken)
+            yield self.truncated(broken)
 
     def stream(self) -> Iterator[tuple[Entry, bytes]]:
         """Members from the beginning, not unpacked, with their bytes; the break last, if any.
@@ -234,7 +232,7 @@ class Tar:
             except StorageError:
                 raise
             except (*_BREAKS, tarfile.TarError, ValueError, OverflowError) as error:
-                yield truncated(self.path, str(error)), b""
+                yield self.truncated(str(error)), b""
 
     def read(self, key: Any) -> bytes:
         """Bytes of a member."""

@@ -66,6 +66,17 @@ class Source(Protocol):
         """
 
 
+class FileSource:
+    """Base of the sources that are one file."""
+
+    def __init__(self, path: StoragePath):
+        self.path = path
+
+    def truncated(self, reason: str) -> Entry:
+        """The entry that names where the file breaks off."""
+        return Entry(printable(self.path.name), None, f"truncated archive ({reason}); what came before it was read")
+
+
 def wanted(name: str) -> bool:
     """True if a file may be a picture: neither hidden nor one of the SIDECARS or REPORTS."""
     path = PurePosixPath(name.replace("\\", "/"))
@@ -90,11 +101,6 @@ def check_size(size: int) -> None:
     """
     if reason := rejection_reason(size=size):
         raise SourceError(reason)
-
-
-def truncated(path: StoragePath, reason: str) -> Entry:
-    """The entry that names the break of an archive."""
-    return Entry(printable(path.name), None, f"truncated archive ({reason}); what came before it was read")
 
 
 def printable(name: str) -> str:

@@ -10,6 +10,7 @@ from pipeline.sources.base import (
     ARCHIVES,
     FOREIGN,
     Entry,
+    FileSource,
     printable,
     read_file,
     readable,
@@ -37,11 +38,8 @@ class Synthetic:
         return encode_png(portrait(self.seed, key))
 
 
-class Single:
+class Single(FileSource):
     """One picture file."""
-
-    def __init__(self, path: StoragePath):
-        self.path = path
 
     def entries(self) -> Iterator[Entry]:
         """The file itself."""

@@ -9,16 +9,13 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from pipeline.sources.base import Entry, SourceError, check_size, damaged, readable, rejection_reason
+from pipeline.sources.base import Entry, FileSource, SourceError, check_size, damaged, readable, rejection_reason
 from pipeline.sources.raw_pixels import png_of
 from pipeline.storage.path import StoragePath
 
 
-class Hdf5:
+class Hdf5(FileSource):
     """One HDF5 file; pictures are named by their number, `00000.png` and on."""
-
-    def __init__(self, path: StoragePath):
-        self.path = path
 
     def entries(self) -> Iterator[Entry]:
         """Pictures of the largest dataset in its order; no pixel is read."""

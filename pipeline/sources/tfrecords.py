@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.sources.base import Entry, SourceError, check_size, printable, readable, rejection_reason, truncated
+from pipeline.sources.base import Entry, FileSource, SourceError, check_size, printable, readable, rejection_reason
 from pipeline.sources.raw_pixels import png_of
 from pipeline.storage.path import StoragePath
 
@@ -25,7 +25,7 @@ CELEBAHQ = 30_000
 """Pictures of CelebA-HQ."""
 
 
-class TFRecords:
+class TFRecords(FileSource):
     """One TFRecord file.
 
     Entries are named by their position in the file (`record-000000.png`), but for `celebahq*-rNN.tfrecords` of exactly
@@ -33,19 +33,20 @@ class TFRecords:
     is undone, so that `00000.png` is picture 0 of CelebA-HQ's own numbering.
     """
 
-    def __init__(self, path: StoragePath):
-        self.path = path
-
     def entries(self) -> Iterator[Entry]:
         """Records in file order; where the file breaks off, what came before is kept and the break is named."""
         with readable(self.path):
-            stamp, records = self.path.stamp(), self._records()
-            if not self.path.name.lower().startswith("celebahq"):
-                yield from _entries(records, stamp, None)
-                return
-            held = list(records)
-            whole = len(held) == CELEBAHQ and not isinstance(held[-1], Entry)
-            yield from _entries(iter(held), stamp, celebahq_order() if whole else None)
+            stamp, records, order = self.path.stamp(), self._records(), None
+            if self.path.name.lower().startswith("celebahq"):
+                held = list(records)
+                whole = len(held) == CELEBAHQ and not isinstance(held[-1], Entry)
+                records, order = iter(held), celebahq_order() if whole else None
+            for index, record in enumerate(records):
+                if isinstance(record, Entry):
+                    yield record
+                else:
+                    name = f"{order[index]:05d}.png" if order else f"record-{index:06d}.png"
+                    yield Entry(name, list(record), rejection_reason(size=record[1]), stamp, record[1])
 
     def read(self, key: Any) -> bytes:
         """The picture of a record, its checksums verified: raw pixels as PNG, encoded files as they are."""
@@ -82,7 +83,7 @@ class TFRecords:
                         yield from ((start, length) for start in range(first, size, first))
                         return
         if broken:
-            yield truncated(self.path, f"{broken} at byte {offset}")
+            yield self.truncated(f"{broken} at byte {offset}")
 
 
 def celebahq_order() -> list[int]:
@@ -115,15 +116,6 @@ def _length(head: bytes) -> int | None:
     """Length that a record states; None where its checksum says that it is wrong."""
     length, crc = struct.unpack("<QI", head)
     return int(length) if masked_crc(head[:8]) == crc else None
-
-
-def _entries(records: Iterator["tuple[int, int] | Entry"], stamp: Any, order: list[int] | None) -> Iterator[Entry]:
-    for index, record in enumerate(records):
-        if isinstance(record, Entry):
-            yield record
-            continue
-        name = f"record-{index:06d}.png" if order is None else f"{order[index]:05d}.png"
-        yield Entry(name, list(record), rejection_reason(size=record[1]), stamp, record[1])
 
 
 def _picture(data: bytes) -> bytes:
