@@ -1,5 +1,6 @@
 """`facesr ingest`: archives to shards of checked, split faces, outside of DVC by the same library call."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -58,8 +59,17 @@ def ingest(
 
     if (out / "ingest.json").exists() and not overwrite:
         raise fail(f"{out} holds faces already; name another --out, or --overwrite")
-    lists = {"train": train_list, "valid": valid_list, "test": test_list}
-    splits = _splits({"train": train, "valid": valid, "test": test}, partition, mapping, column, lists)
+    counts = _given(train=train, valid=valid, test=test)
+    ways: dict[str, Mapping[str, object]] = {
+        "seed": {split: _count(split, text) for split, text in counts.items()},
+        "celeba": _given(partition=partition, mapping=partition and mapping),
+        "column": _given(column=column),
+        "list": _given(train=train_list, valid=valid_list, test=test_list),
+    }
+    named = [{"by": by, **way} for by, way in ways.items() if way]
+    if len(named) > 1:
+        raise fail("only one of: counts (--train …), --partition, --column, lists (--train-list …)")
+    splits = named[0] if named else {"by": "seed", "train": "rest"}
     persons = _given(identities=identities, mapping=identities and mapping, column=person_column)
     values = {
         "sources": [
@@ -81,27 +91,8 @@ def ingest(
         settings = validated(Ingest, values, "facesr ingest")
     except ParamsError as error:
         raise fail(str(error)) from error
-    counts = run.ingest(settings, out, out.absolute().with_name(f".{out.name}.facesr"))
-    console.print(run.summary_text(counts), markup=False)
-
-
-def _splits(
-    counts: dict[str, str],
-    partition: Path | None,
-    mapping: Path | None,
-    column: str,
-    lists: dict[str, Path | None],
-) -> dict[str, object]:
-    """The one way in which options say how to split."""
-    by_seed = {split: _count(split, text) for split, text in counts.items() if text}
-    by_list = _given(**lists)
-    ways: list[dict[str, object]] = [{"by": "seed", **by_seed}] if by_seed else []
-    ways += [{"by": "celeba", **_given(partition=partition, mapping=mapping)}] if partition else []
-    ways += [{"by": "column", "column": column}] if column else []
-    ways += [{"by": "list", **by_list}] if by_list else []
-    if len(ways) > 1:
-        raise fail("only one of: counts (--train …), --partition, --column, lists (--train-list …)")
-    return ways[0] if ways else {"by": "seed", "train": "rest"}
+    done = run.ingest(settings, out, out.absolute().with_name(f".{out.name}.facesr"))
+    console.print(run.summary_text(done), markup=False)
 
 
 def _count(split: str, text: str) -> int | str:

@@ -81,9 +81,7 @@ class ShardWorker:
             # not read_table, which reads ahead
             with pq.ParquetFile(self.work / "parts" / part) as file:
                 table = file.read(kept, use_threads=False).take([row["row"] for row in rows])
-            columns = {name: table[name] for name in kept}
-            columns["source"] = pa.array([self.labels[number] for number in table["source"].to_pylist()])
-            columns["id"] = pa.array([row["id"] for row in rows], pa.string())
-            columns["person"] = pa.array([row["person"] for row in rows], pa.string())
-            columns["split"] = pa.array([split] * len(rows), pa.string())
-            yield pa.table([columns[name] for name in FACES.names], schema=FACES)
+            own = {name: [row[name] for row in rows] for name in ("id", "person")}
+            own |= {"split": [split] * len(rows), "source": [self.labels[i] for i in table["source"].to_pylist()]}
+            columns = [pa.array(own[name], pa.string()) if name in own else table[name] for name in FACES.names]
+            yield pa.table(columns, schema=FACES)

@@ -115,7 +115,7 @@ def _local_entries(folder: Path, order: Callable[[str], Any]) -> Iterator[Entry]
             if problem is not None:
                 yield Entry(printable(name), name, problem)
             elif path.is_file():
-                stamp = StoragePath(str(path)).stamp()
+                stamp = StoragePath.of(path).stamp()
                 outside = link and not path.resolve().is_relative_to(root)
                 problem = "a link that points outside the folder" if outside else _archive_inside(name)
                 yield Entry(printable(name), name, problem or rejection_reason(size=stamp[0]), stamp, stamp[0])

@@ -11,9 +11,10 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from io import RawIOBase
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -26,6 +27,8 @@ SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 SHOWN = ("endpoint_override", "scheme", "region", "anonymous")
 """What may be shown of a URI's query; the rest could be credentials."""
 CONNECT_SECONDS, STALL_SECONDS = 5, 10
+SMALL = 4 << 20
+"""Bytes that are less than a piece of an upload."""
 ADVICE = {
     "NO_SUCH_BUCKET|NoSuchBucket|Bucket .* not found": "no such bucket",
     "NETWORK_CONNECTION|UNAVAILABLE|Could not connect|Could not resolve|DEADLINE_EXCEEDED": (
@@ -139,6 +142,29 @@ def open_native(uri: str) -> pa.NativeFile:
     with explained(uri):
         filesystem, path = connect(uri)
         return filesystem.open_input_file(path)
+
+
+def upload(source: Path, uri: str) -> None:
+    """Write a file to a store, complete or not at all."""
+    from pyarrow import fs
+
+    size = source.stat().st_size
+    # A stream that opens late sends a small file in one request instead of three. A large one it could leave
+    # empty: when the first of its requests fails, the stream's end still writes what it holds, which is nothing.
+    filesystem, path = connect(uri, late=size <= SMALL)
+    if not isinstance(filesystem, fs.S3FileSystem | fs.GcsFileSystem):  # those have no folders
+        filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+    # by default pyarrow would compress what is called .gz once more
+    stream = filesystem.open_output_stream(path, compression=None)
+    try:
+        stream.write(pa.memory_map(str(source)).read_buffer() if size else b"")
+    except BaseException:
+        # it stays invisible: a stream that has lost a piece never completes its upload
+        with suppress(OSError):
+            stream.close()
+        raise
+    # not left to the destructor, which would swallow a failed upload
+    stream.close()
 
 
 class RemoteFile(RawIOBase):
