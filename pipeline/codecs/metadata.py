@@ -1,4 +1,4 @@
-"""What a picture file says beside its pixels: EXIF, profile, resolution, text and XMP, read and made fit to copy.
+"""Metadata of a picture file: EXIF, profile, resolution, text and XMP, read and made fit to copy.
 
 A copy must not speak of pixels that are no more: orientation (it is applied), thumbnails and old dimensions go.
 """
@@ -69,7 +69,7 @@ def as_orientation(value: object) -> int:
 
 
 def read_metadata(image: Image.Image, channels: int, turned: bool) -> Metadata:
-    """What a loaded picture says beside its pixels.
+    """Read the metadata of a loaded picture.
 
     Args:
         image: loaded, so that what the file says behind its pixels is known too.

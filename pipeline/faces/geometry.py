@@ -40,7 +40,7 @@ def canonical(points: Floats) -> tuple[Floats, int, float]:
     square widened to a side that networks take.
 
     Args:
-        points: float (5, 2), landmarks in the order of `pipeline.bulk.face_restore.Face`.
+        points: float (5, 2), landmarks in the order of `pipeline.faces.detector.Face`.
 
     Returns:
         The matrix from the picture to the frame; the frame's side, pixels; the side of the recipe's square, pixels.

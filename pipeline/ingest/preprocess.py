@@ -1,7 +1,7 @@
 """Decode, convert to 8-bit sRGB, crop and resize one file; reject with a reason.
 
 The file's own bytes are kept wherever any decoder would see the very pixels that are seen here; else the pixels are
-stored as PNG, and what was done to them is said.
+stored as PNG, and what was done to them is recorded.
 """
 
 import io
@@ -16,19 +16,8 @@ from PIL import Image
 from pipeline.codecs.metadata import fitting_profile, orientation_of
 from pipeline.codecs.reader import read_picture, upright
 from pipeline.codecs.strict_jpeg import FORMATS, SPACES, strict_jpeg
-from pipeline.core.images import (
-    ImageError,
-    Pixels,
-    Planes,
-    eight_bit_rgb,
-    encode_png,
-    on_white,
-    pixel_hash,
-    reasons,
-    resize,
-)
+from pipeline.core.images import ImageError, Pixels, Planes, eight_bit_rgb, encode_png, on_white, reasons, resize
 from pipeline.ingest.color_profile import to_srgb
-from pipeline.ingest.dedup import fingerprint
 
 if TYPE_CHECKING:
     from pipeline.ingest.align import Aligned
@@ -50,16 +39,6 @@ class Face:
     """What was done to the file's pixels, comma separated; empty where `data` are the file's own bytes."""
     transform: str | None
     """JSON, 2x3, from the upright picture to the face; None where it was not aligned."""
-
-    @property
-    def hash(self) -> str:
-        """Of the pixels."""
-        return pixel_hash(self.pixels)
-
-    @property
-    def fingerprint(self) -> bytes:
-        """Of what it shows."""
-        return fingerprint(self.pixels)
 
 
 def accept(data: bytes, rules: "Ingest", aligner: Aligner | None = None) -> list[Face]:

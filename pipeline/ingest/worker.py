@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.core.files import shard_files
-from pipeline.core.images import ImageError
+from pipeline.core.images import ImageError, pixel_hash
 from pipeline.core.schema import IMAGE, Row
 from pipeline.core.shards import read_columns, write_rows
+from pipeline.ingest.dedup import fingerprint
 from pipeline.ingest.preprocess import Aligner, accept
 from pipeline.runtime.units import Statistics, Unit
 from pipeline.sources.base import Source, SourceError
@@ -88,7 +89,7 @@ class IngestWorker:
             image = {"bytes": face.data, "path": own}
             known = {"name": own, "image": image, "bytes": len(face.data), "width": width, "height": height}
             made = {"conversion": face.conversion, "transform": face.transform}
-            rows.append(row | known | made | {"hash": face.hash, "fingerprint": face.fingerprint})
+            rows.append(row | known | made | {"hash": pixel_hash(face.pixels), "fingerprint": fingerprint(face.pixels)})
         return rows
 
 

@@ -1,4 +1,4 @@
-"""What an archive holds: a look at its listing and at a sample spread over it, within a bound of time.
+"""Survey an archive: look at its listing and at a sample spread over it, within a bound of time.
 
 Nothing is unpacked or written. Of a compressed tar, which cannot be read from the middle, the beginning is looked at.
 """

@@ -1,4 +1,4 @@
-"""What every source of pictures is: named entries, and their bytes."""
+"""Sources of pictures: named entries and their bytes, which names and sizes are refused, and errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +64,11 @@ class Source(Protocol):
         Raises:
             SourceError: it cannot be read.
         """
+
+
+def listed(name: str, problem: str | None = None, stamp: Any = None, size: int = 0) -> Entry:
+    """The entry of a file in a folder; of one that is too large with that reason."""
+    return Entry(printable(name), name, problem or rejection_reason(size=size), stamp, size)
 
 
 class FileSource:

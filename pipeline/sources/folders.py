@@ -6,18 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.images import encode_png
-from pipeline.sources.base import (
-    ARCHIVES,
-    FOREIGN,
-    Entry,
-    FileSource,
-    printable,
-    read_file,
-    readable,
-    rejection_reason,
-    short_text,
-    wanted,
-)
+from pipeline.sources.base import ARCHIVES, FOREIGN, Entry, FileSource, listed, read_file, readable, short_text, wanted
 from pipeline.storage.path import StoragePath, tree_order
 from pipeline.synthetic.portrait import VERSION, file_name, portrait
 
@@ -45,7 +34,7 @@ class Single(FileSource):
         """The file itself."""
         with readable(self.path):
             stamp = self.path.stamp()
-        yield Entry(printable(self.path.name), self.path.name, stamp=stamp, size=stamp[0])
+        yield listed(self.path.name, None, stamp, stamp[0])
 
     def read(self, key: Any) -> bytes:
         """Its bytes."""
@@ -82,7 +71,7 @@ class Folder:
             listing = list(self.path.files()) if self.listing is None else self.listing
         for name, size, stamp in sorted(listing, key=lambda item: self.order(item[0])):
             if wanted(name):
-                yield Entry(printable(name), name, _archive_inside(name) or rejection_reason(size=size), stamp, size)
+                yield listed(name, _archive_inside(name), stamp, size)
 
     def read(self, key: Any) -> bytes:
         """Bytes of a file."""
@@ -113,14 +102,14 @@ def _local_entries(folder: Path, order: Callable[[str], Any]) -> Iterator[Entry]
             if problem is None and link and not path.exists():
                 problem = "a link that leads nowhere"
             if problem is not None:
-                yield Entry(printable(name), name, problem)
+                yield listed(name, problem)
             elif path.is_file():
                 stamp = StoragePath.of(path).stamp()
                 outside = link and not path.resolve().is_relative_to(root)
                 problem = "a link that points outside the folder" if outside else _archive_inside(name)
-                yield Entry(printable(name), name, problem or rejection_reason(size=stamp[0]), stamp, stamp[0])
+                yield listed(name, problem, stamp, stamp[0])
         except OSError as error:
-            yield Entry(printable(name), name, f"cannot be read ({short_text(error)})")
+            yield listed(name, f"cannot be read ({short_text(error)})")
 
 
 def _archive_inside(name: str) -> str | None:

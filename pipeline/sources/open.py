@@ -1,4 +1,4 @@
-"""Where faces come from: folder, zip, tar, Parquet, TFRecord, HDF5 or procedural portraits, as entries and their bytes.
+"""Open a source by its name: folder, zip, tar, Parquet, TFRecord, HDF5 or picture, as entries and their bytes.
 
 Nothing is decoded here. `entries` lists in a fixed order without reading pictures; `read` gets one entry's bytes and
 can be called from any process or thread, so that workers read for themselves. A source can be pickled: hand an opened
