@@ -29,7 +29,8 @@ from upscale_common import Faces, Promises, Run, folder, make_generator, rows_of
 from upscale_damaged import differing, write_damaged
 
 from pipeline.bulk.task import Settings
-from pipeline.codecs.reader import encode_picture, read_picture
+from pipeline.codecs.reader import read_picture
+from pipeline.codecs.writer import encode_picture
 from pipeline.models.checkpoint import load_generator
 from pipeline.sources.open import open_archive
 from pipeline.upscale import weights as released
@@ -92,7 +93,7 @@ def _alone(
             start = time.process_time()
         picture = read_picture(encoded)
         (result,) = upscaler.at_once([picture.pixels], clean_steps(settings.realism) * picture.lossless)
-        encode_picture(result, picture.facts, settings.format, settings.quality, settings.mark)
+        encode_picture(result, picture.metadata, settings.format, settings.quality, settings.mark)
     answers.put(time.process_time() - start)
 
 

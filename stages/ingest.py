@@ -5,7 +5,7 @@ Run from the project's root: python -m stages.ingest
 
 from pathlib import Path
 
-from pipeline.ingest.run import ingest, told
+from pipeline.ingest.run import ingest, summary_text
 from pipeline.params.ingest import Ingest
 from pipeline.runtime.console import console
 from pipeline.runtime.stage import WORK, run_stage
@@ -13,10 +13,8 @@ from pipeline.runtime.stage import WORK, run_stage
 
 def main(settings: Ingest) -> None:
     """Decode and check in parallel, split, write shards."""
-    running = {"workers", "address", "max_failed"}
-    how = settings.model_dump(include=running)
-    counts = ingest(settings.model_dump(exclude=running), Path("data"), WORK / "ingest", **how)
-    console.print(told(counts), markup=False)
+    counts = ingest(settings, Path("data"), WORK / "ingest")
+    console.print(summary_text(counts), markup=False)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import numpy as np
 
 from pipeline.bulk.plan import Item
 from pipeline.bulk.task import Settings
-from pipeline.codecs.reader import Picture, encode_picture, fits, format_of, read_picture
+from pipeline.codecs.reader import Picture, format_of, read_picture
+from pipeline.codecs.writer import encode_picture, loss_note
 from pipeline.core.errors import FacesrError
 from pipeline.core.images import eight_bit_rgb, resize
 from pipeline.core.scales import FACTOR
@@ -70,10 +71,10 @@ def _encoded(picture: Picture, settings: Settings, target: str) -> tuple[int, in
     while low.shape[0] * low.shape[1] > LARGEST_SAMPLE:
         low = low[: -(-low.shape[0] // 2), : -(-low.shape[1] // 2)]
     kind = (format_of(target) or "png") if settings.format == "same" else settings.format
-    fits(kind, FACTOR * low.shape[1], FACTOR * low.shape[0], low.shape[2], 8 * low.itemsize)
+    loss_note(kind, FACTOR * low.shape[1], FACTOR * low.shape[0], low.shape[2], 8 * low.itemsize)
     # smooth as a result is: repeated pixels would compress far too well
     high = resize(eight_bit_rgb(low), FACTOR * low.shape[0], FACTOR * low.shape[1])
-    data = encode_picture(high, picture.facts, kind, settings.quality, settings.mark)
+    data = encode_picture(high, picture.metadata, kind, settings.quality, settings.mark)
     more = low.itemsize * low.shape[2] / 3 if kind == "png" else 1
     return low.shape[0] * low.shape[1], round(more * len(data))
 

@@ -15,7 +15,7 @@ from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
 from pipeline.faces.detector import Face as Face
 from pipeline.faces.detector import FaceFinder as FaceFinder
-from pipeline.faces.geometry import Floats, apply, box_around, canonical, centred, inverse, sample, settled
+from pipeline.faces.geometry import Floats, apply, box_around, canonical, centred, inverse, sample, snapped
 
 _LARGEST = 512
 """Faces whose canonical square is larger, pixels of the input, are left as they are: in them the network has seen all
@@ -55,7 +55,7 @@ def restore_faces(enlarge: Callable[[Planes], Planes], low: Planes, high: Planes
         matrix, side, inner = canonical(face.points)
         if not 8 <= inner <= _LARGEST:
             continue
-        matrix, whole = settled(matrix, side)
+        matrix, whole = snapped(matrix, side)
         frame = _frame(low, high, matrix, side, whole)
         drawn = enlarge(frame).astype(np.float32)
         if channels < 3:

@@ -21,8 +21,9 @@ from pipeline.bulk.face_restore import FaceFinder, restore_faces
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import Item
 from pipeline.bulk.task import Settings, Task
-from pipeline.codecs.reader import Picture, encode_picture, fits, format_of, read_picture, write_picture
-from pipeline.codecs.strict_jpeg import FORMATS, complaint
+from pipeline.codecs.reader import Picture, format_of, read_picture
+from pipeline.codecs.strict_jpeg import FORMATS, decode_warning
+from pipeline.codecs.writer import encode_picture, loss_note, write_picture
 from pipeline.core.errors import first_line
 from pipeline.core.images import Planes, eight_bit_rgb, pixel_hash
 from pipeline.core.scales import FACTOR
@@ -108,8 +109,8 @@ class Treatment:
             work.format = self._format(work.item)
             depth = 8 * picture.pixels.itemsize
             # what can still be seen of a damaged picture is enlarged, but not silently
-            damage = complaint(data, picture.mode) if picture.format in FORMATS else ""
-            notes = (damage, fits(work.format, FACTOR * width, FACTOR * height, channels, depth))
+            damage = decode_warning(data, picture.mode) if picture.format in FORMATS else None
+            notes = (damage, loss_note(work.format, FACTOR * width, FACTOR * height, channels, depth))
             work.row["note"] = "; ".join(filter(None, notes))
             work.row |= {"input_width": width, "input_height": height}
             steps = self.settings.back_projection
@@ -204,7 +205,7 @@ class Treatment:
     def _store(self, work: Work, result: Planes) -> int:
         """Encode and write; bytes written."""
         assert work.picture is not None  # noqa: S101
-        options = (work.picture.facts, work.format, self.settings.quality, self.settings.mark)
+        options = (work.picture.metadata, work.format, self.settings.quality, self.settings.mark)
         if not isinstance(result, np.memmap):
             data = encode_picture(result, *options)
             with self.output.writing(work.item.target) as path:

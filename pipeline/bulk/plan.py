@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline.codecs.reader import FORMATS, format_of
+from pipeline.codecs.reader import format_of
+from pipeline.codecs.writer import FORMATS
 from pipeline.core.files import content_hash
 from pipeline.sources.base import Entry
 
@@ -62,7 +63,7 @@ def items_of(entries: Iterable[Entry], format: str, only_name: str | None = None
             target = f"{base}-{ordinal}{suffix}"
         used.add(target)
         stamp = content_hash(entry.stamp)[:16]
-        items.append(Item(entry.name, entry.key, entry.problem, only_name or target, stamp, entry.size))
+        items.append(Item(entry.name, entry.key, entry.problem or "", only_name or target, stamp, entry.size))
     return items
 
 

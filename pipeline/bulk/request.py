@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bulk.outputs import Output, OutputError
-from pipeline.codecs.reader import FORMATS, format_of
+from pipeline.codecs.reader import format_of
+from pipeline.codecs.writer import FORMATS
 from pipeline.runtime.ray_session import prepare
 from pipeline.sources.base import Entry, Source, SourceError
 from pipeline.sources.open import open_archive

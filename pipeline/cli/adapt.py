@@ -64,7 +64,7 @@ def adapt(
         entries = list(source.entries())
     except FacesrError as error:
         raise fail(str(error), 2) from error
-    listed = [[entry.name, entry.key, entry.problem, entry.stamp] for entry in entries]
+    listed = [[entry.name, entry.key, entry.problem or "", entry.stamp] for entry in entries]
     hashes = [file_hash(path) for path in (fidelity, realism) if path]
     work = root / content_hash(__version__, hashes, seed, steps, hold_back, listed, str(archive.absolute()))[:16]
     for old in root.glob("*"):

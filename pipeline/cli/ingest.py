@@ -1,8 +1,8 @@
 """`facesr ingest`: archives to shards of checked, split faces, outside of DVC by the same library call."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -53,63 +53,46 @@ def ingest(
     Without any split option all faces are for training. Run again after an interruption, it goes on where it was.
     Exit 0: done, 1: not enough faces, too many rejected, or unreadable; 2: usage.
     """
-    from pipeline.ingest.run import ingest as run
-    from pipeline.ingest.run import told
+    from pipeline.ingest import run
     from pipeline.params.ingest import Ingest
     from pipeline.params.read import ParamsError, validated
 
     if (out / "ingest.json").exists() and not overwrite:
         raise fail(f"{out} holds faces already; name another --out, or --overwrite")
-    lists = {"train": train_list, "valid": valid_list, "test": test_list}
-    splits = _splits({"train": train, "valid": valid, "test": test}, partition, mapping, column, lists)
-    persons = _without_none(
-        {"identities": identities, "mapping": identities and mapping, "column": person_column or None}
-    )
-    described = [{"kind": "archive", "path": str(source), "splits": splits} for source in sources]
-    values: dict[str, Any] = {
-        "sources": [one | ({"persons": persons} if persons else {}) for one in described],
+    counts = _given(train=train, valid=valid, test=test)
+    ways: dict[str, Mapping[str, object]] = {
+        "seed": {split: _count(split, text) for split, text in counts.items()},
+        "celeba": _given(partition=partition, mapping=partition and mapping),
+        "column": _given(column=column),
+        "list": _given(train=train_list, valid=valid_list, test=test_list),
+    }
+    named = [{"by": by, **way} for by, way in ways.items() if way]
+    if len(named) > 1:
+        raise fail("only one of: counts (--train …), --partition, --column, lists (--train-list …)")
+    splits = named[0] if named else {"by": "seed", "train": "rest"}
+    persons = _given(identities=identities, mapping=identities and mapping, column=person_column)
+    values = {
+        "sources": [
+            {"kind": "archive", "path": source, "splits": splits, "persons": persons or None} for source in sources
+        ],
         "size": size,
         "min_size": min_size,
         "larger": larger,
         "not_square": not_square,
-        "align": _without_none({"recipe": align, "several": several, "detector": detector}),
+        "align": _given(recipe=align, several=several, detector=detector),
         "near_duplicates": near_duplicates if near_duplicates >= 0 else None,
         "seed": seed,
         "shard_mb": shard_mb,
+        "max_failed": max_failed,
+        "workers": workers,
+        "address": address,
     }
     try:
         settings = validated(Ingest, values, "facesr ingest")
     except ParamsError as error:
         raise fail(str(error)) from error
-    config = settings.model_dump(exclude={"workers", "address", "max_failed"})
-    work = out.absolute().with_name(f".{out.name}.facesr")
-    counts = run(config, out, work, max_failed=max_failed, workers=workers, address=address)
-    console.print(told(counts), markup=False)
-
-
-def _splits(
-    counts: dict[str, str],
-    partition: Path | None,
-    mapping: Path | None,
-    column: str,
-    lists: dict[str, Path | None],
-) -> dict[str, Any]:
-    """The one way in which options say how to split."""
-    asked = {split: _count(split, text) for split, text in counts.items() if text}
-    named = {split: str(path) for split, path in lists.items() if path}
-    ways: Sequence[dict[str, Any]] = [
-        way
-        for given, way in (
-            (asked, {"by": "seed", **asked}),
-            (partition, _without_none({"by": "celeba", "partition": partition, "mapping": mapping})),
-            (column, {"by": "column", "column": column}),
-            (named, {"by": "list", **named}),
-        )
-        if given
-    ]
-    if len(ways) > 1:
-        raise fail("only one of: counts (--train …), --partition, --column, lists (--train-list …)")
-    return ways[0] if ways else {"by": "seed", "train": "rest"}
+    done = run.ingest(settings, out, out.absolute().with_name(f".{out.name}.facesr"))
+    console.print(run.summary_text(done), markup=False)
 
 
 def _count(split: str, text: str) -> int | str:
@@ -120,8 +103,6 @@ def _count(split: str, text: str) -> int | str:
     return int(text)
 
 
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+def _given(**values: Path | str | None) -> dict[str, str]:
     """What was given, paths as text."""
-    return {
-        name: str(value) if isinstance(value, Path) else value for name, value in values.items() if value is not None
-    }
+    return {name: str(value) for name, value in values.items() if value}

@@ -1,12 +1,12 @@
 """`facesr inspect`: what an archive holds, before anything is done with it."""
 
 import json
+import math
 import shlex
 import tempfile
-from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from rich.text import Text
 
 from pipeline.cli._shared import fail
 from pipeline.runtime.console import console, progress
+
+if TYPE_CHECKING:
+    from pipeline.inspect.survey import Summary
 
 SHOWN = 6
 """Sizes that are listed, the most common first."""
@@ -64,7 +67,7 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _print(found: dict[str, Any], ingest: bool) -> None:
+def _print(found: "Summary", ingest: bool) -> None:
     from pipeline.inspect.survey import USES
 
     out = Console(highlight=False)
@@ -76,39 +79,32 @@ def _print(found: dict[str, Any], ingest: bool) -> None:
     table.add_row("pictures", f"{found['pictures']:,}{more}")
     if found["bytes"]:
         table.add_row("encoded", f"{_size(found['bytes'])}{more}")
-    taken = "the first" if found["sampled_first"] else "spread over it"
-    table.add_row("looked at", f"{found['sampled']:,}, {taken}")
-    sizes = found["sizes"]
+    table.add_row("looked at", f"{found['sampled']:,}, {'the first' if found['sampled_first'] else 'spread over it'}")
+    sizes, total = found["sizes"], sum(item["count"] for item in found["sizes"])
     if sizes:
-        total = sum(item["count"] for item in sizes)
         for row, item in enumerate(sizes[:SHOWN]):
             share = item["count"] / total
             bar = "█" * max(round(24 * share), 1)
             side = f"{item['width']} x {item['height']}"
             table.add_row("" if row else "sizes", f"{side:<13}{share:>5.0%}  [cyan]{bar}[/]")
         if len(sizes) > SHOWN:
-            small, large = (edge(min(item["width"], item["height"]) for item in sizes) for edge in (min, max))
-            table.add_row("", f"and {len(sizes) - SHOWN:,} more; shorter sides from {small} to {large}")
-        for row, (use, words) in enumerate((use, words) for use, words in USES.items() if found["uses"][use]):
-            style = "red" if use == "unusable" else "yellow" if use == "small" else "green"
-            table.add_row("" if row else "serve as", f"[{style}]{found['uses'][use] / total:>4.0%}[/]  {words}")
+            sides = [min(item["width"], item["height"]) for item in sizes]
+            table.add_row("", f"and {len(sizes) - SHOWN:,} more; shorter sides from {min(sides)} to {max(sides)}")
+        for row, use in enumerate(use for use in USES if found["uses"][use]):
+            style = {"unusable": "red", "small": "yellow"}.get(use, "green")
+            table.add_row("" if row else "serve as", f"[{style}]{found['uses'][use] / total:>4.0%}[/]  {USES[use]}")
         table.add_row("formats", _shares(found["formats"], total))
         table.add_row("pixels", _shares(found["modes"], total))
-        odd = {
-            "turned by EXIF": found["turned"],
-            "colour profile": found["profiles"],
-            "not square": found["not_square"],
-        }
-        table.add_row(
-            "also", _shares(Counter({name: n for name, n in odd.items() if n}), total) or "all square, none turned"
-        )
+        odd = {"turned": "turned by EXIF", "profiles": "colour profile", "not_square": "not square"}
+        shares = _shares({words: found[key] for key, words in odd.items() if found[key]}, total)
+        table.add_row("also", shares or "all square, none turned")
     out.print(table)
     if found["problems"]:
         faults = Table("problem", "pictures", "such as", title="Problems", title_justify="left", title_style="bold red")
         for item in found["problems"]:
-            names = ", ".join(item["names"][:3])
             detail = f"\n{item['first']}" if item["first"] != item["reason"] else ""
-            faults.add_row(Text(item["reason"]), f"{item['count']:,}", Text(names) + Text(detail, style="dim"))
+            such_as = Text(", ".join(item["names"][:3])) + Text(detail, style="dim")
+            faults.add_row(Text(item["reason"]), f"{item['count']:,}", such_as)
         out.print(faults)
     else:
         out.print("no problems found", style="green")
@@ -123,8 +119,7 @@ def _shares(counts: dict[str, int], total: int) -> str:
 
 
 def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    unit = min(int(math.log10(count)) // 3, 4)
+    return f"{count / 1000**unit:.1f} {('', 'kB', 'MB', 'GB', 'TB')[unit]}"

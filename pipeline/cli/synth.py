@@ -19,20 +19,16 @@ def synth(
 ) -> None:
     """Write procedural portraits: the embedded default data, and as many as a load test wants."""
     from pipeline.runtime.units import do_units
-    from pipeline.synthetic import writer as portraits
+    from pipeline.synthetic.writer import PortraitWorker, finish, plan_units
 
     kind = to or {".zip": "zip", ".parquet": "parquet"}.get(output.suffix.lower(), "folder")
     if kind not in ("folder", "zip", "parquet"):
         raise fail(f"--to {kind}: folder, zip or parquet")
-    parts = _beside(output, f"synth-{count}-{seed}-{size}-{kind}")
-    units = portraits.plan(count, parts)
+    # on the same disk, and named after what is being made
+    work = output.absolute().with_name(f".{output.name}.facesr")
+    parts = work / f"synth-{count}-{seed}-{size}-{kind}"
     arguments = (seed, size, str(output.absolute()) if kind == "folder" else None)
-    do_units("synth", portraits.PortraitWorker, arguments, units, workers=workers)
+    do_units("synth", PortraitWorker, arguments, plan_units(count, parts), workers=workers)
     if kind != "folder":
-        portraits.finish(parts, output)
-    shutil.rmtree(parts.parent)
-
-
-def _beside(output: Path, key: str) -> Path:
-    """Folder for partial work on `output`, on the same disk, keyed by what is being made."""
-    return output.absolute().with_name(f".{output.name}.facesr") / key
+        finish(parts, output)
+    shutil.rmtree(work)

@@ -1,4 +1,4 @@
-"""What a picture file says beside its pixels: EXIF, profile, resolution, text and XMP, read and made fit to copy.
+"""Metadata of a picture file: EXIF, profile, resolution, text and XMP, read and made fit to copy.
 
 A copy must not speak of pixels that are no more: orientation (it is applied), thumbnails and old dimensions go.
 """
@@ -7,15 +7,16 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-MARK = "facesr"
+KEYWORD = "facesr"
 """Keyword under which the text of a PNG says what made it."""
 
-_MARK_TAG = 0x000B  # ProcessingSoftware
+_PROVENANCE_TAG = 0x000B  # ProcessingSoftware
 _ORIENTATION, _MAKER_NOTE = 0x0112, 0x927C
 _RESOLUTION_X, _RESOLUTION_Y, _RESOLUTION_UNIT, _INCH = 0x011A, 0x011B, 0x0128, 2
 _EXIF, _GPS, _INTEROP = 0x8769, 0x8825, 0xA005
@@ -36,7 +37,7 @@ _STALE_XMP = re.compile(
 
 
 @dataclass(frozen=True)
-class Facts:
+class Metadata:
     """What a file says beside its pixels.
 
     Attributes:
@@ -67,19 +68,19 @@ def as_orientation(value: object) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def read_facts(image: Image.Image, channels: int, turned: bool) -> Facts:
-    """What a loaded picture says beside its pixels.
+def read_metadata(image: Image.Image, channels: int, turned: bool) -> Metadata:
+    """Read the metadata of a loaded picture.
 
     Args:
         image: loaded, so that what the file says behind its pixels is known too.
-        channels: of the pixels that the facts will go with, 1-4.
-        turned: whether applying the orientation exchanged rows and columns.
+        channels: of the pixels that the metadata will go with, 1-4.
+        turned: True if applying the orientation exchanged rows and columns.
     """
     icc = image.info.get("icc_profile")
     xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
     if isinstance(xmp, str):
         xmp = xmp.encode()
-    return Facts(
+    return Metadata(
         exif=_exif_of(image),
         icc=fitting_profile(icc, channels),
         dpi=_dpi_of(image, turned),
@@ -96,31 +97,31 @@ def fitting_profile(icc: Any, channels: int) -> bytes | None:
 
 
 def exif_block(
-    facts: Facts,
+    metadata: Metadata,
     width: int,
     height: int,
-    mark: Mapping[str, str] | None = None,
+    provenance: Mapping[str, str] | None = None,
     dpi: bool = False,
     limit: int | None = None,
 ) -> bytes | None:
     """The EXIF block for a result of `width` x `height` pixels; None if there is nothing to say.
 
     Args:
-        facts: its `exif` is the base; tags that tell the pixels' size tell the new one.
+        metadata: its `exif` is the base; tags that tell the pixels' size tell the new one.
         width: of the result in pixels.
         height: of the result in pixels.
-        mark: written as one JSON string to ProcessingSoftware, for containers that have no text of their own.
-        dpi: whether EXIF must tell the resolution, as in containers that have no other place for it.
-        limit: most bytes that the container takes. Beyond it the maker's note goes first, then all but the mark.
+        provenance: written as one JSON string to ProcessingSoftware, for containers that have no text of their own.
+        dpi: True if EXIF must tell the resolution, as in containers that have no other place for it.
+        limit: most bytes that the container takes. Beyond it the maker's note goes first, then all but the provenance.
     """
-    tags = _parse(facts.exif)
+    tags = _parse(metadata.exif)
     for tag, value in [*((tag, width) for tag in _WIDTH), *((tag, height) for tag in _HEIGHT)]:
         for directory in (tags, tags.get(_EXIF, {})):
             if tag in directory:
                 directory[tag] = value
-    if dpi and facts.dpi and _RESOLUTION_X not in tags:
-        tags |= {_RESOLUTION_X: facts.dpi[0], _RESOLUTION_Y: facts.dpi[1], _RESOLUTION_UNIT: _INCH}
-    own = {} if mark is None else {_MARK_TAG: mark_text(mark)}
+    if dpi and metadata.dpi and _RESOLUTION_X not in tags:
+        tags |= {_RESOLUTION_X: metadata.dpi[0], _RESOLUTION_Y: metadata.dpi[1], _RESOLUTION_UNIT: _INCH}
+    own = {} if provenance is None else {_PROVENANCE_TAG: provenance_text(provenance)}
     block = _serialise(tags | own)
     if limit is not None and len(block or b"") > limit:
         tags.get(_EXIF, {}).pop(_MAKER_NOTE, None)
@@ -130,9 +131,9 @@ def exif_block(
     return block
 
 
-def mark_text(mark: Mapping[str, str]) -> str:
-    """The mark as one line of ASCII JSON with sorted keys: the same mark gives the same text."""
-    return json.dumps(dict(mark), sort_keys=True)
+def provenance_text(provenance: Mapping[str, str]) -> str:
+    """One line of ASCII JSON with sorted keys: the same provenance gives the same text."""
+    return json.dumps(dict(provenance), sort_keys=True)
 
 
 def _exif_of(image: Image.Image) -> bytes | None:
@@ -142,8 +143,8 @@ def _exif_of(image: Image.Image) -> bytes | None:
         return None
     if image.format == "TIFF":
         tags = {tag: value for tag, value in tags.items() if tag in _DESCRIPTIVE}
-    # an earlier mark is not true of the new file either
-    return _serialise({tag: value for tag, value in tags.items() if tag not in _LAYOUT | {_MARK_TAG}})
+    # an earlier provenance is not true of the new file either
+    return _serialise({tag: value for tag, value in tags.items() if tag not in _LAYOUT | {_PROVENANCE_TAG}})
 
 
 def _parse(block: bytes | None) -> dict[int, Any]:
@@ -172,32 +173,31 @@ def _directories(exif: Image.Exif) -> dict[int, Any]:
 
 def _serialise(tags: Mapping[int, Any]) -> bytes | None:
     """Tags as a block; those whose values cannot be written are left out, and nothing at all gives None."""
-
-    def block(tags: Mapping[int, Any]) -> bytes:
-        exif = Image.Exif()
-        for tag, value in tags.items():
-            exif[tag] = value
-        return exif.tobytes().removeprefix(b"Exif\0\0")
-
-    def writable(tags: Mapping[int, Any], inside: int | None = None) -> dict[int, Any]:
-        kept = {}
-        for tag, value in tags.items():
-            if tag in (_EXIF, _GPS) and isinstance(value, dict):
-                value = writable(value, tag)
-            try:
-                block({tag: value} if inside is None else {inside: {tag: value}})
-            except Exception:  # noqa: S112  # struct.error, TypeError, ValueError …: what Pillow reads it cannot always write
-                continue
-            kept[tag] = value
-        return kept
-
     if not tags:
         return None
     try:
-        return block(tags)
-    except Exception:  # as above
-        kept = writable(tags)
-        return block(kept) if kept else None
+        return _block(tags)
+    except Exception:  # struct.error, TypeError, ValueError …: what Pillow reads it cannot always write
+        kept = _writable(tags)
+        return _block(kept) if kept else None
+
+
+def _block(tags: Mapping[int, Any]) -> bytes:
+    exif = Image.Exif()
+    for tag, value in tags.items():
+        exif[tag] = value
+    return exif.tobytes().removeprefix(b"Exif\0\0")
+
+
+def _writable(tags: Mapping[int, Any], directory: int | None = None) -> dict[int, Any]:
+    kept = {}
+    for tag, value in tags.items():
+        if tag in (_EXIF, _GPS) and isinstance(value, dict):
+            value = _writable(value, tag)
+        with suppress(Exception):  # as above
+            _block({tag: value} if directory is None else {directory: {tag: value}})
+            kept[tag] = value
+    return kept
 
 
 def _dpi_of(image: Image.Image, turned: bool) -> tuple[float, float] | None:
@@ -217,15 +217,13 @@ def _text_of(image: Image.Image) -> dict[str, str]:
         return {
             key: str(value)
             for key, value in image.text.items()
-            if not key.startswith("Raw profile type") and key not in ("XML:com.adobe.xmp", MARK)
+            if not key.startswith("Raw profile type") and key not in ("XML:com.adobe.xmp", KEYWORD)
         }
-    comment = image.info.get("comment", b"")
-    if isinstance(comment, bytes):
+    text = image.info.get("comment", "")
+    if isinstance(text, bytes):
         try:
-            text = comment.decode()
+            text = text.decode()
         except UnicodeDecodeError:
-            text = comment.decode("latin-1")
-    else:
-        text = str(comment)
-    text = text.rstrip("\0")
+            text = text.decode("latin-1")
+    text = str(text).rstrip("\0")
     return {"Comment": text} if text else {}

@@ -13,24 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PpmImagePlugin, TiffImagePlugin
 
-from pipeline.codecs.metadata import Facts, as_orientation, orientation_of, read_facts
-from pipeline.codecs.writer import FORMATS, encode_picture, fits, write_picture
+from pipeline.codecs.metadata import Metadata, as_orientation, orientation_of, read_metadata
 from pipeline.core.images import MAX_PIXELS, ImageError, Planes, decoder_errors, lossless
-
-__all__ = [
-    "FORMATS",
-    "Facts",
-    "Picture",
-    "Planes",
-    "as_image",
-    "as_planes",
-    "encode_picture",
-    "fits",
-    "format_of",
-    "read_picture",
-    "upright",
-    "write_picture",
-]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jfif": "jpeg", ".webp": "webp"}
@@ -42,15 +26,15 @@ class Picture:
 
     Attributes:
         pixels: uint8 or uint16 (height, width, channels), upright; read-only where the decoder owns them.
-        facts: what the file says beside its pixels, fit to go into a copy.
+        metadata: what the file says beside its pixels, fit to go into a copy.
         format: "PNG", "JPEG" … as Pillow names it.
-        lossless: whether the file kept every pixel.
+        lossless: True if the file kept every pixel.
         mode: of the file's pixels, "RGB", "P", "CMYK" … as Pillow names it.
         orientation: that was applied, 1-8; 1 is upright.
     """
 
     pixels: Planes
-    facts: Facts
+    metadata: Metadata
     format: str
     lossless: bool
     mode: str
@@ -121,27 +105,39 @@ def _read(data: bytes, max_pixels: int) -> Picture:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(f"{width}x{height} is more than the {max_pixels} pixels allowed")
-    name, mode = image.format or "", image.mode
-    levels = _levels(image, data)
-    # Pillow turns a TIFF upright while it loads it, and forgets how it lay
-    lay = as_orientation(image.tag_v2.get(0x0112)) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
-    image.load()
-    orientation = orientation_of(image) if lay is None else 1
-    key = image.info.get("transparency")
-    if name == "PNG" and data[24] in (2, 4) and data[25] == 0 and isinstance(key, int):
-        # Pillow spreads such grey over 0-255, but not the value that is transparent
-        image.info["transparency"] = key * 255 // (2 ** data[24] - 1)
-    if levels is None:
-        pixels = upright(_eight_bit(image), orientation)
-    elif lay is None:
-        pixels = upright(_sixteen_bit(image, data, levels), orientation)
+    name, mode, levels = image.format or "", image.mode, _levels(image, data)
+    pixels: Any
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # Pillow turns a TIFF upright while it loads it, and forgets how it lay
+        orientation = as_orientation(image.tag_v2.get(0x0112))
+        image.load()
+        pixels = _tiff_pixels(image, data, levels, orientation)
     else:
-        deep, shallow = _sixteen_bit(image, data, levels), _eight_bit(image)
-        # OpenCV, too, turns a TIFF upright in some versions, and hands over some kinds raw: associated alpha, for one
-        pixels = next((each for each in (deep, upright(deep, lay)) if _agree(each, shallow)), shallow)
+        image.load()
+        orientation = orientation_of(image)
+        if name == "PNG":
+            _spread_transparency(image, data)
+        pixels = upright(_eight_bit(image) if levels is None else _sixteen_bit(image, data, levels), orientation)
     pixels = np.ascontiguousarray(pixels)
-    facts = read_facts(image, pixels.shape[2], turned=(lay or orientation) > 4)
-    return Picture(pixels, facts, name, lossless(data), mode, lay or orientation)
+    metadata = read_metadata(image, pixels.shape[2], turned=orientation > 4)
+    return Picture(pixels, metadata, name, lossless(data), mode, orientation)
+
+
+def _tiff_pixels(image: Image.Image, data: bytes, levels: int | None, orientation: int) -> Planes:
+    """Pixels of a TIFF that Pillow turned upright: at 16 bits where OpenCV sees the same picture."""
+    eight = _eight_bit(image)
+    if levels is None:
+        return eight
+    sixteen = _sixteen_bit(image, data, levels)
+    # OpenCV, too, turns a TIFF upright in some versions, and hands over some kinds raw: associated alpha, for one
+    return next((pixels for pixels in (sixteen, upright(sixteen, orientation)) if _agree(pixels, eight)), eight)
+
+
+def _spread_transparency(image: Image.Image, data: bytes) -> None:
+    """Bring the grey that a PNG of 2 or 4 bits calls transparent to 0-255, as Pillow does its pixels."""
+    level = image.info.get("transparency")
+    if data[24] in (2, 4) and data[25] == 0 and isinstance(level, int):
+        image.info["transparency"] = level * 255 // (2 ** data[24] - 1)
 
 
 def _levels(image: Image.Image, data: bytes) -> int | None:
@@ -149,8 +145,7 @@ def _levels(image: Image.Image, data: bytes) -> int | None:
     if image.format == "PNG":
         return 65535 if data[24] == 16 and image.mode != "I;16" else None
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        deep = image.mode in ("RGB", "RGBA") and set(image.tag_v2.get(258, ())) == {16}
-        return 65535 if deep else None
+        return 65535 if image.mode in ("RGB", "RGBA") and set(image.tag_v2.get(258, ())) == {16} else None
     if isinstance(image, PpmImagePlugin.PpmImageFile) and image.mode == "RGB":
         highest = image.tile[0].args
         highest = highest[-1] if isinstance(highest, tuple) else highest
@@ -179,13 +174,13 @@ def _sixteen_bit(image: Image.Image, data: bytes, levels: int) -> NDArray[np.uin
     return _keyed(pixels, image.info.get("transparency"))
 
 
-def _agree(deep: NDArray[np.uint16], shallow: NDArray[Any]) -> bool:
-    """Whether two readers saw the same picture, one at 16 and one at 8 bits."""
-    if deep.shape != shallow.shape or shallow.dtype != np.uint8:
+def _agree(sixteen: NDArray[np.uint16], eight: NDArray[Any]) -> bool:
+    """True if two readers saw the same picture, one at 16 and one at 8 bits."""
+    if sixteen.shape != eight.shape or eight.dtype != np.uint8:
         return False
     # kinds of files differ all over: a sample of the rows tells
-    step = max(1, len(deep) // 64)
-    return bool(np.abs(deep[::step] // 257 - shallow[::step].astype(np.int32)).max(initial=0) <= 2)
+    step = max(1, len(sixteen) // 64)
+    return bool(np.abs(sixteen[::step] // 257 - eight[::step].astype(np.int32)).max(initial=0) <= 2)
 
 
 def _eight_bit(image: Image.Image) -> Planes:
@@ -209,11 +204,9 @@ def _eight_bit(image: Image.Image) -> Planes:
 def _grey(image: Image.Image) -> Planes:
     """Grey of more than 8 bits (height, width, 1 or 2); anything that fits in 8 bits is taken as it is."""
     values = np.asarray(image)[..., None]
-    if values.max(initial=0) <= 255 and values.min(initial=0) >= 0:
-        deep: Planes = values.astype(np.uint8)
-    else:
-        deep = np.clip(values, 0, 65535).astype(np.uint16)
-    return _keyed(deep, image.info.get("transparency"))
+    narrow = values.max(initial=0) <= 255 and values.min(initial=0) >= 0
+    grey = values.astype(np.uint8) if narrow else np.clip(values, 0, 65535).astype(np.uint16)
+    return _keyed(grey, image.info.get("transparency"))
 
 
 def _keyed(pixels: Any, key: Any) -> Any:

@@ -8,13 +8,14 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
-from pipeline.codecs.metadata import MARK, Facts, exif_block, fitting_profile, mark_text
+from pipeline.codecs.metadata import KEYWORD, Metadata, exif_block, fitting_profile, provenance_text
 from pipeline.core.images import ImageError, Planes, on_white
 
 FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
@@ -29,9 +30,12 @@ _PROFILE_SEGMENTS = 255 * (_SEGMENT - 14)
 # Pillow refuses a PNG whose profile is larger
 _PNG_PROFILE = 1 << 20
 
+Options = dict[str, Any]
+"""Keyword arguments of Pillow's `save`."""
 
-def fits(format: str, width: int, height: int, channels: int, depth: int) -> str:  # noqa: A002
-    """What a format cannot hold of a picture, in words; "" if it holds all.
+
+def loss_note(format: str, width: int, height: int, channels: int, depth: int) -> str | None:  # noqa: A002
+    """What a format cannot hold of a picture, in words; None if it holds all.
 
     Args:
         format: "png", "jpeg" or "webp".
@@ -56,40 +60,40 @@ def fits(format: str, width: int, height: int, channels: int, depth: int) -> str
         notes.append("alpha laid on white: JPEG holds none")
     if format == "webp" and channels < 3:
         notes.append("grey written as RGB: WebP has no grey")
-    return "; ".join(notes)
+    return "; ".join(notes) or None
 
 
 def encode_picture(
     pixels: Planes,
-    facts: Facts,
+    metadata: Metadata,
     format: str,  # noqa: A002
     quality: int,
-    mark: Mapping[str, str],
+    provenance: Mapping[str, str],
 ) -> bytes:
-    """Encode a picture with its facts and a mark of what made it; the same arguments give the same bytes.
+    """Encode a picture with its metadata and provenance; the same arguments give the same bytes.
 
     Args:
         pixels: uint8 or uint16 (height, width, 1-4).
-        facts: go where the format has a place for them; a profile only if it fits the channels.
+        metadata: go where the format has a place for them; a profile only if it fits the channels.
         format: "png", "jpeg" (4:4:4, alpha laid on white, 8 bit) or "webp" (lossy, 8 bit).
         quality: 1-100, of JPEG and WebP.
-        mark: text of a PNG under `facesr`, JSON in EXIF's ProcessingSoftware of the others.
+        provenance: what made it: text of a PNG under `facesr`, JSON in EXIF's ProcessingSoftware of the others.
 
     Raises:
         ImageError: the format cannot hold the size, or the encoder refused.
     """
     handle = io.BytesIO()
-    _write(handle, pixels, facts, format, quality, mark)
+    write_picture(handle, pixels, metadata, format, quality, provenance)
     return handle.getvalue()
 
 
 def write_picture(
-    handle_path: Path,
+    file: Path | IO[bytes],
     pixels: Planes,
-    facts: Facts,
+    metadata: Metadata,
     format: str,  # noqa: A002
     quality: int,
-    mark: Mapping[str, str],
+    provenance: Mapping[str, str],
 ) -> None:
     """Write what `encode_picture` returns to a file, without holding it, and without a copy of the pixels.
 
@@ -100,26 +104,11 @@ def write_picture(
         ImageError: as `encode_picture`.
         OSError: the disk.
     """
-    with handle_path.open("wb") as handle:
-        _write(handle, pixels, facts, format, quality, mark)
-
-
-def _write(
-    handle: IO[bytes],
-    pixels: Planes,
-    facts: Facts,
-    format: str,  # noqa: A002
-    quality: int,
-    mark: Mapping[str, str],
-) -> None:
     height, width, channels = pixels.shape
-    fits(format, width, height, channels, 8 * pixels.itemsize)
-    if format == "png":
-        _write_png(handle, pixels, facts, mark)
-    elif format == "jpeg":
-        _write_jpeg(handle, pixels, facts, quality, mark)
-    else:
-        _write_webp(handle, pixels, facts, quality, mark)
+    with file.open("wb") if isinstance(file, Path) else nullcontext(file) as handle:
+        loss_note(format, width, height, channels, 8 * pixels.itemsize)
+        write = {"png": _write_png, "jpeg": _write_jpeg, "webp": _write_webp}[format]
+        write(handle, pixels, metadata, quality, provenance)
 
 
 def _bands(pixels: Planes, multiple: int = 1, most: int = 1 << 31) -> Iterator[Planes]:
@@ -132,23 +121,25 @@ def _bands(pixels: Planes, multiple: int = 1, most: int = 1 << 31) -> Iterator[P
 # PNG
 
 
-def _write_png(handle: IO[bytes], pixels: Planes, facts: Facts, mark: Mapping[str, str]) -> None:
+def _write_png(
+    handle: IO[bytes], pixels: Planes, metadata: Metadata, quality: int, provenance: Mapping[str, str]
+) -> None:
     height, width, channels = pixels.shape
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     handle.write(b"\x89PNG\r\n\x1a\n")
     _chunk(handle, b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, colour, 0, 0, 0))
-    icc = fitting_profile(facts.icc, channels)
+    icc = fitting_profile(metadata.icc, channels)
     if icc and len(icc) <= _PNG_PROFILE:
         _chunk(handle, b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc))
-    if facts.dpi:
-        _chunk(handle, b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in facts.dpi), 1))
-    if exif := exif_block(facts, width, height):
+    if metadata.dpi:
+        _chunk(handle, b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1))
+    if exif := exif_block(metadata, width, height):
         _chunk(handle, b"eXIf", exif)
-    text = {"Software": mark["software"]} if "software" in mark else {}
-    for key, value in {**text, **facts.text, MARK: mark_text(mark)}.items():
+    text = {"Software": provenance["software"]} if "software" in provenance else {}
+    for key, value in {**text, **metadata.text, KEYWORD: provenance_text(provenance)}.items():
         _text_chunk(handle, key, value.replace("\0", ""))
-    if facts.xmp:
-        _chunk(handle, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + facts.xmp)
+    if metadata.xmp:
+        _chunk(handle, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
     # differences to the row above at zlib's fastest: on enlarged pictures half the time of libpng's own choice of
     # filters, and smaller files
     compressor = zlib.compressobj(1)
@@ -184,7 +175,9 @@ def _text_chunk(handle: IO[bytes], key: str, value: str) -> None:
 # JPEG
 
 
-def _write_jpeg(handle: IO[bytes], pixels: Planes, facts: Facts, quality: int, mark: Mapping[str, str]) -> None:
+def _write_jpeg(
+    handle: IO[bytes], pixels: Planes, metadata: Metadata, quality: int, provenance: Mapping[str, str]
+) -> None:
     """Write bands as restart intervals of one scan.
 
     No library takes a JPEG's rows one by one, but a decoder starts afresh at each restart marker. So the pixels of a
@@ -194,14 +187,13 @@ def _write_jpeg(handle: IO[bytes], pixels: Planes, facts: Facts, quality: int, m
     across = -(-width // 8)
     # blocks in an interval are counted with 16 bits
     bands = list(_bands(pixels, multiple=8, most=65535 // across * 8))
-    options: dict[str, Any] = {"quality": quality, "subsampling": 0}
+    options: Options = {"quality": quality, "subsampling": 0}
     if len(bands) > 1:
         options["restart_marker_blocks"] = across * len(bands[0]) // 8
+    first = options | _jpeg_metadata(metadata, width, height, channels, provenance)
     for index, band in enumerate(bands):
-        encoded = _encode(
-            band, "JPEG", _jpeg_facts(facts, width, height, channels, mark) if index == 0 else {}, options
-        )
-        frame, scan = _jpeg_places(encoded)
+        encoded = _encode(band, "JPEG", options if index else first)
+        frame, scan = _jpeg_offsets(encoded)
         if index == 0:
             handle.write(encoded[: frame + 5] + struct.pack(">H", height) + encoded[frame + 7 : scan])
         else:
@@ -210,20 +202,22 @@ def _write_jpeg(handle: IO[bytes], pixels: Planes, facts: Facts, quality: int, m
     handle.write(b"\xff\xd9")
 
 
-def _jpeg_facts(facts: Facts, width: int, height: int, channels: int, mark: Mapping[str, str]) -> dict[str, Any]:
+def _jpeg_metadata(
+    metadata: Metadata, width: int, height: int, channels: int, provenance: Mapping[str, str]
+) -> Options:
     """Pillow's options for what a JPEG says; what its segments cannot hold is left out."""
-    options: dict[str, Any] = {}
-    if exif := exif_block(facts, width, height, mark, limit=_SEGMENT - 6):
+    options: Options = {}
+    if exif := exif_block(metadata, width, height, provenance, limit=_SEGMENT - 6):
         options["exif"] = b"Exif\0\0" + exif
-    icc = fitting_profile(facts.icc, channels)
+    icc = fitting_profile(metadata.icc, channels)
     if icc and len(icc) <= _PROFILE_SEGMENTS:
         options["icc_profile"] = icc
-    if facts.xmp and len(facts.xmp) <= _XMP_SEGMENT:
-        options["xmp"] = facts.xmp
-    if facts.dpi and all(1 <= value < 65535 for value in facts.dpi):
-        options["dpi"] = facts.dpi
+    if metadata.xmp and len(metadata.xmp) <= _XMP_SEGMENT:
+        options["xmp"] = metadata.xmp
+    if metadata.dpi and all(1 <= value < 65535 for value in metadata.dpi):
+        options["dpi"] = metadata.dpi
     comment = b""
-    for key, value in facts.text.items():
+    for key, value in metadata.text.items():
         line = (value if key == "Comment" else f"{key}: {value}").encode("utf-8", "replace")
         if len(comment) + 1 + len(line) <= _SEGMENT:
             comment += b"\n" * bool(comment) + line
@@ -232,7 +226,7 @@ def _jpeg_facts(facts: Facts, width: int, height: int, channels: int, mark: Mapp
     return options
 
 
-def _jpeg_places(data: bytes) -> tuple[int, int]:
+def _jpeg_offsets(data: bytes) -> tuple[int, int]:
     """Where the frame header of a JPEG begins, and where its pixels do."""
     start, frame = 2, 0
     while True:
@@ -247,17 +241,19 @@ def _jpeg_places(data: bytes) -> tuple[int, int]:
 # WebP
 
 
-def _write_webp(handle: IO[bytes], pixels: Planes, facts: Facts, quality: int, mark: Mapping[str, str]) -> None:
+def _write_webp(
+    handle: IO[bytes], pixels: Planes, metadata: Metadata, quality: int, provenance: Mapping[str, str]
+) -> None:
     height, width = pixels.shape[:2]
-    said: dict[str, Any] = {"exif": exif_block(facts, width, height, mark, dpi=True) or b""}
-    if icc := fitting_profile(facts.icc, 3):
-        said["icc_profile"] = icc
-    if facts.xmp:
-        said["xmp"] = facts.xmp
-    handle.write(_encode(pixels, "WEBP", said, {"quality": quality}))
+    options: Options = {"quality": quality, "exif": exif_block(metadata, width, height, provenance, dpi=True) or b""}
+    if icc := fitting_profile(metadata.icc, 3):
+        options["icc_profile"] = icc
+    if metadata.xmp:
+        options["xmp"] = metadata.xmp
+    handle.write(_encode(pixels, "WEBP", options))
 
 
-def _encode(pixels: Planes, kind: str, said: Mapping[str, Any], options: Mapping[str, Any]) -> bytes:
+def _encode(pixels: Planes, kind: str, options: Options) -> bytes:
     """Encode by Pillow, reduced to what JPEG or WebP holds."""
     if kind == "JPEG" and pixels.shape[2] in (2, 4):
         pixels = on_white(pixels)
@@ -268,7 +264,7 @@ def _encode(pixels: Planes, kind: str, said: Mapping[str, Any], options: Mapping
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
     buffer = io.BytesIO()
     try:
-        image.save(buffer, kind, **options, **said)
+        image.save(buffer, kind, **options)
     except (OSError, ValueError) as error:
         raise ImageError(f"the {kind} encoder refused {image.width}x{image.height} pixels ({error})") from error
     return buffer.getvalue()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.images import Pixels
-from pipeline.faces.geometry import Floats, apply, inverse, roll, sample
+from pipeline.faces.geometry import Floats, apply, centred_on, inverse, roll, rotation, sample
 from pipeline.pretrained.registry import WeightsError
 
 _OVERVIEW = 640
@@ -82,10 +82,10 @@ class FaceFinder:
             for top in _starts(height, side):
                 for left in _starts(width, side):
                     faces += self.look(pixels[top : top + side, left : left + side], closer, left, top)
-        faces = [self._turned(pixels, face) for face in _distinct(faces)]
+        faces = [self._rotated(pixels, face) for face in _distinct(faces)]
         return sorted(faces, key=lambda face: (face.box[0], face.box[1]))
 
-    def _turned(self, pixels: Pixels, face: Face) -> Face:
+    def _rotated(self, pixels: Pixels, face: Face) -> Face:
         """The face with landmarks seen upright: in the surest of views turned by 30 degrees, then set straight."""
         if face.score >= _SURE and abs(roll(face.points)) < _UPRIGHT:
             return face
@@ -100,8 +100,7 @@ class FaceFinder:
         x, y, width, height = face.box
         centre, scale = np.array((x + width / 2, y + height / 2)), _VIEW / (_ROOM * max(width, height, 1))
         cosine, sine = scale * np.cos(np.radians(degrees)), scale * np.sin(np.radians(degrees))
-        turn = np.array(((cosine, sine), (-sine, cosine)))
-        matrix = np.column_stack((turn, _VIEW / 2 - turn @ centre))
+        matrix = centred_on(centre, rotation((cosine, sine)), _VIEW)
         best = None
         for seen in self.look(np.asarray(sample(pixels, matrix, _VIEW), np.uint8), 1.0):
             middle = np.array(seen.box[:2]) + np.array(seen.box[2:]) / 2
@@ -147,7 +146,7 @@ def _create(path: str) -> Any:
 
 
 def load_onnx(path: Path, name: str, load: Callable[[str], Any]) -> Any:
-    """What OpenCV's `load` makes of an ONNX file.
+    """Load an ONNX file by a function of OpenCV.
 
     Raises:
         WeightsError: missing, or `load` cannot use it; `name` is what the network is for.
@@ -176,16 +175,18 @@ def _starts(length: int, side: int) -> list[int]:
 
 def _distinct(faces: Sequence[Face]) -> list[Face]:
     """Each face once: of boxes that mean the same one the best scored, of one inside of another the larger."""
+    kept = _apart(sorted(faces, key=lambda face: (-face.score, face.box)), 0, 0.3)
+    # half a face at the edge of a tile, or an eye seen from close, lies in the box of the whole face
+    return _apart(sorted(kept, key=lambda face: (-face.box[2] * face.box[3], face.box)), 1, 0.8)
+
+
+def _apart(faces: Sequence[Face], measure: int, most: float) -> list[Face]:
+    """The first face, and each that shares less than `most` with all before, by one of the measures of `_shared`."""
     kept: list[Face] = []
-    for face in sorted(faces, key=lambda face: (-face.score, face.box)):
-        if all(_shared(face, other)[0] < 0.3 for other in kept):
+    for face in faces:
+        if all(_shared(face, other)[measure] < most for other in kept):
             kept.append(face)
-    larger: list[Face] = []
-    for face in sorted(kept, key=lambda face: (-face.box[2] * face.box[3], face.box)):
-        # half a face at the edge of a tile, or an eye seen from close, lies in the box of the whole face
-        if all(_shared(face, other)[1] < 0.8 for other in larger):
-            larger.append(face)
-    return larger
+    return kept
 
 
 def _shared(a: Face, b: Face) -> tuple[float, float]:

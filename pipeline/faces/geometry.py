@@ -1,7 +1,7 @@
 """Where a face lies in a picture: the square that aligned data sets cut out, and resampling to upright frames.
 
 Coordinates are continuous: the first pixel covers 0 to 1, its centre is 0.5. A point p of a picture is so 4p in its
-fourfold enlargement; OpenCV's warps, which count from the centre of the first pixel, are told in `centred`. A matrix is
+fourfold enlargement; OpenCV's warps, which count from the centre of the first pixel, see `centred`. A matrix is
 float (2, 3), affine, from one such plane to another.
 """
 
@@ -40,7 +40,7 @@ def canonical(points: Floats) -> tuple[Floats, int, float]:
     square widened to a side that networks take.
 
     Args:
-        points: float (5, 2), landmarks in the order of `pipeline.bulk.face_restore.Face`.
+        points: float (5, 2), landmarks in the order of `pipeline.faces.detector.Face`.
 
     Returns:
         The matrix from the picture to the frame; the frame's side, pixels; the side of the recipe's square, pixels.
@@ -48,9 +48,18 @@ def canonical(points: Floats) -> tuple[Floats, int, float]:
     centre, axis = square(points)
     half = max(1e-9, float(np.hypot(*axis)))
     side = max(SMALLEST, int(-(-2 * half // STEP) * STEP))
-    x, y = axis / half
-    turn = np.array(((x, y), (-y, x)))
-    return np.column_stack((turn, side / 2 - turn @ centre)), side, 2 * half
+    return centred_on(centre, rotation(axis / half), side), side, 2 * half
+
+
+def rotation(right: Floats | tuple[float, float]) -> Floats:
+    """(2, 2), turns a vector of the picture to the right, and scales by its length."""
+    x, y = right
+    return np.array(((x, y), (-y, x)))
+
+
+def centred_on(centre: Floats, turn: Floats, side: int) -> Floats:
+    """The matrix to a square of `side` pixels around a point of the picture, turned by (2, 2)."""
+    return np.column_stack((turn, side / 2 - turn @ centre))
 
 
 def roll(points: Floats) -> float:
@@ -59,8 +68,8 @@ def roll(points: Floats) -> float:
     return float(np.degrees(np.arctan2(axis[1], axis[0])))
 
 
-def settled(matrix: Floats, side: int) -> tuple[Floats, bool]:
-    """A canonical frame moved to whole pixels if the face is upright or lies on its side, and whether it was.
+def snapped(matrix: Floats, side: int) -> tuple[Floats, bool]:
+    """A canonical frame moved to whole pixels if the face is upright or lies on its side; True if it was.
 
     Pixels that are cut out and put back as they are lose nothing; a face that is turned otherwise has to be resampled.
     """

@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipeline.core.images import ImageError, Pixels
 from pipeline.faces.detector import Face, FaceFinder
-from pipeline.faces.geometry import Floats, apply, box_around, centred, inverse, sample, square
+from pipeline.faces.geometry import Floats, apply, box_around, centred, centred_on, inverse, rotation, sample, square
 from pipeline.pretrained.registry import find
 
 Recipe = Literal["celebahq", "ffhq"]
@@ -102,9 +102,7 @@ class Aligner:
         faces.sort(key=lambda face: -face.box[2] * face.box[3])  # the square of a face that is cut off may be any size
         sides = [2 * float(np.hypot(*square(face.points)[1])) for face in faces]
         shares = [outside(face.points, pixels.shape[1], pixels.shape[0]) for face in faces]
-        good = [
-            place for place in range(len(faces)) if sides[place] >= self.min_side and shares[place] <= self.max_padding
-        ]
+        good = [i for i in range(len(faces)) if sides[i] >= self.min_side and shares[i] <= self.max_padding]
         # a face in the background does not stand in for the one that the picture is of
         if not good or (good[0] != 0 and self.several != "each"):
             if sides[0] < self.min_side:
@@ -117,10 +115,10 @@ class Aligner:
             raise ImageError(f"{len(good)} faces; several: reject")
         inside = good if self.several == "each" else good[:1]
         results = []
-        for place in sorted(inside, key=lambda place: faces[place].box[0]):
-            matrix, side = transform(faces[place].points, self.size)
+        for index in sorted(inside, key=lambda index: faces[index].box[0]):
+            matrix, side = transform(faces[index].points, self.size)
             cut = resample(pixels, matrix, side, self.recipe)
-            results.append(Aligned(cut, matrix, faces[place].score, shares[place]))
+            results.append(Aligned(cut, matrix, faces[index].score, shares[index]))
         return results
 
     def _upright(self, pixels: Pixels, face: Face) -> Face:
@@ -130,10 +128,10 @@ class Aligner:
             matrix *= _VIEW / side
             seen = self._finder.look(np.asarray(sample(pixels, matrix, _VIEW), np.uint8), 1.0)
             middle = apply(matrix, face.points).mean(axis=0)
-            near = [one for one in seen if np.hypot(*(one.points.mean(axis=0) - middle)) < _VIEW / 8]  # no neighbour
+            near = [view for view in seen if np.hypot(*(view.points.mean(axis=0) - middle)) < _VIEW / 8]  # no neighbour
             if not near:
                 break
-            best = max(near, key=lambda one: one.score)
+            best = max(near, key=lambda view: view.score)
             face = Face(face.box, apply(inverse(matrix), best.points), face.score)
         return face
 
@@ -147,9 +145,7 @@ def transform(points: Floats, size: int | None) -> tuple[Floats, int]:
     half = max(1e-9, float(np.hypot(*axis)))
     own = max(_MULTIPLE, int(2 * half) // _MULTIPLE * _MULTIPLE)
     side = own if size is None or size > 2 * half else size
-    x, y = axis / half
-    turn = np.array(((x, y), (-y, x))) * side / (2 * half)
-    return np.column_stack((turn, side / 2 - turn @ centre)), side
+    return centred_on(centre, rotation(axis / half) * side / (2 * half), side), side
 
 
 def outside(points: Floats, width: int, height: int) -> float:

@@ -1,4 +1,4 @@
-"""Colour profiles: pixels as sRGB, which is what every other part of the pipeline takes them for."""
+"""Colour profiles: pixels to sRGB, which is what every other part of the pipeline takes them for."""
 
 import io
 from functools import lru_cache

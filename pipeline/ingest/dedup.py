@@ -1,4 +1,4 @@
-"""Which pictures show the same thing: a perceptual hash, and the groups that must not be torn apart.
+"""Near-duplicate detection: a perceptual hash, and the groups that must not be torn apart.
 
 Identical pixels are found by their hash. Copies that were saved again, resized or brightened a little are found by a
 perceptual hash of 256 bits. Everything here is whole numbers, so that every machine finds the same groups.
@@ -81,10 +81,10 @@ def near_duplicates(
         later = second > first
         first, second = first[later] + start, second[later] + start
         for low in range(0, len(first), _CHECKED):
-            one, other = first[low : low + _CHECKED], second[low : low + _CHECKED]
-            alike = np.abs(thumbs[one] - thumbs[other]).mean(axis=1) <= _COLOUR
+            left, right = first[low : low + _CHECKED], second[low : low + _CHECKED]
+            alike = np.abs(thumbs[left] - thumbs[right]).mean(axis=1) <= _COLOUR
             if alike.any():
-                yield filled[one[alike]], filled[other[alike]]
+                yield filled[left[alike]], filled[right[alike]]
         advance(len(block))
 
 
@@ -100,8 +100,8 @@ def joined(groups: Indices, first: Indices, second: Indices) -> Indices:
         The same for the groups that links join, directly or not.
     """
     everything = np.arange(len(groups))
-    places = np.concatenate([everything, first]), np.concatenate([groups, second])
-    graph = coo_matrix((np.ones(len(places[0]), bool), places), shape=(len(groups), len(groups)))
+    links = np.concatenate([everything, first]), np.concatenate([groups, second])
+    graph = coo_matrix((np.ones(len(links[0]), bool), links), shape=(len(groups), len(groups)))
     count, component = connected_components(graph, directed=False)
     lowest = np.full(count, len(groups))
     np.minimum.at(lowest, component, everything)

@@ -1,40 +1,40 @@
-"""From one file to a face, or the reason why it is none: decoding, conversion to 8-bit sRGB, shape and size.
+"""Decode, convert to 8-bit sRGB, crop and resize one file; reject with a reason.
 
 The file's own bytes are kept wherever any decoder would see the very pixels that are seen here; else the pixels are
-stored as PNG, and what was done to them is said.
+stored as PNG, and what was done to them is recorded.
 """
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.codecs.metadata import fitting_profile, orientation_of
 from pipeline.codecs.reader import read_picture, upright
 from pipeline.codecs.strict_jpeg import FORMATS, SPACES, strict_jpeg
-from pipeline.core.images import ImageError, Pixels, Planes, decoder_errors, encode_png, on_white, pixel_hash, resize
+from pipeline.core.images import (
+    ImageError,
+    Pixels,
+    Planes,
+    decoder_errors,
+    eight_bit_rgb,
+    encode_png,
+    on_white,
+    resize,
+)
 from pipeline.ingest.color_profile import to_srgb
-from pipeline.ingest.dedup import fingerprint
+
+if TYPE_CHECKING:
+    from pipeline.ingest.align import Aligned
+    from pipeline.params.ingest import Ingest
 
 
-class AlignedFace(Protocol):
-    """What an aligner finds in a picture."""
-
-    @property
-    def pixels(self) -> Pixels:
-        """uint8 (side, side, 3)."""
-
-    @property
-    def transform(self) -> NDArray[np.float64]:
-        """(2, 3), from the picture to the face, pixels."""
-
-
-Aligner = Callable[[Pixels], Sequence[AlignedFace]]
+Aligner = Callable[[Pixels], Sequence["Aligned"]]
+"""Finds faces in a picture."""
 
 
 @dataclass(frozen=True)
@@ -49,30 +49,20 @@ class Face:
     transform: str | None
     """JSON, 2x3, from the upright picture to the face; None where it was not aligned."""
 
-    @property
-    def hash(self) -> str:
-        """Of the pixels."""
-        return pixel_hash(self.pixels)
 
-    @property
-    def fingerprint(self) -> bytes:
-        """Of what it shows."""
-        return fingerprint(self.pixels)
-
-
-def accept(data: bytes, rules: Mapping[str, Any], aligner: Aligner | None = None) -> list[Face]:
+def accept(data: bytes, rules: "Ingest", aligner: Aligner | None = None) -> list[Face]:
     """The faces that a file holds: itself, or what an aligner finds in it.
 
     Args:
         data: a complete encoded file.
-        rules: `max_pixels`, `not_square`, `larger`, `min_size`, `size` of the ingest params.
+        rules: ingest params, of which `max_pixels`, `not_square`, `larger`, `min_size` and `size` count.
         aligner: finds faces and sets them straight; None takes the picture for one face.
 
     Raises:
         ImageError: not a picture, damaged, or not as the rules want it; the text before the first " (" is the same for
             all files with that problem.
     """
-    pixels, done = read_rgb(data, rules["max_pixels"])
+    pixels, done = read_rgb(data, rules.max_pixels)
     if aligner is None:
         shaped, shape = _shaped(pixels, rules)
         done += shape
@@ -112,20 +102,16 @@ def read_rgb(data: bytes, max_pixels: int) -> tuple[Pixels, list[str]]:
         if jpeg and image.mode in SPACES:
             pixels = strict_jpeg(data, image.mode)
         if jpeg and image.mode == "RGB":
-            orientation = orientation_of(image)
+            orientation, mode = orientation_of(image), image.mode
             profile = fitting_profile(image.info.get("icc_profile"), 3)
             planes: Planes = upright(pixels, orientation)
-            done = _TURNED if orientation != 1 else []
         else:
             picture = read_picture(data, max_pixels)
-            planes, profile = picture.pixels, picture.facts.icc
-            done = _TURNED if picture.orientation != 1 else []
-            done = done + _kinds(picture.mode, planes)
+            planes, profile = picture.pixels, picture.metadata.icc
+            orientation, mode = picture.orientation, picture.mode
+        done = ["EXIF orientation applied"] if orientation != 1 else []
         rgb, converted = _flat_rgb(planes, profile)
-        return rgb, done + converted
-
-
-_TURNED = ["EXIF orientation applied"]
+        return rgb, done + _kinds(mode, planes) + converted
 
 
 def _kinds(mode: str, planes: Planes) -> list[str]:
@@ -143,37 +129,35 @@ def _kinds(mode: str, planes: Planes) -> list[str]:
 
 def _flat_rgb(planes: Planes, profile: bytes | None) -> tuple[Pixels, list[str]]:
     """uint8 or uint16 (h, w, 1-4) to uint8 sRGB (h, w, 3), and which of profile and alpha mattered."""
-    done = []
-    eight: Any = planes if planes.dtype == np.uint8 else np.rint(planes / 257.0).astype(np.uint8)
-    colours = eight[..., : 3 if eight.shape[2] >= 3 else 1]
+    done, channels = [], planes.shape[2]
+    colours: Planes = eight_bit_rgb(planes)
     if profile is not None:
-        converted = to_srgb(np.ascontiguousarray(colours), profile)
+        converted = to_srgb(colours if channels >= 3 else colours[..., :1], profile)
         if converted is not None:
             colours = converted
             done.append("colour profile")
-    if colours.shape[2] == 1:
-        colours = np.repeat(colours, 3, axis=2)
-    if eight.shape[2] in (2, 4):
-        colours = on_white(np.concatenate([colours, eight[..., -1:]], axis=2))
+    if channels in (2, 4):
+        alpha = eight_bit_rgb(planes[..., -1:])[..., :1]
+        colours = on_white(np.concatenate([colours, alpha], axis=2))
         done.append("alpha on white")
-    return np.ascontiguousarray(colours), done
+    return np.ascontiguousarray(colours, np.uint8), done
 
 
-def _shaped(pixels: Pixels, rules: Mapping[str, Any]) -> tuple[Pixels, list[str]]:
+def _shaped(pixels: Pixels, rules: "Ingest") -> tuple[Pixels, list[str]]:
     """Square and of a size that may be used, cropped and reduced where the rules say so."""
     height, width = pixels.shape[:2]
     side, done = min(height, width), []
     if height != width:
-        if rules["not_square"] == "reject":
+        if rules.not_square == "reject":
             raise ImageError(f"not square ({width}x{height}); not_square: crop would take the centre")
         top, left = (height - side) // 2, (width - side) // 2
         pixels = np.ascontiguousarray(pixels[top : top + side, left : left + side])
         done.append("centre crop")
-    if side < rules["min_size"]:
-        raise ImageError(f"too small ({width}x{height}, at least {rules['min_size']} are needed)")
-    if side > rules["size"]:
-        if rules["larger"] == "reject":
-            raise ImageError(f"too large ({width}x{height}); larger: reduce would make it {rules['size']}")
-        pixels = resize(pixels, rules["size"], rules["size"])
+    if side < rules.min_size:
+        raise ImageError(f"too small ({width}x{height}, at least {rules.min_size} are needed)")
+    if side > rules.size:
+        if rules.larger == "reject":
+            raise ImageError(f"too large ({width}x{height}); larger: reduce would make it {rules.size}")
+        pixels = resize(pixels, rules.size, rules.size)
         done.append("reduced")
     return pixels, done

@@ -6,11 +6,11 @@ was found but no picture, chooses splits; workers then write the shards. Parts a
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,44 +18,40 @@ import pyarrow.parquet as pq
 from pipeline.core.errors import FacesrError
 from pipeline.core.files import content_hash, publish, write_json
 from pipeline.core.scales import SPLITS
-from pipeline.core.schema import REJECTED
+from pipeline.core.schema import REJECTED, Row
 from pipeline.core.shards import write_rows, write_table
 from pipeline.ingest.shard_writer import ASSIGNED, PLAN, ShardUnit, ShardWorker, plan_shards
 from pipeline.ingest.split import Assignment, assign
-from pipeline.ingest.worker import EntryUnit, IngestWorker, candidates, described, label, labels
+from pipeline.ingest.worker import EntryUnit, IngestWorker, candidates, open_source
 from pipeline.runtime.console import progress
 from pipeline.runtime.ray_session import prepare
 from pipeline.runtime.units import do_units
-from pipeline.sources.open import open_source
 from pipeline.storage.path import StoragePath
 from pipeline.version import __version__
 
+if TYPE_CHECKING:
+    from pipeline.params import ingest as params
+
 UNIT = 32
 """Entries in a work unit: what a kill costs at most."""
+RUNNING = {"workers", "address", "max_failed"}
+"""Params on which no face depends."""
+
+Counts = dict[str, Any]
+"""What ingest.json holds."""
 
 
 class IngestError(FacesrError):
     """The sources cannot give what params ask for."""
 
 
-def ingest(
-    config: Mapping[str, Any],
-    out: Path,
-    work: Path,
-    *,
-    max_failed: int | None = None,
-    workers: int | None = None,
-    address: str | None = None,
-) -> dict[str, Any]:
+def ingest(settings: "params.Ingest", out: Path, work: Path) -> Counts:
     """Write `faces/{split}-NNNNN.parquet`, `rejected.parquet` and `ingest.json` into `out`, replacing what is there.
 
     Args:
-        config: the ingest params: all that the result depends on beside the sources.
+        settings: the ingest params: all that the result depends on beside the sources, and how to run.
         out: folder for the results, which appear in it when all are complete.
         work: folder for partial work, emptied in the end; where there is a cluster, on a disk that all its nodes see.
-        max_failed: rejected pictures with which it still succeeds; None: any number.
-        workers: of Ray, one per core by default; 1 runs without Ray.
-        address: of a Ray cluster; None starts a local Ray.
 
     Returns:
         The counts, as written to ingest.json.
@@ -69,27 +65,27 @@ def ingest(
     """
     out, work = out.absolute(), work.absolute()
     scratch = work / "unpacked"
-    with ExitStack() as stack:
-        # while Ray starts, the archive is listed
-        stack.enter_context(prepare(address) if workers != 1 or address else nullcontext())
-        units = plan(config["sources"], scratch)
-        _enough(config, units)
-        read = (_anywhere(config), str(scratch))
-        mine = _work_on(work, content_hash(__version__, config, [unit.entries for unit in units])[:16], scratch)
-        parts, done = mine / "parts", mine / "out"
-        units = [replace(unit, part=str(parts / f"{index:06d}.parquet")) for index, unit in enumerate(units)]
-        options: dict[str, Any] = {"workers": workers, "address": address}
-        do_units("ingest", IngestWorker, read, units, **options)
-        counts, shards = _assign(candidates(parts), config, done, mine)
+    workers, address = settings.workers, settings.address
+    # while Ray starts, the archive is listed
+    with prepare(address) if workers != 1 or address else nullcontext():
+        units = plan_units(settings.sources, scratch)
+        _check_counts(settings, units)
+        worker = (_with_absolute_paths(settings), scratch)
+        key = content_hash(__version__, settings.model_dump(exclude=RUNNING), [unit.entries for unit in units])[:16]
+        own = _work_folder(work, key, scratch)
+        units = [replace(unit, part=str(own / f"parts/{index:06d}.parquet")) for index, unit in enumerate(units)]
+        do_units("ingest", IngestWorker, worker, units, workers=workers, address=address)
+        counts, shards = _assign(candidates(own / "parts"), settings, own)
+        done = own / "out"
         counts["files"] = sum(unit.images for unit in units)
-        if max_failed is not None and counts["rejected"] > max_failed:
+        if settings.max_failed is not None and counts["rejected"] > settings.max_failed:
             report = work / "rejected.parquet"
             shutil.copyfile(done / "rejected.parquet", report)
             raise IngestError(
-                f"{counts['rejected']} pictures rejected, max_failed allows {max_failed}; {report} says which and why"
+                f"{counts['rejected']} pictures rejected, max_failed allows {settings.max_failed}; "
+                f"{report} says which and why"
             )
-        write = (str(mine), labels(config))
-        do_units("shards", ShardWorker, write, shards, **options)
+        do_units("shards", ShardWorker, (own, counts["sources"]), shards, workers=workers, address=address)
     write_json(done / "ingest.json", counts)
     for left in (done / "faces").glob(".*.tmp"):
         left.unlink()  # by a kill
@@ -100,28 +96,29 @@ def ingest(
     return counts
 
 
-def _work_on(work: Path, key: str, scratch: Path) -> Path:
+def _work_folder(work: Path, key: str, scratch: Path) -> Path:
     """The folder of this very work; those of other sources or params are removed."""
-    mine = work / key
-    mine.mkdir(parents=True, exist_ok=True)
-    for other in work.iterdir():
-        if other.is_dir() and other not in (mine, scratch):
-            shutil.rmtree(other)
-    return mine
+    own = work / key
+    own.mkdir(parents=True, exist_ok=True)
+    for folder in work.iterdir():
+        if folder.is_dir() and folder not in (own, scratch):
+            shutil.rmtree(folder)
+    return own
 
 
-def _enough(config: Mapping[str, Any], units: Sequence[EntryUnit]) -> None:
+def _check_counts(settings: "params.Ingest", units: Sequence[EntryUnit]) -> None:
     """Refuse to look at an archive for hours that cannot hold what is asked for."""
-    if config["align"]["several"] == "each" and config["align"]["recipe"] != "none":
+    if settings.align.several == "each" and settings.align.recipe != "none":
         return
-    for number, description in enumerate(config["sources"]):
-        asked = sum(count for split in SPLITS if isinstance(count := description["splits"].get(split), int))
+    for number, source in enumerate(settings.sources):
+        counts = source.splits.counts.values() if source.splits.by == "seed" else ()
+        asked = sum(count for count in counts if count != "rest")
         found = sum(unit.images for unit in units if unit.source == number)
         if asked > found:
-            raise IngestError(f"{label(description)}: {asked} faces asked for, {found} files found")
+            raise IngestError(f"{source.label}: {asked} faces asked for, {found} files found")
 
 
-def plan(sources: Sequence[Mapping[str, Any]], scratch: Path) -> list[EntryUnit]:
+def plan_units(sources: Sequence["params.Source"], scratch: Path) -> list[EntryUnit]:
     """List the sources and cut them into units, in order.
 
     Raises:
@@ -129,18 +126,15 @@ def plan(sources: Sequence[Mapping[str, Any]], scratch: Path) -> list[EntryUnit]
         IngestError: a source holds no pictures.
     """
     units: list[EntryUnit] = []
-    for number, description in enumerate(sources):
-        source = open_source(described(description), scratch)
-        entries = [[e.name, e.key, e.problem, e.stamp, e.labels] for e in source.entries()]
+    for number, source in enumerate(sources):
+        entries = [[e.name, e.key, e.problem, e.stamp, e.labels] for e in open_source(source, scratch).entries()]
         if not entries:
-            raise IngestError(f"{label(description)}: no pictures in it")
+            raise IngestError(f"{source.label}: no pictures in it")
         units += [EntryUnit("", number, entries[i : i + UNIT]) for i in range(0, len(entries), UNIT)]
     return units
 
 
-def _assign(
-    found: list[dict[str, Any]], config: Mapping[str, Any], out: Path, work: Path
-) -> tuple[dict[str, Any], list[ShardUnit]]:
+def _assign(found: list[Row], settings: "params.Ingest", work: Path) -> tuple[Counts, list[ShardUnit]]:
     """Choose splits, write `rejected.parquet` and the plan of the shards; the counts, and a unit for each shard."""
     usable = [row for row in found if not row["reason"]]
     if not usable:
@@ -150,71 +144,61 @@ def _assign(
     for row in usable:
         row["id"] = f"{row['hash']}-{copies[row['hash']]}"
         copies[row["hash"]] += 1
-    near = config["near_duplicates"]
     with progress("compare", len(usable)) as advance:
-        answer = assign(
+        assignment = assign(
             usable,
-            config["sources"],
-            seed=config["seed"],
-            near=near,
-            label=label,
-            advance=lambda count: advance(count),
+            settings.sources,
+            seed=settings.seed,
+            near=settings.near_duplicates,
+            advance=advance,
         )
-    for row, reason in zip(usable, answer.refusals, strict=True):
+    for row, reason in zip(usable, assignment.rejections, strict=True):
         row["reason"] = reason
-    if not any(answer.splits):
+    if not any(assignment.splits):
         raise IngestError(f"none of {len(usable)} usable faces belongs to a split: what params say of splits fits none")
-    names = labels(config)
+    labels = [source.label for source in settings.sources]
     rejected = [
-        {
-            "id": row.get("id") or row["hash"],
-            "name": row["name"],
-            "source": names[row["source"]],
-            "reason": row["reason"],
-        }
+        {"id": row.get("id") or row["hash"], "source": labels[row["source"]]} | {k: row[k] for k in ("name", "reason")}
         for row in found
         if row["reason"]
     ]
-    write_rows(out / "rejected.parquet", rejected, REJECTED)
-    shards = plan_shards(usable, answer, config["shard_mb"] << 20)
+    faces = work / "out" / "faces"
+    write_rows(work / "out" / "rejected.parquet", rejected, REJECTED)
+    shards = plan_shards(usable, assignment, settings.shard_mb << 20)
     assigned = pa.Table.from_pylist([row for shard in shards.values() for row in shard], schema=ASSIGNED)
-    plan_of_shards = work / PLAN
-    if plan_of_shards.exists() and not pq.read_table(plan_of_shards).equals(assigned):
+    plan = work / PLAN
+    if plan.exists() and not pq.read_table(plan).equals(assigned):
         # a list of splits has changed since: what was written by the old one does not count
-        shutil.rmtree(out / "faces", ignore_errors=True)
-    write_table(plan_of_shards, assigned)
-    units = [ShardUnit(str(out / "faces" / name), name.rpartition("-")[0], len(rows)) for name, rows in shards.items()]
-    return _counts(usable, rejected, answer, config), units
+        shutil.rmtree(faces, ignore_errors=True)
+    write_table(plan, assigned)
+    units = [ShardUnit(str(faces / name), name.rpartition("-")[0], len(rows)) for name, rows in shards.items()]
+    return _counts(usable, rejected, assignment, settings), units
 
 
-def _counts(
-    usable: list[dict[str, Any]],
-    rejected: list[dict[str, Any]],
-    answer: Assignment,
-    config: Mapping[str, Any],
-) -> dict[str, Any]:
+def _counts(usable: list[Row], rejected: list[Row], assignment: Assignment, settings: "params.Ingest") -> Counts:
     """What ingest.json says."""
-    drawn = Counter(answer.splits)
-    with_original = sum(row["width"] == row["height"] == config["size"] for row in usable)
+    drawn = Counter(assignment.splits)
+    with_original = sum(row["width"] == row["height"] == settings.size for row in usable)
     converted = Counter(word for row in usable for word in row["conversion"].split(", ") if word)
     return {
-        "sources": labels(config),
-        "synthetic": all(description["kind"] == "synthetic" for description in config["sources"]),
+        "sources": [source.label for source in settings.sources],
+        "synthetic": all(source.kind == "synthetic" for source in settings.sources),
         "usable": len(usable),
         "rejected": len(rejected),
-        "not_drawn": drawn[""] - sum(map(bool, answer.refusals)),
+        "not_drawn": drawn[None] - sum(map(bool, assignment.rejections)),
         "with_original": with_original,
         "input_only": len(usable) - with_original,
         "splits": {split: drawn[split] for split in SPLITS},
-        "reasons": dict(sorted(Counter(_kind(row["reason"]) for row in rejected).items())),
+        # what stands before the bracket is the same for all pictures with that problem
+        "reasons": dict(sorted(Counter(row["reason"].split(" (")[0] for row in rejected).items())),
         "converted": dict(sorted(converted.items())),
         "sides": {str(side): count for side, count in sorted(Counter(row["width"] for row in usable).items())[:100]},
         "pixels_sha256": content_hash(sorted(row["hash"] for row in usable)),
-        **answer.counts,
+        **assignment.counts,
     }
 
 
-def told(counts: Mapping[str, Any]) -> str:
+def summary_text(counts: Counts) -> str:
     """The counts in a few lines, as a person wants to read them."""
     splits = ", ".join(f"{count} {split}" for split, count in counts["splits"].items() if count)
     lines = [f"ingest: {counts['files']} files, {counts['usable']} usable faces: {splits or 'none drawn'}"]
@@ -236,24 +220,19 @@ def told(counts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with absolute paths: workers on other nodes run in other folders.
+def _with_absolute_paths(settings: "params.Ingest") -> "params.Ingest":
+    """The settings for workers, which on other nodes run in other folders.
 
     Raises:
         WeightsError: faces are to be found, and the detector is not at hand.
     """
-    align = dict(config["align"])
-    if align["recipe"] != "none":
-        from pipeline.pretrained.registry import find
+    align = settings.align
+    if align.recipe != "none":
+        from pipeline.pretrained.registry import find  # only here: it brings torch
 
-        align["detector"] = str(find("detector", align["detector"]).absolute())
+        align = align.model_copy(update={"detector": str(find("detector", align.detector).absolute())})
     sources = [
-        {**source, "path": StoragePath.of(source["path"]).uri} if source["kind"] == "archive" else source
-        for source in config["sources"]
+        source.model_copy(update={"path": StoragePath.of(source.path).uri}) if source.kind == "archive" else source
+        for source in settings.sources
     ]
-    return {**config, "sources": sources, "align": align}
-
-
-def _kind(reason: str) -> str:
-    """The part of a reason that is the same for all pictures with that problem."""
-    return reason.split(" (")[0]
+    return settings.model_copy(update={"sources": sources, "align": align})

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.scales import SPLITS
-from pipeline.core.schema import FACES
+from pipeline.core.schema import FACES, Row
 from pipeline.core.shards import row_groups, write_row_groups
 from pipeline.ingest.split import Assignment
 from pipeline.runtime.units import Statistics, Unit
@@ -30,19 +29,19 @@ PLAN = "assigned.parquet"
 """File with the ASSIGNED rows, in the folder of the work."""
 
 
-def plan_shards(usable: list[dict[str, Any]], answer: Assignment, limit: int) -> dict[str, list[dict[str, Any]]]:
+def plan_shards(usable: list[Row], assignment: Assignment, limit: int) -> dict[str, list[Row]]:
     """Name of each shard -> its rows, as ASSIGNED; a shard is closed where the next picture would not fit."""
-    shards: dict[str, list[dict[str, Any]]] = {}
+    shards: dict[str, list[Row]] = {}
     number, size = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0)
-    for row, split, person in zip(usable, answer.splits, answer.persons, strict=True):
-        if not split:
+    for row, split, person in zip(usable, assignment.splits, assignment.persons, strict=True):
+        if split is None:
             continue
         if size[split] and size[split] + row["bytes"] > limit:
             number[split], size[split] = number[split] + 1, 0
         size[split] += row["bytes"]
         name = f"{split}-{number[split]:05d}.parquet"
-        place = {"shard": name, "part": row["part"], "row": row["row"], "bytes": row["bytes"]}
-        shards.setdefault(name, []).append(place | {"id": row["id"], "person": person})
+        found = {column: row[column] for column in ("part", "row", "id", "bytes")}
+        shards.setdefault(name, []).append(found | {"shard": name, "person": person})
     return shards
 
 
@@ -74,7 +73,7 @@ class ShardWorker:
 
     def _tables(self, assigned: pa.Table, split: str) -> Iterator[pa.Table]:
         """The rows of each part that go into the shard, as FACES."""
-        by_part: dict[str, list[dict[str, Any]]] = {}
+        by_part: dict[str, list[Row]] = {}
         for row in assigned.to_pylist():
             by_part.setdefault(row["part"], []).append(row)
         kept = ["image", "name", "source", "conversion", "transform", "width", "height"]
@@ -82,9 +81,7 @@ class ShardWorker:
             # not read_table, which reads ahead
             with pq.ParquetFile(self.work / "parts" / part) as file:
                 table = file.read(kept, use_threads=False).take([row["row"] for row in rows])
-            columns = {name: table[name] for name in kept}
-            columns["source"] = pa.array([self.labels[number] for number in table["source"].to_pylist()])
-            columns["id"] = pa.array([row["id"] for row in rows], pa.string())
-            columns["person"] = pa.array([row["person"] for row in rows], pa.string())
-            columns["split"] = pa.array([split] * len(rows), pa.string())
-            yield pa.table([columns[name] for name in FACES.names], schema=FACES)
+            own = {name: [row[name] for row in rows] for name in ("id", "person")}
+            own |= {"split": [split] * len(rows), "source": [self.labels[i] for i in table["source"].to_pylist()]}
+            columns = [pa.array(own[name], pa.string()) if name in own else table[name] for name in FACES.names]
+            yield pa.table(columns, schema=FACES)

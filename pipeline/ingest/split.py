@@ -4,16 +4,20 @@ Within a source the order is that of sha256(seed, pixel hash): it depends neithe
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.core.errors import FacesrError
 from pipeline.core.scales import SPLITS
+from pipeline.core.schema import Row
 from pipeline.ingest.dedup import joined, near_duplicates, same
-from pipeline.ingest.split_lists import designated, persons, unlisted
+from pipeline.ingest.split_lists import Lookup, person_lookup, split_lookup, unlisted
+
+if TYPE_CHECKING:
+    from pipeline.params.ingest import Source, SplitCounts
 
 
 class SplitError(FacesrError):
@@ -22,189 +26,190 @@ class SplitError(FacesrError):
 
 @dataclass(frozen=True)
 class Assignment:
-    """Answers for a list of faces, in its order."""
+    """Splits for a list of faces, in its order."""
 
-    splits: list[str]
-    """Split of each face; "" where none asked for it."""
-    refusals: list[str]
-    """Why a face must not be used though its source feeds a split; "" where nothing speaks against it."""
+    splits: list[str | None]
+    """Split of each face; None where it is in none."""
+    rejections: list[str | None]
+    """Why a face must not be used though its source feeds a split."""
     persons: list[str | None]
     """Who each shows, where its source says so."""
-    counts: dict[str, Any]
+    counts: dict[str, int]
     """What was found: `identical`, `near_duplicates`, `persons` …"""
 
 
 def assign(
-    faces: Sequence[Mapping[str, Any]],
-    sources: Sequence[Mapping[str, Any]],
+    faces: Sequence[Row],
+    sources: Sequence["Source"],
     *,
     seed: int,
     near: int | None,
-    label: Callable[[Mapping[str, Any]], str] = lambda source: str(source.get("path")),
     advance: Callable[[int], None] = lambda count: None,
 ) -> Assignment:
     """Choose the split of each face.
 
-    Faces that are bound together (identical pixels, near-duplicates, one person) share a split. Where a source says
-    the split of each face, the bound ones that it wants in another than their most protected one (test before valid
-    before train) are refused; where counts say, a group goes to the first split that has room for all of it, and only
-    where counts cannot be met otherwise a part of it, the rest being left out.
+    Faces that are linked (identical pixels, near-duplicates, one person) share a split. Where a source says the split
+    of each face, linked ones that it wants in another than their most protected one (test before valid before train)
+    are rejected; where counts say, a group goes to the first split that has room for all of it, and only where counts
+    cannot be met otherwise a part of it, the rest being left out.
 
     Args:
         faces: usable ones in order: `hash`, `source` (number), `name`, `labels`, `fingerprint`.
-        sources: with `splits` and, where known, `persons`.
+        sources: with their splits and, where known, persons.
         seed: of the order.
         near: bits of the perceptual hash in which near-duplicates differ at most; None does not look for them.
-        label: what a source is called in messages.
         advance: told how many faces have been compared.
 
     Raises:
         SplitError: a source has fewer faces than its splits ask for, or its groups do not fit.
         ListError: a list of splits or persons cannot be used.
     """
-    who = _ask([persons(source.get("persons")) for source in sources], faces)
-    hashes = [face["hash"] for face in faces]
-    identical = joined(np.arange(len(faces)), *same(hashes))
+    persons = _look_up([person_lookup(source.persons) for source in sources], faces)
+    listed = _look_up([split_lookup(source.splits) for source in sources], faces)
+    identical = joined(np.arange(len(faces)), *same([face["hash"] for face in faces]))
     similar, pairs = identical, 0
     if near is not None:
-        for one, other in near_duplicates([face["fingerprint"] for face in faces], near, advance):
-            pairs += int((identical[one] != identical[other]).sum())
-            similar = joined(similar, one, other)
-    bound = joined(similar, *same(who)).tolist()
-    splits = [""] * len(faces)
-    placed: dict[int, str] = {}
-    refused: list[int] = []
-    wishes = _ask([designated(source["splits"]) for source in sources], faces)
+        for first, second in near_duplicates([face["fingerprint"] for face in faces], near, advance):
+            pairs += int((identical[first] != identical[second]).sum())
+            similar = joined(similar, first, second)
+    groups = joined(similar, *same(persons)).tolist()
+    ranks = [(hashlib.sha256(f"{seed}:{face['hash']}".encode()).digest(), index) for index, face in enumerate(faces)]
+    splits: dict[int, str] = {}
+    group_splits: dict[int, str] = {}
+    rejected: list[int] = []
     for number, source in enumerate(sources):
-        mine = [index for index, face in enumerate(faces) if face["source"] == number]
-        if source["splits"].get("by", "seed") == "seed":
-            elsewhere = set(placed)
-            _by_counts(mine, hashes, bound, source["splits"], placed, splits, seed, label(source))
+        own = [index for index, face in enumerate(faces) if face["source"] == number]
+        before = dict(group_splits)
+        if source.splits.by == "seed":
+            ordered = sorted(own, key=ranks.__getitem__)
+            drawn = Splitter(source.splits, _members(ordered, groups), before).draw(source.label)
+            wanted = own if source.splits.counts else []
         else:
-            _by_wish(mine, wishes, bound, placed, splits)
-            elsewhere = set(placed)
-        wanted = [index for index in mine if not splits[index] and _wanted(source["splits"], wishes[index])]
-        refused += (index for index in wanted if bound[index] in elsewhere)
-    bonds = (
+            drawn = _as_listed(own, listed, groups, before)
+            wanted = [index for index in own if listed[index]]
+        splits |= drawn
+        group_splits |= {groups[index]: split for index, split in drawn.items()}
+        # what was not drawn though nothing stood against it is no fault of the face
+        elsewhere = before if source.splits.by == "seed" else group_splits
+        rejected += (index for index in wanted if index not in splits and groups[index] in elsewhere)
+    links = (
         ("identical to a picture of split", identical.tolist()),
         ("nearly identical to a picture of split", similar.tolist()),
-        ("shows a person of split", bound),
+        ("shows a person of split", groups),
     )
-    reasons = _reasons(refused, bonds, splits, placed)
+    reasons = _reasons(rejected, links, splits, group_splits)
     counts = {
         "identical": len(faces) - len(np.unique(identical)),
         "near_duplicates": len(np.unique(identical)) - len(np.unique(similar)),
         "near_duplicate_pairs": pairs,
-        "persons": len({one for one in who if one}),
-        "listed_but_not_there": sum(unlisted(source["splits"], faces) for source in sources),
+        "persons": len({person for person in persons if person}),
+        "listed_but_not_there": sum(unlisted(source.splits, faces) for source in sources),
     }
-    return Assignment(splits, [reasons.get(index, "") for index in range(len(faces))], who, counts)
+    indices = range(len(faces))
+    return Assignment([splits.get(i) for i in indices], [reasons.get(i) for i in indices], persons, counts)
 
 
-def _ask(answers: Sequence[Any], faces: Sequence[Mapping[str, Any]]) -> list[str | None]:
-    """What each face's source says of it."""
-    asked = [answers[face["source"]] for face in faces]
-    return [answer(face) if answer else None for answer, face in zip(asked, faces, strict=True)]
+class Splitter:
+    """Draws groups of faces for the splits of one source.
 
-
-def _wanted(how: Mapping[str, Any], wish: str | None) -> bool:
-    """Whether a source feeds any split with a face."""
-    return any(how.get(split) for split in SPLITS) if how.get("by", "seed") == "seed" else bool(wish)
-
-
-def _by_wish(
-    mine: Sequence[int], wishes: Sequence[str | None], bound: Sequence[int], placed: dict[int, str], splits: list[str]
-) -> None:
-    """Give each face the split it is listed in, but where a face bound to it is in a more protected one."""
-    for split in reversed(SPLITS):
-        for index in mine:
-            if wishes[index] == split and placed.setdefault(bound[index], split) == split:
-                splits[index] = split
-
-
-def _by_counts(
-    mine: Sequence[int],
-    hashes: Sequence[str],
-    bound: Sequence[int],
-    how: Mapping[str, Any],
-    placed: dict[int, str],
-    splits: list[str],
-    seed: int,
-    name: str,
-) -> None:
-    """Draw as many faces for each split as it asks for."""
-    members: dict[int, list[int]] = {}
-    for index in mine:
-        members.setdefault(bound[index], []).append(index)
-    ranks = {group: min(_rank(seed, hashes[index]) for index in some) for group, some in members.items()}
-    order = sorted(members, key=lambda group: ranks[group])
-    wanted = {split: how[split] for split in SPLITS if how.get(split)}
-    rest = next((split for split, count in wanted.items() if count == "rest"), "")
-    # decided by an earlier source: the same split or none
-    taken = {group: placed[group] if placed[group] in wanted else "" for group in order if group in placed}
-    room = {split: count for split, count in wanted.items() if count != "rest"}
-    for group, split in taken.items():
-        if split in room:
-            room[split] = max(0, room[split] - len(members[group]))
-    free = [group for group in order if group not in taken]
-    sizes = {group: len(members[group]) for group in free}
-    # in the order drawn; where groups then do not fill the room, the large ones first, since single faces fit anywhere;
-    # and where that fails too, parts of groups, of which the rest is left out
-    chosen, short = _fill(free, sizes, room, rest)
-    for parts in (False, True):
-        if short:
-            chosen, short = _fill(sorted(free, key=lambda group: -sizes[group]), sizes, room, rest, parts)
-    if short:
-        asked, found = sum(count for count in wanted.values() if count != "rest"), len(mine)
-        largest = max(sizes.values(), default=0)
-        why = (
-            f"; alike pictures, or those of one person, that must stay together are up to {largest}"
-            if found >= asked and largest > 1
-            else ""
-        )
-        raise SplitError(f"{name}: {asked} faces asked for, {found} usable ones found; short by {short}{why}")
-    for group, (split, count) in {**{group: (split, len(mine)) for group, split in taken.items()}, **chosen}.items():
-        if split:
-            placed.setdefault(group, split)
-        drawn = sorted(members[group], key=lambda index: (_rank(seed, hashes[index]), index))
-        for index in drawn[:count]:
-            splits[index] = split
-
-
-def _fill(
-    order: Sequence[int], sizes: Mapping[int, int], room: Mapping[str, int], rest: str, parts: bool = False
-) -> tuple[dict[int, tuple[str, int]], dict[str, int]]:
-    """First fit: split ("" for none) and number of faces of each group, and how many faces each split is short of.
-
-    With `parts`, a group goes where there is room for any of it.
+    Args:
+        splits: how many faces each split asks for.
+        members: groups, and the faces of the source in each, in the order in which they are drawn.
+        earlier: splits of groups that earlier sources decided on: they go there too, or nowhere.
     """
-    left = dict(room)
-    chosen = {}
-    for group in order:
-        least = 1 if parts else sizes[group]
-        split = next((name for name in left if left[name] >= least), rest)
-        count = min(sizes[group], left.get(split, sizes[group]))
-        if split in left:
-            left[split] -= count
-        chosen[group] = split, count
-    return chosen, {split: count for split, count in left.items() if count}
+
+    def __init__(self, splits: "SplitCounts", members: Mapping[int, Sequence[int]], earlier: Mapping[int, str]):
+        self.members = members
+        self.asked = {split: count for split, count in splits.counts.items() if count != "rest"}
+        self.rest = next((split for split, count in splits.counts.items() if count == "rest"), None)
+        self.decided = {group: earlier[group] for group in members if earlier.get(group) in splits.counts}
+        self.room = dict(self.asked)
+        for group, split in self.decided.items():
+            if split in self.room:
+                self.room[split] = max(0, self.room[split] - len(members[group]))
+        self.free = [group for group in members if group not in earlier]
+
+    def draw(self, name: str) -> dict[int, str]:
+        """The split of each face that is in one.
+
+        Raises:
+            SplitError: there are too few faces, or groups do not fit; it begins with `name`.
+        """
+        # in the order drawn; where groups then do not fill the room, the large ones first, since single faces fit
+        # anywhere; and where that fails too, parts of groups, of which the rest is left out
+        by_size = sorted(self.free, key=lambda group: -len(self.members[group]))
+        for order, parts in ((self.free, False), (by_size, False), (by_size, True)):
+            chosen, short = self._fill(order, parts)
+            if not short:
+                break
+        else:
+            asked, found = sum(self.asked.values()), sum(map(len, self.members.values()))
+            largest = max((len(self.members[group]) for group in self.free), default=0)
+            why = f"; alike pictures, or those of one person, that must stay together are up to {largest}"
+            raise SplitError(
+                f"{name}: {asked} faces asked for, {found} usable ones found; short by {short}"
+                f"{why if found >= asked and largest > 1 else ''}"
+            )
+        taken = {group: (split, len(self.members[group])) for group, split in self.decided.items()} | chosen
+        return {face: split for group, (split, count) in taken.items() for face in self.members[group][:count]}
+
+    def _fill(self, order: Sequence[int], parts: bool) -> tuple[dict[int, tuple[str, int]], dict[str, int]]:
+        """First fit: split and number of faces of each group, and how many faces each split is short of.
+
+        With `parts`, a group goes where there is room for any of it.
+        """
+        room = dict(self.room)
+        chosen = {}
+        for group in order:
+            size = len(self.members[group])
+            split = next((split for split in room if room[split] >= (1 if parts else size)), self.rest)
+            if split is not None:
+                count = min(size, room.get(split, size))
+                chosen[group] = split, count
+                if split in room:
+                    room[split] -= count
+        return chosen, {split: count for split, count in room.items() if count}
+
+
+def _look_up(lookups: Sequence[Lookup | None], faces: Sequence[Row]) -> list[str | None]:
+    """What the list of each face's source says of it."""
+    return [lookup(face) if (lookup := lookups[face["source"]]) else None for face in faces]
+
+
+def _members(faces: Iterable[int], groups: Sequence[int]) -> dict[int, list[int]]:
+    """Group -> its faces, both in the order of `faces`."""
+    members: dict[int, list[int]] = {}
+    for face in faces:
+        members.setdefault(groups[face], []).append(face)
+    return members
+
+
+def _as_listed(
+    faces: Sequence[int], listed: Sequence[str | None], groups: Sequence[int], earlier: Mapping[int, str]
+) -> dict[int, str]:
+    """The split that each face is listed in, but where a linked face is in a more protected one."""
+    group_splits = dict(earlier)
+    return {
+        face: split
+        for split in reversed(SPLITS)
+        for face in faces
+        if listed[face] == split and group_splits.setdefault(groups[face], split) == split
+    }
 
 
 def _reasons(
-    refused: Sequence[int],
-    bonds: Sequence[tuple[str, Sequence[int]]],
-    splits: Sequence[str],
-    placed: Mapping[int, str],
+    rejected: Sequence[int],
+    links: Sequence[tuple[str, Sequence[int]]],
+    splits: Mapping[int, str],
+    group_splits: Mapping[int, str],
 ) -> dict[int, str]:
-    """Why each of these faces is left out, by the closest bond to one that is in the split of its group."""
-    members = [{(group[index], split) for index, split in enumerate(splits) if split} for _, group in bonds]
+    """Why each of these faces is left out, by the closest link to one that is in the split of its group."""
+    members = [{(groups[face], split) for face, split in splits.items()} for _, groups in links]
     reasons = {}
-    for index in refused:
-        split = placed[bonds[-1][1][index]]
-        bond = next(at for at, (_, group) in enumerate(bonds) if (group[index], split) in members[at])
-        reasons[index] = f"{bonds[bond][0]} {split}"
+    for face in rejected:
+        split = group_splits[links[-1][1][face]]
+        words = next(
+            words for (words, groups), held in zip(links, members, strict=True) if (groups[face], split) in held
+        )
+        reasons[face] = f"{words} {split}"
     return reasons
-
-
-def _rank(seed: int, digest: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{digest}".encode()).digest()

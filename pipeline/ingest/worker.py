@@ -1,22 +1,25 @@
-"""What is found in sources: entries decoded, checked and hashed, in parts of a few dozen, good and bad alike."""
+"""Ingest worker: decodes, checks and hashes a unit of entries; rejected ones become rows with a reason."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from pipeline.core.files import shard_files
-from pipeline.core.images import ImageError
-from pipeline.core.schema import IMAGE
+from pipeline.core.images import ImageError, pixel_hash
+from pipeline.core.schema import IMAGE, Row
 from pipeline.core.shards import read_columns, write_rows
+from pipeline.ingest.dedup import fingerprint
 from pipeline.ingest.preprocess import Aligner, accept
-from pipeline.ingest.split_lists import columns as asked_columns
 from pipeline.runtime.units import Statistics, Unit
 from pipeline.sources.base import Source, SourceError
-from pipeline.sources.open import open_source
+from pipeline.sources.folders import Synthetic
+from pipeline.sources.open import open_archive
+
+if TYPE_CHECKING:
+    from pipeline.params import ingest as params
 
 CANDIDATES = pa.schema(
     [
@@ -54,81 +57,71 @@ class EntryUnit(Unit):
 class IngestWorker:
     """Columns in: entries of a source. Columns out: CANDIDATES, a row per face found, and per entry without one."""
 
-    def __init__(self, config: Mapping[str, Any], scratch: str):
-        self.config, self.scratch = config, Path(scratch)
+    def __init__(self, settings: "params.Ingest", scratch: Path):
+        self.settings, self.scratch = settings, scratch
         self.sources: dict[int, Source] = {}
-        self.aligner = _aligner(config)
+        self.aligner = _aligner(settings)
 
     def __call__(self, unit: EntryUnit) -> Statistics:
         """Write the unit's part; an entry that cannot be used becomes a row with its reason."""
         number = unit.source
         if number not in self.sources:
-            self.sources[number] = open_source(described(self.config["sources"][number]), self.scratch)
+            self.sources[number] = open_source(self.settings.sources[number], self.scratch)
         rows = [row for entry in unit.entries for row in self._rows(number, *entry)]
         write_rows(Path(unit.part), rows, CANDIDATES)
-        failed = {row["name"] for row in rows if row["reason"]}
-        return {"images": unit.images, "failed": len(failed)}
+        return {"images": unit.images, "failed": len({row["name"] for row in rows if row["reason"]})}
 
     def _rows(
-        self, number: int, name: str, key: Any, problem: str, stamp: Any, labels: dict[str, str]
-    ) -> list[dict[str, Any]]:
-        row: dict[str, Any] = dict.fromkeys(CANDIDATES.names) | {"name": name, "source": number, "reason": problem}
+        self, number: int, name: str, key: Any, problem: str | None, stamp: Any, labels: dict[str, str]
+    ) -> list[Row]:
+        row: Row = dict.fromkeys(CANDIDATES.names) | {"name": name, "source": number, "reason": problem or ""}
         row |= {"width": 0, "height": 0, "bytes": 0, "conversion": "", "labels": json.dumps(labels, sort_keys=True)}
         if problem:
             return [row]
         try:
-            faces = accept(self.sources[number].read(key), self.config, self.aligner)
+            faces = accept(self.sources[number].read(key), self.settings, self.aligner)
         except (SourceError, ImageError) as error:
             return [row | {"reason": str(error)}]
         rows = []
-        for place, face in enumerate(faces):
-            own = name if len(faces) == 1 else f"{name}#{place + 1}"
+        for index, face in enumerate(faces):
+            own = name if len(faces) == 1 else f"{name}#{index + 1}"
             height, width = face.pixels.shape[:2]
-            facts = {"hash": face.hash, "fingerprint": face.fingerprint, "width": width, "height": height, "name": own}
-            picture = {"image": {"bytes": face.data, "path": own}, "bytes": len(face.data)}
-            rows.append(row | facts | picture | {"conversion": face.conversion, "transform": face.transform})
+            image = {"bytes": face.data, "path": own}
+            known = {"name": own, "image": image, "bytes": len(face.data), "width": width, "height": height}
+            made = {"conversion": face.conversion, "transform": face.transform}
+            rows.append(row | known | made | {"hash": pixel_hash(face.pixels), "fingerprint": fingerprint(face.pixels)})
         return rows
 
 
-def candidates(parts: Path) -> list[dict[str, Any]]:
+def candidates(parts: Path) -> list[Row]:
     """All that was found, without the pictures, each with its part and its row in it."""
-    found = []
-    for part in shard_files(parts):
-        for index, row in enumerate(read_columns(parts, _LIGHT, part.name)):
-            found.append(row | {"part": part.name, "row": index, "labels": json.loads(row["labels"])})
-    return found
+    return [
+        row | {"part": part.name, "row": index, "labels": json.loads(row["labels"])}
+        for part in shard_files(parts)
+        for index, row in enumerate(read_columns(parts, _LIGHT, part.name))
+    ]
 
 
-def described(source: Mapping[str, Any]) -> dict[str, Any]:
-    """A source as `open_source` takes it."""
-    return {**source, "columns": asked_columns(source)}
+def open_source(source: "params.Source", scratch: Path) -> Source:
+    """Open a source of params.
+
+    Raises:
+        SourceError: missing, empty or of an unknown kind.
+    """
+    if source.kind == "synthetic":
+        return Synthetic(source.count, source.seed)
+    return open_archive(source.path, scratch, source.columns)
 
 
-def labels(config: Mapping[str, Any]) -> list[str]:
-    """What the sources of params are called, in their order."""
-    return [label(description) for description in config["sources"]]
-
-
-def label(description: Mapping[str, Any]) -> str:
-    """What a source is called, in columns and messages."""
-    if description["kind"] == "synthetic":
-        return f"synthetic (seed {description['seed']})"
-    return str(description["path"])
-
-
-def _aligner(config: Mapping[str, Any]) -> Aligner | None:
-    """What finds faces in portraits, where params ask for it."""
-    align = config["align"]
-    if align["recipe"] == "none":
+def _aligner(settings: "params.Ingest") -> Aligner | None:
+    """The aligner that finds faces in portraits, where params ask for it."""
+    align = settings.align
+    if align.recipe == "none":
         return None
     # only here: it brings torch, which takes each worker 200 MB
     from pipeline.ingest.align import Aligner as FaceAligner
 
+    detector = align.detector and Path(align.detector)
     return FaceAligner(
-        align["recipe"],
-        config["size"],
-        align["several"],
-        config["min_size"],
-        align["max_padding"],
-        Path(align["detector"]),
+        align.recipe, settings.size, align.several, settings.min_size, align.max_padding, detector or None
     )

@@ -19,7 +19,7 @@ def choose(looks: list[Look], count: int = TILES) -> list[Look]:
     bad = [look for look in looks if look.problem][: max(count // 6, 1)]
     good = sorted((look for look in looks if not look.problem), key=lambda look: look.name)
     room = min(count - len(bad), len(good))
-    return [good[number * len(good) // room] for number in range(room)] + bad
+    return [good[index * len(good) // room] for index in range(room)] + bad
 
 
 def draw(looks: list[Look]) -> Pixels:
@@ -34,13 +34,13 @@ def draw(looks: list[Look]) -> Pixels:
     width = 2 * _EDGE + columns * (THUMB + _GAP) - _GAP
     sheet = Image.new("RGB", (width, 2 * _EDGE + rows * cell - _GAP), _PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for number, look in enumerate(looks):
-        left = _EDGE + number % COLUMNS * (THUMB + _GAP)
-        top = _EDGE + number // COLUMNS * cell
+    for index, look in enumerate(looks):
+        left = _EDGE + index % COLUMNS * (THUMB + _GAP)
+        top = _EDGE + index // COLUMNS * cell
         caption = f"{look.size[0]} x {look.size[1]}"
         if look.thumb is None:
             pen.rectangle((left, top, left + THUMB - 1, top + THUMB - 1), _BAD, _BAD_INK)
-            text = "\n".join(textwrap.wrap(_plain(look.problem), 21)[:7])
+            text = "\n".join(textwrap.wrap(_plain(look.problem or ""), 21)[:7])
             pen.multiline_text((left + THUMB // 2, top + THUMB // 2), text, _BAD_INK, font, "mm", 3, "center")
             caption = "cannot be used"
         else:

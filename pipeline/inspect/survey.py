@@ -1,4 +1,4 @@
-"""What an archive holds: a look at its listing and at a sample spread over it, within a bound of time.
+"""Survey an archive: look at its listing and at a sample spread over it, within a bound of time.
 
 Nothing is unpacked or written. Of a compressed tar, which cannot be read from the middle, the beginning is looked at.
 """
@@ -6,8 +6,8 @@ Nothing is unpacked or written. Of a compressed tar, which cannot be read from t
 import io
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -34,11 +34,11 @@ USES = {
     "unusable": "below 64: too small for anything",
 }
 """What pictures can serve for -> the sides that do, in words."""
-MODES = {"1": "black and white", "L": "grey", "P": "palette", "RGB": "RGB", "RGBA": "alpha", "LA": "grey with alpha"}
-MODES |= {"PA": "alpha", "CMYK": "CMYK", "YCbCr": "RGB", "F": "floating point"}
+MODES = {"1": "black and white", "L": "grey", "P": "palette", "RGBA": "alpha", "LA": "grey with alpha", "PA": "alpha"}
+MODES |= {"YCbCr": "RGB", "F": "floating point", "I": "grey, 16 bit"}
 
-Step = Callable[[int], None]
-"""Told how many more are done."""
+Summary = dict[str, Any]
+"""What `facesr inspect --json` prints."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Look:
     """One picture that was looked at."""
 
     name: str
-    problem: str = ""
+    problem: str | None = None
     size: tuple[int, int] = (0, 0)
     """Width and height in pixels, upright."""
     format: str = ""
@@ -66,9 +66,9 @@ class Findings:
     bytes: int = 0
     """Encoded size of those listed, or of the files they lie in where listing does not know."""
     complete: bool = True
-    """Whether all were listed; else `pictures` is a lower bound."""
+    """True if all were listed; else `pictures` is a lower bound."""
     sampled_first: bool = False
-    """Whether the sample is the first pictures, not a spread over all."""
+    """True if the sample is the first pictures, not a spread over all."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> names, the first few."""
     details: dict[str, str] = field(default_factory=dict)
@@ -82,11 +82,15 @@ class Findings:
         reason = problem.partition(" (")[0] if problem.endswith((")", "read")) else problem
         self.counts[reason] += 1
         self.details.setdefault(reason, problem)
-        names = self.problems.setdefault(reason, [])
-        if len(names) < EXAMPLES:
-            names.append(name)
+        self.problems[reason] = [*self.problems.get(reason, []), name][:EXAMPLES]
 
-    def summary(self) -> dict[str, Any]:
+    def add(self, look: Look) -> None:
+        """Note a picture that was looked at."""
+        self.looks.append(look)
+        if look.problem is not None:
+            self.fault(look.name, look.problem)
+
+    def summary(self) -> Summary:
         """As JSON."""
         good = [look for look in self.looks if not look.problem]
         sizes = Counter(look.size for look in good)
@@ -124,7 +128,7 @@ def kind_of(source: Source) -> str:
         return ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
     if isinstance(source, Tar):
         return "compressed tar" if source.opener else "tar"
-    if isinstance(source, Folder) and source.place.name == "CelebA-HQ-img":
+    if isinstance(source, Folder) and source.path.name == "CelebA-HQ-img":
         return "folder (CelebAMask-HQ)"
     names = {"ParquetFiles": "Parquet", "TFRecords": "TFRecord", "Hdf5": "HDF5", "Single": "picture"}
     name = type(source).__name__
@@ -145,19 +149,19 @@ def survey(source: Source, sample: int, seconds: float) -> tuple[Findings, list[
         SourceError: it cannot be listed at all.
     """
     found, end = Findings(kind_of(source)), time.monotonic() + seconds
-    found.sampled_first = _packed(source)
+    found.sampled_first = any(_is_packed(part) for part in _leaves(source))
     pairs = _stream(source) if found.sampled_first else ((entry, b"") for entry in source.entries())
     kept: list[Entry] = []
     stride = 1
     try:
         for entry, data in pairs:
-            if entry.problem:
+            if entry.problem is not None:
                 found.fault(entry.name, entry.problem)
             else:
                 found.pictures += 1
                 found.bytes += entry.size
                 if found.sampled_first and len(found.looks) < sample:
-                    _add(found, look_at(entry.name, partial(_same, data)))
+                    found.add(look_at(entry.name, io.BytesIO(data).read))
                 elif not found.sampled_first and (found.pictures - 1) % stride == 0:
                     kept.append(entry)
             if len(kept) >= 16 * sample:  # never all of millions
@@ -170,16 +174,18 @@ def survey(source: Source, sample: int, seconds: float) -> tuple[Findings, list[
             raise
         found.fault("the rest", str(error))
         found.complete = False
-    found.bytes = found.bytes or _file_bytes(source)
+    found.bytes = found.bytes or sum(map(_file_bytes, _leaves(source)))
     return found, spread(kept, sample)
 
 
-def examine(found: Findings, source: Source, entries: list[Entry], seconds: float, step: Step) -> None:
-    """Look at entries until all are done or the time is up; `step` is told of each."""
+def examine(
+    found: Findings, source: Source, entries: list[Entry], seconds: float, advance: Callable[[int], None]
+) -> None:
+    """Look at entries until all are done or the time is up; `advance` is told of each."""
     end = time.monotonic() + seconds
     for entry in entries:
-        _add(found, look_at(entry.name, partial(source.read, entry.key)))
-        step(1)
+        found.add(look_at(entry.name, partial(source.read, entry.key)))
+        advance(1)
         if time.monotonic() > end:
             break
 
@@ -187,9 +193,9 @@ def examine(found: Findings, source: Source, entries: list[Entry], seconds: floa
 def spread(entries: list[Entry], count: int) -> list[Entry]:
     """`count` entries at even distances, in an order that spreads any number of the first ones over all of them."""
     count = min(count, len(entries))
-    even = [entries[number * len(entries) // count] for number in range(count)]
+    even = [entries[index * len(entries) // count] for index in range(count)]
     bits = max(count - 1, 1).bit_length()
-    return [even[place] for place in (int(f"{n:0{bits}b}"[::-1], 2) for n in range(1 << bits)) if place < count]
+    return [even[index] for index in (int(f"{n:0{bits}b}"[::-1], 2) for n in range(1 << bits)) if index < count]
 
 
 def look_at(name: str, read: Callable[[], bytes]) -> Look:
@@ -199,9 +205,10 @@ def look_at(name: str, read: Callable[[], bytes]) -> Look:
         pixels, _ = read_rgb(data, MAX_PIXELS)  # as strict as ingestion is
         with decoder_errors(), Image.open(io.BytesIO(data)) as image:
             turned = orientation_of(image) != 1
-            deep = image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
-            mode = f"{MODES.get(image.mode, image.mode)}{', 16 bit' if deep and image.mode[0] != 'I' else ''}"
-            mode = "grey, 16 bit" if image.mode.startswith("I") else mode
+            mode = image.mode.partition(";")[0]
+            mode = MODES.get(mode, mode)
+            if image.format == "PNG" and data[24] == 16 and not image.mode.startswith("I"):
+                mode += ", 16 bit"
             if image.mode in ("RGB", "L") and image.has_transparency_data:
                 mode += ", a colour transparent"
             kind, profile = image.format or "?", bool(image.info.get("icc_profile"))
@@ -210,26 +217,20 @@ def look_at(name: str, read: Callable[[], bytes]) -> Look:
     height, width = pixels.shape[:2]
     scale = THUMB / max(height, width)
     small = resize(pixels, max(round(height * scale), 1), max(round(width * scale), 1)) if scale < 1 else pixels
-    return Look(name, "", (width, height), kind, mode, turned, profile, small)
+    return Look(name, None, (width, height), kind, mode, turned, profile, small)
 
 
-def _add(found: Findings, look: Look) -> None:
-    found.looks.append(look)
-    if look.problem:
-        found.fault(look.name, look.problem)
+def _leaves(source: Source) -> list[Source]:
+    """A source, or the single ones that it consists of."""
+    return [leaf for _, part in source.parts for leaf in _leaves(part)] if isinstance(source, Several) else [source]
 
 
 def _file_bytes(source: Source) -> int:
-    if isinstance(source, Several):
-        return sum(_file_bytes(part) for _, part in source.parts)
-    if isinstance(source, ParquetFiles):
-        return sum(place.size() for place in source.places)
-    return source.place.size() if isinstance(source, Hdf5) else 0
+    paths = source.paths if isinstance(source, ParquetFiles) else [source.path] if isinstance(source, Hdf5) else []
+    return sum(path.size() for path in paths)
 
 
-def _packed(source: Source) -> bool:
-    if isinstance(source, Several):
-        return any(_packed(part) for _, part in source.parts)
+def _is_packed(source: Source) -> bool:
     return isinstance(source, Tar) and source.opener is not None
 
 
@@ -238,20 +239,12 @@ def _stream(source: Source) -> Iterable[tuple[Entry, bytes]]:
     if isinstance(source, Several):
         for label, part in source.parts:
             for entry, data in _stream(part):
-                yield Entry(f"{label}/{entry.name}", entry.key, entry.problem, None, entry.size), data
+                yield replace(entry, name=f"{label}/{entry.name}"), data
     elif isinstance(source, Tar) and source.opener is not None:
         yield from source.stream()
     else:
-        yield from _read_all(source)
-
-
-def _read_all(source: Source) -> Iterator[tuple[Entry, bytes]]:
-    for entry in source.entries():
-        try:
-            yield entry, b"" if entry.problem else source.read(entry.key)
-        except SourceError as error:
-            yield Entry(entry.name, entry.key, str(error), None, entry.size), b""
-
-
-def _same(data: bytes) -> bytes:
-    return data
+        for entry in source.entries():
+            try:
+                yield entry, source.read(entry.key) if entry.problem is None else b""
+            except SourceError as error:
+                yield replace(entry, problem=str(error)), b""

@@ -1,10 +1,11 @@
 """The `ingest` section of params.yaml: sources, their splits, and which pictures are faces."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from pipeline.core.limits import Count, Positive, Share
+from pipeline.core.scales import SPLITS
 from pipeline.params.base import Section
 
 
@@ -21,6 +22,11 @@ class SplitCounts(Section):
         if [self.train, self.valid, self.test].count("rest") > 1:
             raise ValueError("only one split can take the rest")
         return self
+
+    @property
+    def counts(self) -> dict[str, int | Literal["rest"]]:
+        """Splits that want faces -> how many."""
+        return {split: count for split in SPLITS if (count := getattr(self, split))}
 
 
 class SplitByCelebA(Section):
@@ -50,9 +56,14 @@ class SplitByList(Section):
 
     @model_validator(mode="after")
     def _some_list(self) -> Self:
-        if not (self.train or self.valid or self.test):
+        if not self.files:
             raise ValueError("at least one of train, valid and test must name a file")
         return self
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Split -> path of its list."""
+        return {split: file for split in SPLITS if (file := getattr(self, split))}
 
 
 def _by(value: Any) -> str:
@@ -92,6 +103,12 @@ class SyntheticSource(Section):
     count: Positive
     seed: Count = 0
     splits: SplitCounts
+    persons: ClassVar[None] = None
+
+    @property
+    def label(self) -> str:
+        """What it is called in columns and messages."""
+        return f"synthetic (seed {self.seed})"
 
 
 class ArchiveSource(Section):
@@ -101,6 +118,21 @@ class ArchiveSource(Section):
     path: str
     splits: Splits
     persons: Persons | None = None
+
+    @property
+    def label(self) -> str:
+        """What it is called in columns and messages."""
+        return self.path
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of Parquet that splits and persons go by."""
+        of_split = self.splits.column if self.splits.by == "column" else None
+        of_person = self.persons.column if self.persons else None
+        return [name for name in dict.fromkeys((of_split, of_person)) if name]
+
+
+Source = SyntheticSource | ArchiveSource
 
 
 class Align(Section):
@@ -118,7 +150,7 @@ class Align(Section):
 class Ingest(Section):
     """Source(s) to shards of faces, split into train, valid and test."""
 
-    sources: list[Annotated[SyntheticSource | ArchiveSource, Field(discriminator="kind")]] = Field(min_length=1)
+    sources: list[Annotated[Source, Field(discriminator="kind")]] = Field(min_length=1)
     size: Annotated[int, Field(ge=64)] = 1024
     """Side of an original, pixels; smaller faces have no original at 4x."""
     min_size: Annotated[int, Field(ge=64)] = 256
@@ -136,8 +168,8 @@ class Ingest(Section):
     """Of the split."""
     shard_mb: Positive = 256
     """Size at which a shard is closed, megabytes."""
-    max_failed: Count = 0
-    """Rejected pictures with which the stage still succeeds."""
+    max_failed: Count | None = 0
+    """Rejected pictures with which the stage still succeeds; null: any number."""
     workers: Positive | None = None
     """Ray workers; null: one per core. 1 runs without Ray."""
     address: str | None = None

@@ -18,9 +18,19 @@ from typing import IO, Any
 import pyarrow as pa
 
 from pipeline.core.files import atomic, write_bytes
-from pipeline.sources.base import Entry, SourceError, oversize, printable, readable, reason, unsafe, wanted
+from pipeline.sources.base import (
+    Entry,
+    FileSource,
+    SourceError,
+    check_size,
+    damaged,
+    printable,
+    readable,
+    rejection_reason,
+    wanted,
+)
 from pipeline.sources.celeba import numeric_order, pictures_folder
-from pipeline.sources.zip_recovery import mended
+from pipeline.sources.zip_recovery import rebuilt
 from pipeline.storage.path import StorageError, StoragePath
 
 
@@ -41,11 +51,8 @@ _BREAKS = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
 _UNPACKING = Lock()
 
 
-class Zip:
+class Zip(FileSource):
     """A zip archive, read member by member."""
-
-    def __init__(self, place: StoragePath):
-        self.place = place
 
     def entries(self) -> Iterator[Entry]:
         """Members in archive order; encrypted ones and paths that point outside are named as unusable.
@@ -55,7 +62,7 @@ class Zip:
 
         A member's stamp is its checksum and size, so that it stays the same in an archive that has grown.
         """
-        with readable(self.place):
+        with readable(self.path):
             archive = self._archive
         members = [(archive.name(info), index, info) for index, info in enumerate(archive.members)]
         pictures = pictures_folder(name for name, _, _ in members)
@@ -65,41 +72,37 @@ class Zip:
             members.sort(key=lambda member: numeric_order(member[0]))
         for name, index, info in members:
             if not info.is_dir() and wanted(name):
-                problem = unsafe(name) or ("encrypted" if info.flag_bits & 1 else "") or oversize(info.file_size)
+                problem = "encrypted" if info.flag_bits & 1 else None
+                problem = problem or rejection_reason(name, info.file_size)
                 yield Entry(name, index, problem, [info.CRC, info.file_size], info.file_size)
         if archive.broken:
-            text = f"truncated archive ({archive.broken}); what came before it was read"
-            yield Entry(printable(self.place.name), None, text)
+            yield self.truncated(archive.broken)
 
     def read(self, key: Any) -> bytes:
         """Bytes of a member, its checksum verified."""
-        try:
+        # BadZipFile, zlib.error, NotImplementedError, EOFError …
+        with damaged("damaged in the archive"), readable():
             return self._archive.read(key)
-        except SourceError:
-            raise
-        except OSError as error:
-            raise SourceError(f"cannot be read ({reason(error)})") from error
-        except Exception as error:  # BadZipFile, zlib.error, NotImplementedError, EOFError …
-            raise SourceError(f"damaged in the archive ({error})") from error
 
     @property
     def _archive(self) -> "_OpenZip":
         # a replaced archive has another stamp, and is opened anew
-        return _open_zip(self.place, *self.place.stamp())
+        return _open_zip(self.path, *self.path.stamp())
 
 
 class _OpenZip:
     """An open archive that several threads can read at once."""
 
-    def __init__(self, place: StoragePath):
-        self.repaired, self.broken = False, ""
+    def __init__(self, path: StoragePath):
+        self.repaired = False
+        self.broken: str | None = None
         try:
             # a path where there is one: zipfile closes what it opened
-            self.archive = zipfile.ZipFile(place.local or place.open())
+            self.archive = zipfile.ZipFile(path.local or path.open())
         except UnicodeDecodeError:
-            self.archive, self.repaired = zipfile.ZipFile(_Unmarked(place.open())), True
+            self.archive, self.repaired = zipfile.ZipFile(_Unmarked(path.open())), True
         except zipfile.BadZipFile:
-            self.archive, self.broken = mended(place.open)
+            self.archive, self.broken = rebuilt(path.open)
         self.members = self.archive.infolist()
         self.lock = Lock()
 
@@ -111,9 +114,7 @@ class _OpenZip:
 
     def read(self, index: int) -> bytes:
         info = self.members[index]
-        problem = oversize(info.file_size)
-        if problem:
-            raise SourceError(problem)
+        check_size(info.file_size)
         # Members are inflated in parallel: zipfile guards its reads of the file, but not its count of open members.
         with self.lock:
             member = self.archive.open(info)
@@ -161,26 +162,24 @@ def _unmark(data: bytearray, at: int) -> None:
 
 
 @lru_cache(maxsize=8)
-def _open_zip(place: StoragePath, *stamp: Any) -> _OpenZip:
-    try:
-        return _OpenZip(place)
-    except StorageError:
-        raise
-    except Exception as error:  # BadZipFile, OSError, struct.error, NotImplementedError …
-        raise SourceError(f"{place}: not a readable zip archive ({error}); a download that broke off?") from error
+def _open_zip(path: StoragePath, *stamp: Any) -> _OpenZip:
+    # BadZipFile, OSError, struct.error, NotImplementedError …
+    with damaged(f"{path}: not a readable zip archive", "; a download that broke off?"):
+        return _OpenZip(path)
 
 
-class Tar:
+class Tar(FileSource):
     """A tar archive. A compressed one is unpacked to a plain tar once, because it cannot be read from the middle.
 
     Args:
-        place: the archive.
+        path: the archive.
         scratch: folder for unpacking; what is missing there is unpacked by whoever reads.
     """
 
-    def __init__(self, place: StoragePath, scratch: Path):
-        self.place, self.scratch = place, scratch
-        self.opener = next((opener for end, opener in _OPENERS.items() if place.name.lower().endswith(end)), None)
+    def __init__(self, path: StoragePath, scratch: Path):
+        super().__init__(path)
+        self.scratch = scratch
+        self.opener = next((opener for end, opener in _OPENERS.items() if path.name.lower().endswith(end)), None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "plain"}
@@ -189,27 +188,24 @@ class Tar:
     def plain(self) -> StoragePath:
         """The plain tar, not necessarily unpacked yet."""
         if self.opener is None:
-            return self.place
+            return self.path
         # another archive of the same name, or a new version of this one, is unpacked anew
-        key = hashlib.sha256(repr((str(self.place), self.place.stamp())).encode("utf-8", "surrogateescape")).hexdigest()
-        return StoragePath.of(self.scratch / f"{self.place.name[:40]}-{key[:16]}.tar")
+        key = hashlib.sha256(repr((str(self.path), self.path.stamp())).encode("utf-8", "surrogateescape")).hexdigest()
+        return StoragePath.of(self.scratch / f"{self.path.name[:40]}-{key[:16]}.tar")
 
     def entries(self) -> Iterator[Entry]:
         """Members in archive order; where the archive breaks off, what came before is kept and the break is named."""
-        with readable(self.place):
-            broken, stamp, size = self._unpack(), self.place.stamp(), self.plain.size()
-        with readable(self.place), self.plain.open() as handle:
+        with readable(self.path):
+            broken, stamp, size = self._unpack(), self.path.stamp(), self.plain.size()
+        with readable(self.path), self.plain.open() as handle:
             try:
                 with tarfile.open(fileobj=handle, mode="r:") as archive:
                     for member in archive:
                         if member.offset_data + member.size > size and not member.issparse():
                             broken = f"{printable(member.name)} is cut off"
                             break
-                        name = printable(member.name)
-                        if member.isfile() and wanted(name):
-                            problem = unsafe(name) or ("a sparse file" if member.issparse() else "")
-                            key = [member.offset_data, member.size]
-                            yield Entry(name, key, problem or oversize(member.size), stamp, member.size)
+                        if entry := _entry(member, stamp):
+                            yield entry
                     else:
                         # tarfile takes a damaged header, or a cut between two members, for the end
                         handle.seek(archive.offset)
@@ -217,67 +213,64 @@ class Tar:
                             broken = f"no end mark at byte {archive.offset}"
             except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
                 broken = str(error)
-        if broken:
-            text = f"truncated archive ({broken}); what came before it was read"
-            yield Entry(printable(self.place.name), None, text)
+        if broken is not None:
+            yield self.truncated(broken)
 
     def stream(self) -> Iterator[tuple[Entry, bytes]]:
         """Members from the beginning, not unpacked, with their bytes; the break last, if any.
 
         Nothing is written, so a look at the first of many costs no more than those.
         """
-        broken = ""
-        with readable(self.place), self.place.open() as handle:
+        with readable(self.path), self.path.open() as handle:
             try:
                 packed = self.opener(handle) if self.opener else handle
                 with packed, tarfile.open(fileobj=packed, mode="r|") as archive:
                     for member in archive:
-                        name = printable(member.name)
-                        if member.isfile() and wanted(name):
-                            problem = unsafe(name) or ("a sparse file" if member.issparse() else "")
-                            problem = problem or oversize(member.size)
-                            file = None if problem else archive.extractfile(member)
-                            data = file.read() if file else b""
-                            yield Entry(name, None, problem, None, member.size), data
+                        if entry := _entry(member, None):
+                            file = None if entry.problem else archive.extractfile(member)
+                            yield entry, file.read() if file else b""
             except StorageError:
                 raise
             except (*_BREAKS, tarfile.TarError, ValueError, OverflowError) as error:
-                broken = str(error)
-        if broken:
-            text = f"truncated archive ({broken}); what came before it was read"
-            yield Entry(printable(self.place.name), None, text), b""
+                yield self.truncated(str(error)), b""
 
     def read(self, key: Any) -> bytes:
         """Bytes of a member."""
         offset, size = key
-        if oversize(size):
-            raise SourceError(oversize(size))
-        try:
+        check_size(size)
+        with readable():
             self._unpack()
             data = self.plain.read_at(offset, size)
-        except OSError as error:
-            raise SourceError(f"cannot be read ({reason(error)})") from error
         if len(data) != size:
             raise SourceError("cut off in the archive")
         return data
 
-    def _unpack(self) -> str:
-        """Unpack what is compressed, unless that is done; why its stream broke off, empty where it did not."""
+    def _unpack(self) -> str | None:
+        """Unpack what is compressed, unless that is done; why its stream broke off, None where it did not."""
         plain = self.plain.local
         if self.opener is None or plain is None:
-            return ""
+            return None
         note = plain.with_suffix(".broken")
         with _UNPACKING:  # other processes may do it at the same time: the last rename wins, and all are the same
             if not plain.exists():
-                with self.place.open() as handle, atomic(plain) as temporary:
+                with self.path.open() as handle, atomic(plain) as temporary:
                     # the note first: whoever sees the tar must see what is wrong with it
-                    broken = _decompress(self.opener(handle), temporary)
-                    if broken:
+                    if broken := _decompress(self.opener(handle), temporary):
                         write_bytes(note, broken.encode())
-        return note.read_text() if note.exists() else ""
+        return note.read_text() if note.exists() else None
 
 
-def _decompress(packed: Any, target: Path) -> str:
+def _entry(member: tarfile.TarInfo, stamp: Any) -> Entry | None:
+    """The entry of a member; None where it is no file that may be a picture."""
+    name = printable(member.name)
+    if not (member.isfile() and wanted(name)):
+        return None
+    problem = "a sparse file" if member.issparse() else None
+    problem = problem or rejection_reason(name, member.size)
+    return Entry(name, [member.offset_data, member.size], problem, stamp, member.size)
+
+
+def _decompress(packed: Any, target: Path) -> str | None:
     with packed, target.open("wb") as handle:
         while True:
             try:
@@ -288,5 +281,5 @@ def _decompress(packed: Any, target: Path) -> str:
             except _BREAKS as error:
                 return str(error)
             if not chunk:
-                return ""
+                return None
             handle.write(chunk)

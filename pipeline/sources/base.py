@@ -1,4 +1,4 @@
-"""What every source of pictures is: named entries, and their bytes."""
+"""Sources of pictures: named entries and their bytes, which names and sizes are refused, and errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any, Protocol
 from unicodedata import category
 
-from pipeline.core.errors import FacesrError
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.storage.path import StorageError, StoragePath
 
 SIDECARS = {
@@ -42,7 +42,7 @@ class Entry:
     """Path inside the source, printable: undecodable bytes and control characters are replaced."""
     key: Any
     """What `read` needs to find it; JSON-like."""
-    problem: str = ""
+    problem: str | None = None
     """Why it cannot be read, where listing shows that already."""
     stamp: Any = None
     """Changes when the file does, so that work done on an older one is not taken for this one's; JSON-like."""
@@ -66,23 +66,46 @@ class Source(Protocol):
         """
 
 
+def listed(name: str, problem: str | None = None, stamp: Any = None, size: int = 0) -> Entry:
+    """The entry of a file in a folder; of one that is too large with that reason."""
+    return Entry(printable(name), name, problem or rejection_reason(size=size), stamp, size)
+
+
+class FileSource:
+    """Base of the sources that are one file."""
+
+    def __init__(self, path: StoragePath):
+        self.path = path
+
+    def truncated(self, reason: str) -> Entry:
+        """The entry that names where the file breaks off."""
+        return Entry(printable(self.path.name), None, f"truncated archive ({reason}); what came before it was read")
+
+
 def wanted(name: str) -> bool:
-    """Whether a file may be a picture: neither hidden nor one of the SIDECARS or REPORTS."""
+    """True if a file may be a picture: neither hidden nor one of the SIDECARS or REPORTS."""
     path = PurePosixPath(name.replace("\\", "/"))
     hidden = any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts)
     report = f".{path.name.lower()}".endswith(tuple(f".{name}" for name in REPORTS))
     return not hidden and not report and path.suffix.lower() not in SIDECARS
 
 
-def unsafe(name: str) -> str:
-    """Why a name inside an archive must not be used; empty where it may."""
+def rejection_reason(name: str = "", size: int = 0) -> str | None:
+    """Why an entry must not be read: its name points outside its archive, or it is too large; None where it may."""
     path = PurePosixPath(name.replace("\\", "/"))
-    return "its path points outside the archive" if path.is_absolute() or ".." in path.parts else ""
+    if path.is_absolute() or ".." in path.parts:
+        return "its path points outside the archive"
+    return f"too large ({size:,} bytes, at most {MAX_BYTES:,} are read)" if size > MAX_BYTES else None
 
 
-def oversize(size: int) -> str:
-    """Why an entry of `size` bytes is not read; empty where it is."""
-    return f"too large ({size:,} bytes, at most {MAX_BYTES:,} are read)" if size > MAX_BYTES else ""
+def check_size(size: int) -> None:
+    """Refuse to read an entry of that many bytes if it is too large.
+
+    Raises:
+        SourceError: it is.
+    """
+    if reason := rejection_reason(size=size):
+        raise SourceError(reason)
 
 
 def printable(name: str) -> str:
@@ -93,35 +116,42 @@ def printable(name: str) -> str:
     return "".join("\ufffd" if category(character) == "Cc" else character for character in text)
 
 
-def reason(error: OSError) -> str:
+def short_text(error: OSError) -> str:
     """What an operating system's or store's error says, short."""
     return error.strerror or str(error)
 
 
 @contextmanager
-def readable(place: StoragePath) -> Iterator[None]:
-    """Turn what a disk or store raises into a SourceError that names the place."""
+def readable(path: StoragePath | None = None) -> Iterator[None]:
+    """Turn what a disk or store raises into a SourceError that names the path, or none of an entry of a source."""
     try:
         yield
-    except StorageError as error:
-        raise SourceError(str(error)) from error
     except OSError as error:
-        raise SourceError(f"{place}: cannot be read ({reason(error)})") from error
+        if path is not None and isinstance(error, StorageError):
+            raise SourceError(str(error)) from error
+        prefix = "" if path is None else f"{path}: "
+        raise SourceError(f"{prefix}cannot be read ({short_text(error)})") from error
 
 
-def read_file(place: StoragePath) -> bytes:
-    """Bytes of a file, or a SourceError that says why not."""
+@contextmanager
+def damaged(what: str, advice: str = "") -> Iterator[None]:
+    """Turn whatever a library raises into a SourceError, `what (its reason)advice`; what a store raises stays."""
     try:
-        with place.open() as handle:
-            problem = oversize(handle.seek(0, 2))
-            if problem:
-                raise SourceError(problem)
-            handle.seek(0)
-            return handle.read()
-    except OSError as error:
-        raise SourceError(f"cannot be read ({reason(error)})") from error
+        yield
+    except (SourceError, StorageError):
+        raise
+    except Exception as error:
+        raise SourceError(f"{what} ({first_line(error)}){advice}") from error
+
+
+def read_file(path: StoragePath) -> bytes:
+    """Bytes of a file, or a SourceError that says why not."""
+    with readable(), path.open() as handle:
+        check_size(handle.seek(0, 2))
+        handle.seek(0)
+        return handle.read()
 
 
 def _lone(name: str) -> bool:
-    """Whether a surrogate in it does not stand for an undecodable byte."""
+    """True if a surrogate in it does not stand for an undecodable byte."""
     return any(category(character) == "Cs" and not "\udc80" <= character <= "\udcff" for character in name)

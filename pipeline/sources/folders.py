@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.images import encode_png
-from pipeline.sources.base import ARCHIVES, FOREIGN, Entry, oversize, printable, read_file, readable, reason, wanted
+from pipeline.sources.base import ARCHIVES, FOREIGN, Entry, FileSource, listed, read_file, readable, short_text, wanted
 from pipeline.storage.path import StoragePath, tree_order
 from pipeline.synthetic.portrait import VERSION, file_name, portrait
 
@@ -27,74 +27,70 @@ class Synthetic:
         return encode_png(portrait(self.seed, key))
 
 
-class Single:
+class Single(FileSource):
     """One picture file."""
-
-    def __init__(self, place: StoragePath):
-        self.place = place
 
     def entries(self) -> Iterator[Entry]:
         """The file itself."""
-        with readable(self.place):
-            stamp = self.place.stamp()
-        yield Entry(printable(self.place.name), self.place.name, stamp=stamp, size=stamp[0])
+        with readable(self.path):
+            stamp = self.path.stamp()
+        yield listed(self.path.name, None, stamp, stamp[0])
 
     def read(self, key: Any) -> bytes:
         """Its bytes."""
-        return read_file(self.place)
+        return read_file(self.path)
 
 
 class Folder:
     """A folder and its sub-folders.
 
     Args:
-        place: the folder.
-        listing: its files, as `place.files` gives them, where they are known.
+        path: the folder.
+        listing: its files, as `path.files` gives them, where they are known.
         order: what its files are sorted by, given their names.
     """
 
     def __init__(
         self,
-        place: StoragePath,
+        path: StoragePath,
         listing: list[tuple[str, int, Any]] | None = None,
         order: Callable[[str], Any] = tree_order,
     ):
-        self.place, self.listing, self.order = place, listing, order
+        self.path, self.listing, self.order = path, listing, order
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "listing": None}  # readers do not need it
 
     def entries(self) -> Iterator[Entry]:
         """Files in order; links that lead out of the folder are named, not followed."""
-        local = self.place.local
+        local = self.path.local
         if local is not None:
             yield from _local_entries(local, self.order)
             return
-        with readable(self.place):
-            listing = list(self.place.files()) if self.listing is None else self.listing
+        with readable(self.path):
+            listing = list(self.path.files()) if self.listing is None else self.listing
         for name, size, stamp in sorted(listing, key=lambda item: self.order(item[0])):
             if wanted(name):
-                yield Entry(printable(name), name, _archive(name) or oversize(size), stamp, size)
+                yield listed(name, _archive_inside(name), stamp, size)
 
     def read(self, key: Any) -> bytes:
         """Bytes of a file."""
-        return read_file(self.place / key)
+        return read_file(self.path / key)
 
 
-def walk(root: Path) -> Iterator[tuple[str, str]]:
+def walk(root: Path) -> Iterator[tuple[str, str | None]]:
     """Files below a folder that may be pictures, in no certain order: relative posix name, what is wrong with it."""
     failed: list[OSError] = []
     for folder, folders, files in os.walk(root, onerror=failed.append):
         inner = Path(folder).relative_to(root)
-        linked = [name for name in folders if Path(folder, name).is_symlink()]
-        found = [(name, "") for name in files] + [(name, "a linked folder, not followed") for name in linked]
+        linked = {name for name in folders if Path(folder, name).is_symlink()}
         # hidden folders can be large and are passed over anyway
         folders[:] = sorted(name for name in folders if wanted(f"{name}/x"))
-        yield from (
-            ((inner / name).as_posix(), problem) for name, problem in found if wanted((inner / name).as_posix())
-        )
+        for name in (*files, *linked):
+            if wanted(path := (inner / name).as_posix()):
+                yield path, "a linked folder, not followed" if name in linked else None
     for error in failed:
-        yield Path(error.filename).relative_to(root).as_posix(), f"a folder that cannot be read ({reason(error)})"
+        yield Path(error.filename).relative_to(root).as_posix(), f"a folder that cannot be read ({short_text(error)})"
 
 
 def _local_entries(folder: Path, order: Callable[[str], Any]) -> Iterator[Entry]:
@@ -102,20 +98,21 @@ def _local_entries(folder: Path, order: Callable[[str], Any]) -> Iterator[Entry]
     for name, problem in sorted(walk(folder), key=lambda item: order(item[0])):
         path = folder / name
         try:
-            if problem:
-                yield Entry(printable(name), name, problem)
-            elif path.is_symlink() and not path.exists():
-                yield Entry(printable(name), name, "a link that leads nowhere")
+            link = path.is_symlink()
+            if problem is None and link and not path.exists():
+                problem = "a link that leads nowhere"
+            if problem is not None:
+                yield listed(name, problem)
             elif path.is_file():
-                outside = path.is_symlink() and not path.resolve().is_relative_to(root)
-                stamp = StoragePath(str(path)).stamp()
-                problem = "a link that points outside the folder" if outside else ""
-                yield Entry(printable(name), name, problem or _archive(name) or oversize(stamp[0]), stamp, stamp[0])
+                stamp = StoragePath.of(path).stamp()
+                outside = link and not path.resolve().is_relative_to(root)
+                problem = "a link that points outside the folder" if outside else _archive_inside(name)
+                yield listed(name, problem, stamp, stamp[0])
         except OSError as error:
-            yield Entry(printable(name), name, f"cannot be read ({reason(error)})")
+            yield listed(name, f"cannot be read ({short_text(error)})")
 
 
-def _archive(name: str) -> str:
+def _archive_inside(name: str) -> str | None:
     if name.lower().endswith(FOREIGN):
         return "an archive inside the folder, of a kind that cannot be read: unpack it"
-    return "an archive inside the folder: name it as the input itself" if name.lower().endswith(ARCHIVES) else ""
+    return "an archive inside the folder: name it as the input itself" if name.lower().endswith(ARCHIVES) else None

@@ -9,64 +9,47 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from pipeline.core.errors import first_line
-from pipeline.sources.base import Entry, SourceError, oversize, readable
+from pipeline.sources.base import Entry, FileSource, SourceError, check_size, damaged, readable, rejection_reason
 from pipeline.sources.raw_pixels import png_of
-from pipeline.storage.path import StorageError, StoragePath
+from pipeline.storage.path import StoragePath
 
 
-class Hdf5:
+class Hdf5(FileSource):
     """One HDF5 file; pictures are named by their number, `00000.png` and on."""
-
-    def __init__(self, place: StoragePath):
-        self.place = place
 
     def entries(self) -> Iterator[Entry]:
         """Pictures of the largest dataset in its order; no pixel is read."""
-        with readable(self.place):
-            stamp = self.place.stamp()
+        with readable(self.path):
+            stamp = self.path.stamp()
             shape = self._pictures().shape
         for index in range(shape[0]):
-            yield Entry(f"{index:05d}.png", index, oversize(prod(shape[1:])), stamp)
+            yield Entry(f"{index:05d}.png", index, rejection_reason(size=prod(shape[1:])), stamp)
 
     def read(self, key: Any) -> bytes:
         """A picture as PNG."""
-        try:
+        # h5py raises OSError, RuntimeError, IndexError, ValueError …
+        with readable(self.path), damaged("damaged in the file"):
             pictures = self._pictures()
-            problem = oversize(prod(pictures.shape[1:]))
-            if problem:
-                raise SourceError(problem)
+            check_size(prod(pictures.shape[1:]))
             planes = pictures[key]
-        except SourceError:
-            raise
-        except StorageError as error:
-            raise SourceError(str(error)) from error
-        except Exception as error:  # h5py raises OSError, RuntimeError, IndexError, ValueError …
-            raise SourceError(f"damaged in the file ({first_line(error)})") from error
         return png_of(planes)
 
     def _pictures(self) -> Any:
         # an open file must not be used on both sides of a fork
-        return _open(self.place, os.getpid(), *self.place.stamp())
+        return _open(self.path, os.getpid(), *self.path.stamp())
 
 
 @lru_cache(maxsize=4)
-def _open(place: StoragePath, *version: Any) -> Any:
+def _open(path: StoragePath, *version: Any) -> Any:
     """The dataset of the largest pictures; its file stays open as long as it is used."""
     import h5py  # only here: it takes a moment to load
 
-    try:
-        file = h5py.File(place.local or place.open(), "r")
+    with damaged(f"{path}: not a readable HDF5 file", "; a download that broke off?"):
+        file = h5py.File(path.local or path.open(), "r")
         # what links lead to, or is stored, outside the file is not part of it
         inside = [file[name] for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-    except StorageError:
-        raise
-    except Exception as error:
-        raise SourceError(
-            f"{place}: not a readable HDF5 file ({first_line(error)}); a download that broke off?"
-        ) from error
     found = [item for item in inside if isinstance(item, h5py.Dataset) and item.ndim == 4 and item.dtype == "uint8"]
     found = [item for item in found if item.shape[1] in (1, 3) and not item.external and not item.is_virtual]
     if not found:
-        raise SourceError(f"{place}: no pictures in it (a dataset of uint8, pictures x channels x height x width)")
+        raise SourceError(f"{path}: no pictures in it (a dataset of uint8, pictures x channels x height x width)")
     return max(found, key=lambda item: item.shape[2] * item.shape[3])

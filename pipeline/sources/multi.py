@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 from pipeline.sources.base import Entry, Source, SourceError
@@ -17,10 +16,7 @@ class Several:
     """
 
     def __init__(self, parts: Sequence[tuple[str, Source]]):
-        self.parts = list(parts)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"parts": self.parts}
+        self.parts, self._by_label = list(parts), dict(parts)
 
     def entries(self) -> Iterator[Entry]:
         """All entries, part by part; a part that cannot be read is named and the others are read."""
@@ -36,7 +32,3 @@ class Several:
         """Bytes of an entry."""
         label, inner = key
         return self._by_label[label].read(inner)
-
-    @cached_property
-    def _by_label(self) -> dict[str, Source]:
-        return dict(self.parts)

@@ -1,4 +1,4 @@
-"""Where faces come from: folder, zip, tar, Parquet, TFRecord, HDF5 or procedural portraits, as entries and their bytes.
+"""Open a source by its name: folder, zip, tar, Parquet, TFRecord, HDF5 or picture, as entries and their bytes.
 
 Nothing is decoded here. `entries` lists in a fixed order without reading pictures; `read` gets one entry's bytes and
 can be called from any process or thread, so that workers read for themselves. A source can be pickled: hand an opened
@@ -6,14 +6,13 @@ one to workers, since opening a folder again means listing it again.
 """
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.sources.archives import Tar, Zip
 from pipeline.sources.base import FOREIGN, HDF5, TARS, TFRECORDS, Source, SourceError, readable, wanted
 from pipeline.sources.celeba import FOLDERS, numeric_order, pictures_folder
-from pipeline.sources.folders import Folder, Single, Synthetic, walk
+from pipeline.sources.folders import Folder, Single, walk
 from pipeline.sources.hdf5 import Hdf5
 from pipeline.sources.multi import Several
 from pipeline.sources.parquet import ParquetFiles
@@ -23,22 +22,22 @@ from pipeline.storage.path import StorageError, StoragePath, tree_order
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """What is taken for a picture without a look at its content."""
+PARQUET = (".parquet",)
 
+Opener = Callable[[StoragePath, Path], Source]
+"""Opens a file; the folder is for unpacking it."""
 
-def open_source(description: Mapping[str, Any], scratch: Path) -> Source:
-    """Open what a `sources` item of params describes.
+CONTAINERS: dict[tuple[str, ...], Opener] = {
+    PICTURES: lambda path, scratch: Single(path),
+    (".zip",): lambda path, scratch: Zip(path),
+    TARS: Tar,
+    TFRECORDS: lambda path, scratch: TFRecords(path),
+    HDF5: lambda path, scratch: Hdf5(path),
+}
+"""Endings of a name -> what opens the file. Parquet, which alone has columns, is apart."""
 
-    Args:
-        description: `{"kind": "synthetic", "count", "seed"}` or `{"kind": "archive", "path"}`, the latter also with
-            `"columns"`, as for `open_archive`.
-        scratch: folder for unpacking what cannot be read from the middle (compressed tars).
-
-    Raises:
-        SourceError: missing, empty or of an unknown kind.
-    """
-    if description["kind"] == "synthetic":
-        return Synthetic(description["count"], description["seed"])
-    return open_archive(description["path"], scratch, description.get("columns", ()))
+_TOGETHER = (PARQUET, TARS, TFRECORDS, HDF5)
+"""Kinds of archives that a folder may consist of."""
 
 
 def open_archive(path: str, scratch: Path, columns: Sequence[str] = ()) -> Source:
@@ -58,96 +57,76 @@ def open_archive(path: str, scratch: Path, columns: Sequence[str] = ()) -> Sourc
             column says so when it is listed.
     """
     try:
-        place = StoragePath.of(path)
+        root = StoragePath.of(path)
     except StorageError as error:
         raise SourceError(str(error)) from error
-    with readable(place):
-        places = expand(path)
-        if places:
-            return _several(places, scratch, columns)
-        if place.is_dir():
-            return _folder(place, scratch, columns)
-        if place.exists():
-            return _file(place, scratch, columns)
-    raise SourceError(f"{place}: no such file or folder")
+    with readable(root):
+        if files := expand(path):
+            return _several(files, scratch, columns)
+        if root.is_dir():
+            return _folder(root, scratch, columns)
+        if root.exists():
+            return _file(root, scratch, columns)
+    raise SourceError(f"{root}: no such file or folder")
 
 
-def _several(places: Sequence[StoragePath], scratch: Path, columns: Sequence[str]) -> Source:
-    if all(place.suffix.lower() == ".parquet" for place in places):
-        return ParquetFiles(places, columns)
+def _several(paths: Sequence[StoragePath], scratch: Path, columns: Sequence[str]) -> Source:
+    if all(_is_kind(path.name, PARQUET) for path in paths):
+        return ParquetFiles(paths, columns)
     # what a pattern finds on an object store are files
-    openers = [_folder if place.local is not None and place.is_dir() else _file for place in places]
-    if len(places) == 1:
-        return openers[0](places[0], scratch, columns)
-    opened = [opener(place, scratch, columns) for opener, place in zip(openers, places, strict=True)]
-    return Several(list(zip(labels(places), opened, strict=True)))
+    opened = [
+        (_folder if path.local is not None and path.is_dir() else _file)(path, scratch, columns) for path in paths
+    ]
+    return Several(list(zip(labels(paths), opened, strict=True))) if len(opened) > 1 else opened[0]
 
 
-def _file(place: StoragePath, scratch: Path, columns: Sequence[str]) -> Source:
+def _file(path: StoragePath, scratch: Path, columns: Sequence[str]) -> Source:
     """By its suffix; what has none that is known may be a zip by its content."""
-    name = place.name.lower()
-    if name.endswith(".parquet"):
-        return ParquetFiles([place], columns)
-    _no_columns(place, columns)
-    if name.endswith(FOREIGN):
-        raise SourceError(f"{place}: archives of this kind cannot be read; unpack it and name the folder")
-    if name.endswith(PICTURES):
-        return Single(place)
-    if name.endswith(TFRECORDS):
-        return TFRecords(place)
-    if name.endswith(HDF5):
-        return Hdf5(place)
-    tar = name.endswith(TARS)
-    if name.endswith(".zip") or (not tar and _is_zip(place)):
-        return Zip(place)
-    return Tar(place, scratch) if tar else Single(place)
+    if _is_kind(path.name, PARQUET):
+        return ParquetFiles([path], columns)
+    _no_columns(path, columns)
+    if _is_kind(path.name, FOREIGN):
+        raise SourceError(f"{path}: archives of this kind cannot be read; unpack it and name the folder")
+    opener = next((opener for endings, opener in CONTAINERS.items() if _is_kind(path.name, endings)), None)
+    if opener is not None:
+        return opener(path, scratch)
+    with path.open() as handle:
+        return Zip(path) if zipfile.is_zipfile(handle) else Single(path)
 
 
-def _folder(place: StoragePath, scratch: Path, columns: Sequence[str]) -> Source:
+def _folder(path: StoragePath, scratch: Path, columns: Sequence[str]) -> Source:
     """Archives of one kind alone are what is in them; else it is a folder of pictures."""
-    local = place.local
-    listing = None if local is not None else list(place.files())
-    inner = _celeba(place, listing)
-    if inner:
-        _no_columns(place, columns)
-        return Folder(place / inner, order=numeric_order)
-    names = (
-        (name for name, problem in walk(local) if not problem)
-        if local is not None
-        else (name for name, _, _ in listing or [] if wanted(name))
-    )
+    local = path.local
+    if local is not None:
+        listing = None
+        names = (name for name, problem in walk(local) if problem is None)
+        celeba = next((folder for folder in FOLDERS if (local / folder).is_dir()), "")
+    else:
+        listing = list(path.files())
+        names = (name for name, _, _ in listing if wanted(name))
+        celeba = pictures_folder(name for name, _, _ in listing)
+    if celeba:
+        _no_columns(path, columns)
+        return Folder(path / celeba.rstrip("/"), order=numeric_order)
     found: list[str] = []
     kind: tuple[str, ...] = ()
     for name in names:
-        this = next((ends for ends in _TOGETHER if name.lower().endswith(ends)), ())
-        kind = kind or this
-        if not this or this != kind:
-            _no_columns(place, columns)
-            return Folder(place, listing)  # soon, also where there are millions
+        own = next((endings for endings in _TOGETHER if _is_kind(name, endings)), ())
+        kind = kind or own
+        if not own or own != kind:
+            _no_columns(path, columns)
+            return Folder(path, listing)  # soon, also where there are millions
         found.append(name)
-    places = [place / name for name in sorted(found, key=tree_order)]
+    files = [path / name for name in sorted(found, key=tree_order)]
     if kind == TFRECORDS:
-        places = largest(places)
-    return _several(places, scratch, columns) if places else Folder(place, listing)
+        files = largest(files)
+    return _several(files, scratch, columns) if files else Folder(path, listing)
 
 
-_TOGETHER: tuple[tuple[str, ...], ...] = ((".parquet",), TARS, TFRECORDS, HDF5)
-"""Kinds of archives that a folder may consist of."""
+def _is_kind(name: str, endings: tuple[str, ...]) -> bool:
+    return name.lower().endswith(endings)
 
 
-def _celeba(place: StoragePath, listing: list[tuple[str, int, Any]] | None) -> str:
-    """Where the pictures of an unpacked CelebAMask-HQ lie below a folder; empty where it is none."""
-    local = place.local
-    if local is None:
-        return pictures_folder(name for name, _, _ in listing or []).rstrip("/")
-    return next((folder.rstrip("/") for folder in FOLDERS if (local / folder).is_dir()), "")
-
-
-def _no_columns(place: StoragePath, columns: Sequence[str]) -> None:
+def _no_columns(path: StoragePath, columns: Sequence[str]) -> None:
     if columns:
-        raise SourceError(f"{place}: has no columns ({', '.join(columns)}); only Parquet has")
-
-
-def _is_zip(place: StoragePath) -> bool:
-    with place.open() as handle:
-        return zipfile.is_zipfile(handle)
+        raise SourceError(f"{path}: has no columns ({', '.join(columns)}); only Parquet has")

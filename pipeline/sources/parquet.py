@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.sources.base import Entry, SourceError, printable, reason, unsafe
+from pipeline.sources.base import Entry, SourceError, printable, rejection_reason, short_text
 from pipeline.storage.object_stores import explained
 from pipeline.storage.path import StoragePath
 
@@ -19,30 +19,30 @@ class ParquetFiles:
     """Parquet files with a picture column: a struct with `bytes`, or plain binary.
 
     Args:
-        places: the files.
+        paths: the files.
         columns: further columns, of text or numbers, that entries carry as their labels.
     """
 
-    def __init__(self, places: Sequence[StoragePath], columns: Sequence[str] = ()):
-        self.places, self.columns = list(places), list(columns)
+    def __init__(self, paths: Sequence[StoragePath], columns: Sequence[str] = ()):
+        self.paths, self.columns = list(paths), list(columns)
 
     def entries(self) -> Iterator[Entry]:
         """Rows in file order, named by the `path` or `name` beside the picture, else by file and row."""
-        for index, place in enumerate(self.places):
+        for index, path in enumerate(self.paths):
             try:
-                yield from _rows(index, place, self.columns)
+                yield from _rows(index, path, self.columns)
             except (pa.ArrowException, OSError) as error:
-                text = reason(error) if isinstance(error, OSError) else str(error)
-                raise SourceError(f"{place}: not a readable Parquet file ({text})") from error
+                text = short_text(error) if isinstance(error, OSError) else str(error)
+                raise SourceError(f"{path}: not a readable Parquet file ({text})") from error
 
     def read(self, key: Any) -> bytes:
         """Bytes of a row; the row group it lies in is kept, since neighbours are read next."""
         index, row = key
-        place = self.places[index]
+        path = self.paths[index]
         try:
-            value = _open(place, *place.stamp()).value(row)
+            value = _open(path, *path.stamp()).value(row)
         except (pa.ArrowException, OSError, IndexError) as error:
-            raise SourceError(f"cannot be read from {place} ({error})") from error
+            raise SourceError(f"cannot be read from {path} ({error})") from error
         data = value.get("bytes") if isinstance(value, dict) else value
         if not data:
             raise SourceError("no bytes in its row")
@@ -52,10 +52,10 @@ class ParquetFiles:
 class _Table:
     """An open file; its reader must not be used by two threads at once."""
 
-    def __init__(self, place: StoragePath):
-        self.place = place
-        self.file = _reader(place)
-        self.column, _ = _picture_columns(place, self.file.schema_arrow)
+    def __init__(self, path: StoragePath):
+        self.path = path
+        self.file = _reader(path)
+        self.column, _ = _picture_columns(path, self.file.schema_arrow)
         groups = range(self.file.num_row_groups)
         self.starts = [0, *accumulate(self.file.metadata.row_group(group).num_rows for group in groups)]
         self.lock = Lock()
@@ -67,56 +67,53 @@ class _Table:
 
 
 @lru_cache(maxsize=4)
-def _open(place: StoragePath, *stamp: Any) -> _Table:
-    return _Table(place)
+def _open(path: StoragePath, *stamp: Any) -> _Table:
+    return _Table(path)
 
 
 @lru_cache(maxsize=2)
 def _row_group(table: _Table, group: int) -> pa.ChunkedArray:
-    with explained(table.place.uri):
+    with explained(table.path.uri):
         return table.file.read_row_group(group, columns=[table.column]).column(table.column)
 
 
-def _reader(place: StoragePath) -> pq.ParquetFile:
-    with explained(place.uri):
+def _reader(path: StoragePath) -> pq.ParquetFile:
+    with explained(path.uri):
         # only the columns and row groups that are asked for are fetched
-        return pq.ParquetFile(place.arrow_file(), pre_buffer=True)
+        return pq.ParquetFile(path.arrow_file(), pre_buffer=True)
 
 
-def _rows(index: int, place: StoragePath, wanted: Sequence[str]) -> Iterator[Entry]:
-    stamp = place.stamp()
-    file = _reader(place)
-    picture, columns = _picture_columns(place, file.schema_arrow)
-    _check_columns(place, file.schema_arrow, wanted)
+def _rows(index: int, path: StoragePath, wanted: Sequence[str]) -> Iterator[Entry]:
+    stamp = path.stamp()
+    file = _reader(path)
+    picture, columns = _picture_columns(path, file.schema_arrow)
+    _check_columns(path, file.schema_arrow, wanted)
     columns += [name for name in wanted if name not in columns]
-    stem = place.path.stem
-    row = 0
-    with explained(place.uri):
-        for batch in file.iter_batches(columns=columns):
-            for value in batch.to_pylist():
-                inner = value.get(picture)
-                name = (inner or {}).get("path") if isinstance(inner, dict) else None
-                name = value.get("name") or name or value.get("path") or value.get("id") or f"{stem}-{row:06d}"
-                name = printable(str(name))
-                labels = {column: "" if value[column] is None else str(value[column]) for column in wanted}
-                yield Entry(name, [index, row], unsafe(name), stamp, labels=labels)
-                row += 1
+    with explained(path.uri):
+        rows = (value for batch in file.iter_batches(columns=columns) for value in batch.to_pylist())
+        for row, value in enumerate(rows):
+            inner = value.get(picture)
+            named = inner.get("path") if isinstance(inner, dict) else None
+            name = value.get("name") or named or value.get("path") or value.get("id")
+            name = printable(str(name or f"{path.path.stem}-{row:06d}"))
+            labels = {column: "" if value[column] is None else str(value[column]) for column in wanted}
+            yield Entry(name, [index, row], rejection_reason(name), stamp, labels=labels)
 
 
-def _check_columns(place: StoragePath, schema: pa.Schema, wanted: Sequence[str]) -> None:
+def _check_columns(path: StoragePath, schema: pa.Schema, wanted: Sequence[str]) -> None:
     """SourceError where a column that entries are to carry is missing or holds neither text nor numbers."""
     plain = [item.name for item in schema if not pa.types.is_nested(item.type) and not _binary(item.type)]
     for name in wanted:
         if name not in plain:
             known = ", ".join(plain) or "none"
-            raise SourceError(f"{place}: no column {name!r} of text or numbers; there are: {known}")
+            raise SourceError(f"{path}: no column {name!r} of text or numbers; there are: {known}")
 
 
 def _binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _picture_columns(place: StoragePath, schema: pa.Schema) -> tuple[str, list[str]]:
+def _picture_columns(path: StoragePath, schema: pa.Schema) -> tuple[str, list[str]]:
     """The picture column, and the columns to list names from (never the pictures themselves)."""
     for name in ("image", "img", "jpg", "png", *schema.names):
         kind = schema.field(name).type if name in schema.names else None
@@ -125,4 +122,4 @@ def _picture_columns(place: StoragePath, schema: pa.Schema) -> tuple[str, list[s
             return name, inner + [column for column in ("name", "id") if column in schema.names]
         if kind is not None and _binary(kind):
             return name, [column for column in ("name", "id", "path") if column in schema.names]
-    raise SourceError(f"{place}: no picture column (a struct with `bytes`, or binary)")
+    raise SourceError(f"{path}: no picture column (a struct with `bytes`, or binary)")

@@ -31,16 +31,16 @@ def expand(path: str) -> list[StoragePath]:
             raise SourceError(f"{_shown(text)}: no such file or folder")
         found += matches
     # on an object store a look at each would take minutes: what is missing there is named when it is listed
-    for place in found[:1] if remote else found:
-        if not place.exists():
-            raise SourceError(f"{place}: no such file or folder")
+    for file in found[:1] if remote else found:
+        if not file.exists():
+            raise SourceError(f"{file}: no such file or folder")
     return found
 
 
-def labels(places: Sequence[StoragePath]) -> list[str]:
+def labels(paths: Sequence[StoragePath]) -> list[str]:
     """What tells files apart: their paths below what they have in common, without suffixes where that is enough."""
-    common = os.path.commonpath([place.path.parent for place in places])
-    names = [printable(place.path.relative_to(common).as_posix()) for place in places]
+    common = os.path.commonpath([path.path.parent for path in paths])
+    names = [printable(path.path.relative_to(common).as_posix()) for path in paths]
     stems = [next((name[: -len(end)] for end in ARCHIVES if name.lower().endswith(end)), name) for name in names]
     counts = Counter(stems)
     return [stem if counts[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
@@ -49,27 +49,29 @@ def labels(places: Sequence[StoragePath]) -> list[str]:
 def _braces(text: str) -> Iterator[str]:
     """`a{08..10}.tar` -> a08.tar, a09.tar, a10.tar; `{a,b}` -> a, b; several multiply, later ones fastest."""
     parts = re.split(r"(\{\d{1,12}\.\.\d{1,12}\}|\{[^{}]*,[^{}]*\})", text)
-    choices: list[Sequence[str] | range] = [part[1:-1].split(",") if "," in part else [part] for part in parts[1::2]]
-    widths = [0] * len(choices)
-    for number, part in enumerate(parts[1::2]):
-        ends = re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part)
-        if ends is not None:
-            first, last = int(ends[1]), int(ends[2])
-            step = 1 if first <= last else -1
-            # a range, not a list: it may be absurdly long
-            choices[number] = range(first, last + step, step)
-            widths[number] = len(ends[1])
-    if prod(len(choice) for choice in choices) > MAX_FILES:
+    choices = [_choices(part) for part in parts[1::2]]
+    if prod(len(values) for values, _ in choices) > MAX_FILES:
         raise SourceError(f"{_shown(text)}: stands for more than {MAX_FILES:,} files")
-    for values in product(*choices):
-        filled = [str(value).zfill(width) for value, width in zip(values, widths, strict=True)]
+    for values in product(*(values for values, _ in choices)):
+        filled = [str(value).zfill(width) for value, (_, width) in zip(values, choices, strict=True)]
         yield "".join(fixed + value for fixed, value in zip(parts[::2], [*filled, ""], strict=True))
+
+
+def _choices(part: str) -> tuple[Sequence[str] | range, int]:
+    """What a brace stands for, and how many digits its numbers have at least."""
+    ends = re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part)
+    if ends is None:
+        return part[1:-1].split(","), 0
+    first, last = int(ends[1]), int(ends[2])
+    step = 1 if first <= last else -1
+    # a range, not a list: it may be absurdly long
+    return range(first, last + step, step), len(ends[1])
 
 
 def _matches(pattern: str) -> list[StoragePath]:
     if not scheme_of(pattern):
         found = [StoragePath.of(match) for match in sorted(glob.glob(pattern, recursive=True))]
-        return [place for place in found if wanted(place.name)]
+        return [path for path in found if wanted(path.name)]
     root, key, query = split(pattern)
     parts = key.split("/")
     fixed = next(index for index, part in enumerate(parts) if "*" in part)

@@ -1,4 +1,4 @@
-"""Places that fsspec reaches and pyarrow itself does not: `hf://datasets/…`, `https://…`, `sftp://…`, `memory://…`."""
+"""Stores that fsspec reaches and pyarrow itself does not: `hf://datasets/…`, `https://…`, `sftp://…`, `memory://…`."""
 
 import re
 import zlib
@@ -7,21 +7,21 @@ from urllib.parse import parse_qsl
 
 from pyarrow import fs
 
-NOT_PLACES = {
+NO_STORES = {
     *("file", "local", "asynclocal", "async_wrapper", "dir", "data"),
     *("generic", "reference", "zip", "tar", "libarchive"),
 }
-"""Of fsspec's protocols: local disks, which have paths, and wrappers around other places."""
+"""Of fsspec's protocols: local disks, which have paths, and wrappers around other stores."""
 INSTALL = {"hf": "pip install 'facesr[hub]'"}
 
 
 def reaches(scheme: str) -> bool:
-    """Whether fsspec has a file system of that kind (what it needs may still have to be installed)."""
+    """True if fsspec has a file system of that kind (what it needs may still have to be installed)."""
     try:
         import fsspec  # only here: local paths do without
     except ImportError:
         return False
-    cached = ("cache" in scheme) or scheme in NOT_PLACES
+    cached = ("cache" in scheme) or scheme in NO_STORES
     return not cached and scheme in fsspec.available_protocols()
 
 

@@ -4,28 +4,31 @@ S3 is configured as its own tools are (AWS_ACCESS_KEY_ID …, ~/.aws, AWS_ENDPOI
 URI: `s3://bucket/folder?endpoint_override=host:9000&scheme=http&region=us-east-1&anonymous=true`. Keys are taken as
 they are written: `%20` is not a space.
 
-Other kinds of places (`hf://datasets/…`, `https://…`) are reached through fsspec.
+Other kinds (`hf://datasets/…`, `https://…`) are reached through fsspec.
 """
 
 import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from io import RawIOBase
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import pyarrow as pa
 
 from pipeline.core.errors import FacesrError
-from pipeline.storage import fsspec_bridge as fsspec_stores
+from pipeline.storage import fsspec_bridge
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 SHOWN = ("endpoint_override", "scheme", "region", "anonymous")
 """What may be shown of a URI's query; the rest could be credentials."""
 CONNECT_SECONDS, STALL_SECONDS = 5, 10
+SMALL = 4 << 20
+"""Bytes that are less than a piece of an upload."""
 ADVICE = {
     "NO_SUCH_BUCKET|NoSuchBucket|Bucket .* not found": "no such bucket",
     "NETWORK_CONNECTION|UNAVAILABLE|Could not connect|Could not resolve|DEADLINE_EXCEEDED": (
@@ -44,7 +47,7 @@ ADVICE = {
 
 
 class StorageError(FacesrError, OSError):
-    """A place that cannot be reached or used; the message is one line: which, what is wrong, what to do."""
+    """A path or store that cannot be reached or used; the message is one line: which, what is wrong, what to do."""
 
 
 def scheme_of(text: str) -> str:
@@ -63,7 +66,7 @@ def split(uri: str) -> tuple[str, str, str]:
     """
     scheme = scheme_of(uri)
     found = re.fullmatch(r"(?s)[^:]+://([^/?]+)/*(.*?)/*(?:\?((?:\w+=[^?]*)?))?", uri)
-    if found is None or not (scheme in SCHEMES or fsspec_stores.reaches(scheme)):
+    if found is None or not (scheme in SCHEMES or fsspec_bridge.reaches(scheme)):
         kinds = "a path, s3://bucket/…, gs://bucket/…, hf://datasets/… or https://…"
         raise StorageError(f"{scheme}://…: no such kind of place; use {kinds}")
     if scheme in ("s3", "gs", "gcs") and ":" in found[1].rpartition("@")[2]:
@@ -109,7 +112,7 @@ def explained(uri: str) -> Iterator[None]:
         text = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, NotImplementedError):
             text = f"{scheme}://… cannot be written to or listed, only read file by file"
-        text = text if scheme in SCHEMES else fsspec_stores.scrubbed(text)
+        text = text if scheme in SCHEMES else fsspec_bridge.scrubbed(text)
         known = ADVICE.items() if scheme in SCHEMES else ()
         advice = next((advice for pattern, advice in known if re.search(pattern, text)), text[:300])
         # not `from error`: a traceback would show what was kept out of the message
@@ -141,6 +144,29 @@ def open_native(uri: str) -> pa.NativeFile:
         return filesystem.open_input_file(path)
 
 
+def upload(source: Path, uri: str) -> None:
+    """Write a file to a store, complete or not at all."""
+    from pyarrow import fs
+
+    size = source.stat().st_size
+    # A stream that opens late sends a small file in one request instead of three. A large one it could leave
+    # empty: when the first of its requests fails, the stream's end still writes what it holds, which is nothing.
+    filesystem, path = connect(uri, late=size <= SMALL)
+    if not isinstance(filesystem, fs.S3FileSystem | fs.GcsFileSystem):  # those have no folders
+        filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+    # by default pyarrow would compress what is called .gz once more
+    stream = filesystem.open_output_stream(path, compression=None)
+    try:
+        stream.write(pa.memory_map(str(source)).read_buffer() if size else b"")
+    except BaseException:
+        # it stays invisible: a stream that has lost a piece never completes its upload
+        with suppress(OSError):
+            stream.close()
+        raise
+    # not left to the destructor, which would swallow a failed upload
+    stream.close()
+
+
 class RemoteFile(RawIOBase):
     """A remote file open for reading whose errors are those of `explained`, also in the middle of a file."""
 
@@ -158,10 +184,6 @@ class RemoteFile(RawIOBase):
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move to a position."""
         return int(self._file.seek(offset, whence))
-
-    def tell(self) -> int:
-        """Position in bytes."""
-        return int(self._file.tell())
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer; how many bytes there were."""
@@ -188,7 +210,7 @@ def _connected(root: str, query: str, endpoint: str, late: bool) -> tuple[Any, s
     scheme, _, authority = root.partition("://")
     options: dict[str, Any] = dict(parse_qsl(query))
     if scheme.lower() not in SCHEMES:
-        return fsspec_stores.connect(root, query)
+        return fsspec_bridge.connect(root, query)
     if scheme != "s3":
         if scheme in ("gs", "gcs"):
             options.setdefault("retry_limit_seconds", STALL_SECONDS)  # else a quarter of an hour

@@ -1,6 +1,6 @@
-"""Places: a file or folder on a local disk or on an object store (s3://, gs:// …), told by one string.
+"""A file or folder on a local disk or on an object store (s3://, gs:// …), named by one string.
 
-Local places go through pathlib, remote ones through pyarrow's file systems. A file appears under its name only when it
+Local paths go through pathlib, remote ones through pyarrow's file systems. A file appears under its name only when it
 is complete, wherever it lies.
 """
 
@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
@@ -30,26 +31,28 @@ from pipeline.storage.object_stores import (
     scheme_of,
     shown,
     split,
+    upload,
 )
 
 __all__ = ["StorageError", "StoragePath"]
 
-SMALL = 4 << 20
-"""Bytes that are less than a piece of an upload."""
 BUFFER = 1 << 16
 """Bytes that a remote handle reads at once, so that small reads of archive headers are not a request each."""
 
 
 @dataclass(frozen=True, order=True)
 class StoragePath:
-    """A file or folder, local or remote; picklable, since it is just its address."""
+    """A file or folder; picklable, since it is just its address. Made by `of`.
+
+    What stands in this class is for object stores; `_LocalPath` does the same on a disk.
+    """
 
     uri: str
     """Local: absolute path. Remote: URI with its `?query`."""
 
-    @classmethod
-    def of(cls, text: "str | Path | StoragePath") -> "StoragePath":
-        """The place that a path or URI names.
+    @staticmethod
+    def of(text: "str | Path | StoragePath") -> "StoragePath":
+        """The one that a path or URI names.
 
         Raises:
             StorageError: a URI of an unknown kind.
@@ -59,19 +62,17 @@ class StoragePath:
         scheme = "" if isinstance(text, Path) else scheme_of(text)
         if scheme in ("", "file"):
             # unlike resolve, abspath keeps links
-            return cls(os.path.abspath(unquote(urlsplit(str(text)).path) if scheme else text))  # noqa: PTH100
-        return cls(join(*split(str(text))))
+            return _LocalPath(os.path.abspath(unquote(urlsplit(str(text)).path) if scheme else text))  # noqa: PTH100
+        return StoragePath(join(*split(str(text))))
 
     @property
     def local(self) -> Path | None:
-        """As a path; None for a remote place."""
-        return None if scheme_of(self.uri) else Path(self.uri)
+        """As a path; None for a remote one."""
+        return None
 
     @property
     def path(self) -> PurePosixPath:
-        """The path alone: of a remote place bucket and key, without credentials and query."""
-        if not scheme_of(self.uri):
-            return PurePosixPath(Path(self.uri).as_posix())
+        """The path alone: of a remote one bucket and key, without credentials and query."""
         root, key, _ = split(self.uri)
         return PurePosixPath(root.partition("://")[2].rpartition("@")[2], key)
 
@@ -88,17 +89,15 @@ class StoragePath:
     @property
     def parent(self) -> "StoragePath":
         """The folder it lies in; a bucket is its own."""
-        if not scheme_of(self.uri):
-            return StoragePath(str(Path(self.uri).parent))
         root, key, query = split(self.uri)
         return StoragePath(join(root, key.rpartition("/")[0], query))
 
     def with_name(self, name: str) -> "StoragePath":
-        """Another place in the same folder."""
+        """Another name in the same folder."""
         return self.parent / name
 
     def __truediv__(self, relative: str) -> "StoragePath":
-        """A place below this one.
+        """A path below this one.
 
         Raises:
             StorageError: `relative` points elsewhere.
@@ -106,76 +105,56 @@ class StoragePath:
         inner = PurePosixPath(relative)
         if inner.is_absolute() or ".." in inner.parts:
             raise StorageError(f"{relative}: points out of {self}")
-        if not scheme_of(self.uri):
-            return StoragePath(str(Path(self.uri) / inner))
-        root, key, query = split(self.uri)
-        return StoragePath(join(root, f"{key}/{inner}" if inner.parts else key, query))
+        return self._below(inner)
 
     def __str__(self) -> str:
         """As users may see it: without credentials."""
-        return shown(self.uri) if scheme_of(self.uri) else self.uri
+        return shown(self.uri)
 
     def __repr__(self) -> str:
         return f"StoragePath({str(self)!r})"
 
     def exists(self) -> bool:
-        """Whether there is a file or folder."""
-        local = self.local
-        return local.exists() if local is not None else self._info()[0] != "NotFound"
+        """True if there is a file or folder."""
+        return self._kind() != "NotFound"
 
     def is_dir(self) -> bool:
-        """Whether it is a folder."""
-        local = self.local
-        return local.is_dir() if local is not None else self._info()[0] == "Directory"
+        """True if it is a folder."""
+        return self._kind() == "Directory"
 
     def is_file(self) -> bool:
-        """Whether it is a file."""
-        local = self.local
-        return local.is_file() if local is not None else self._info()[0] == "File"
+        """True if it is a file."""
+        return self._kind() == "File"
 
     def size(self) -> int:
         """Bytes of a file; FileNotFoundError where there is none."""
-        local = self.local
-        return local.stat().st_size if local is not None else int(self.stamp()[0])
+        return int(self.stamp()[0])
 
     def stamp(self) -> list[Any]:
         """Size and time (or version) of a file: what changes when the file does; FileNotFoundError, StorageError."""
-        local = self.local
-        if local is not None:
-            facts = local.stat()
-            return [facts.st_size, facts.st_mtime_ns]
-        kind, size, time = self._info()
-        if kind != "File":
+        info = self._info()
+        if info.type.name != "File":
             raise missing(str(self))
-        return [size, time]
+        return [info.size or 0, info.mtime_ns or 0]
 
     def arrow_file(self) -> pa.NativeFile:
         """Open for reading as pyarrow likes it; what is read with it may raise what pyarrow does (see `explained`)."""
-        return open_native(self.uri) if scheme_of(self.uri) else pa.OSFile(os.fsencode(self.uri))
+        return open_native(self.uri)
 
     def open(self) -> IO[bytes]:
         """Open for reading, seekable."""
-        local = self.local
-        return local.open("rb") if local is not None else BufferedReader(RemoteFile(self.uri), BUFFER)
+        return BufferedReader(RemoteFile(self.uri), BUFFER)
 
     def read_bytes(self) -> bytes:
-        """The whole file."""
-        local = self.local
-        if local is not None:
-            return local.read_bytes()
-        with explained(self.uri), self.arrow_file() as file:
-            return bytes(file.read())
+        """The whole file; of a remote one in one request."""
+        with self.open() as handle:
+            return handle.read()
 
     def read_at(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset` on, fewer where the file ends; of a remote file one request."""
-        local = self.local
-        if local is None:
-            with explained(self.uri), self.arrow_file() as file:
-                left = file.size() - offset
-                return bytes(file.read_at(min(size, left), offset)) if left > 0 else b""
-        with local.open("rb") as handle:
-            handle.seek(offset)
-            return handle.read(size)
+        with explained(self.uri), self.arrow_file() as file:
+            left = file.size() - offset
+            return bytes(file.read_at(min(size, left), offset)) if left > 0 else b""
 
     def write_bytes(self, data: bytes) -> None:
         """Write a file: complete or not at all. Folders above are made."""
@@ -190,58 +169,19 @@ class StoragePath:
         completes its upload whenever it is closed, also by an exception on its way out, and would leave half a file
         under the final name; a temporary key instead would have to be copied, which stores refuse beyond 5 GB.
         """
-        local = self.local
-        if local is not None:
-            with atomic(local) as temporary, temporary.open("w+b") as handle:
-                yield handle
-            return
         with tempfile.TemporaryDirectory(prefix="facesr-") as folder:
             complete = Path(folder) / "complete"
             with complete.open("w+b") as handle:
                 yield handle
             # an interrupt reaches the main thread only and waits there, so that it cannot cut the upload short
             with ThreadPoolExecutor(1) as thread, explained(self.uri):
-                thread.submit(self._upload, complete).result()
-
-    def _upload(self, source: Path) -> None:
-        from pyarrow import fs
-
-        size = source.stat().st_size
-        # A stream that opens late sends a small file in one request instead of three. A large one it could leave
-        # empty: when the first of its requests fails, the stream's end still writes what it holds, which is nothing.
-        filesystem, path = connect(self.uri, late=size <= SMALL)
-        if not isinstance(filesystem, fs.S3FileSystem | fs.GcsFileSystem):  # those have no folders
-            filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-        # by default pyarrow would compress what is called .gz once more
-        stream = filesystem.open_output_stream(path, compression=None)
-        try:
-            stream.write(pa.memory_map(str(source)).read_buffer() if size else b"")
-        except BaseException:
-            # it stays invisible: a stream that has lost a piece never completes its upload
-            with suppress(OSError):
-                stream.close()
-            raise
-        # not left to the destructor, which would swallow a failed upload
-        stream.close()
+                thread.submit(upload, complete, self.uri).result()
 
     def files(self, recursive: bool = True) -> Iterator[tuple[str, int, Any]]:
         """Files below a folder, hidden ones too, in name order: relative posix name, bytes, stamp.
 
         Linked folders are not followed. A folder that does not exist has none.
         """
-        local = self.local
-        if local is not None:
-            names: list[str] = []
-            for folder, _, inside in os.walk(local):
-                names += (Path(folder, name).relative_to(local).as_posix() for name in inside)
-                if not recursive:
-                    break
-            for name in sorted(names, key=tree_order):
-                with suppress(FileNotFoundError):  # temporary files come and go
-                    if (local / name).is_file():
-                        stamp = StoragePath(str(local / name)).stamp()
-                        yield name, stamp[0], stamp
-            return
         from pyarrow import fs
 
         with explained(self.uri):
@@ -254,21 +194,12 @@ class StoragePath:
 
     def remove(self) -> None:
         """Delete a file; none is fine."""
-        local = self.local
-        if local is not None:
-            local.unlink(missing_ok=True)
-            return
         with explained(self.uri), suppress(FileNotFoundError):
             filesystem, path = connect(self.uri)
             filesystem.delete_file(path)
 
     def remove_tree(self) -> None:
         """Delete a folder with all that is in it (of a bucket only what is in it); none is fine."""
-        local = self.local
-        if local is not None:
-            with suppress(FileNotFoundError):
-                shutil.rmtree(local)
-            return
         with explained(self.uri), suppress(FileNotFoundError):
             filesystem, path = connect(self.uri)
             filesystem.delete_dir_contents(path, missing_dir_ok=True)
@@ -276,17 +207,87 @@ class StoragePath:
                 filesystem.delete_dir(path)
 
     def free(self) -> int | None:
-        """Free bytes of the disk it lies on, or would lie on; None for a remote place."""
-        local = self.local
-        if local is None:
-            return None
-        return shutil.disk_usage(next(folder for folder in (local, *local.parents) if folder.exists())).free
+        """Free bytes of the disk it lies on, or would lie on; None for a remote path."""
+        return None
 
-    def _info(self) -> tuple[str, int, int]:
+    def _below(self, inner: PurePosixPath) -> "StoragePath":
+        root, key, query = split(self.uri)
+        return StoragePath(join(root, f"{key}/{inner}" if inner.parts else key, query))
+
+    def _kind(self) -> str:
+        return str(self._info().type.name)
+
+    def _info(self) -> Any:
         with explained(self.uri):
             filesystem, path = connect(self.uri)
-            info = filesystem.get_file_info(path)
-        return info.type.name, info.size or 0, info.mtime_ns or 0
+            return filesystem.get_file_info(path)
+
+
+class _LocalPath(StoragePath):
+    """A file or folder on a disk."""
+
+    @property
+    def local(self) -> Path:
+        return Path(self.uri)
+
+    @property
+    def path(self) -> PurePosixPath:
+        return PurePosixPath(self.local.as_posix())
+
+    @property
+    def parent(self) -> StoragePath:
+        return _LocalPath(str(self.local.parent))
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def stamp(self) -> list[Any]:
+        status = self.local.stat()
+        return [status.st_size, status.st_mtime_ns]
+
+    def arrow_file(self) -> pa.NativeFile:
+        return pa.OSFile(os.fsencode(self.uri))
+
+    def open(self) -> IO[bytes]:
+        return self.local.open("rb")
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        with self.open() as handle:
+            handle.seek(offset)
+            return handle.read(size)
+
+    @contextmanager
+    def writing(self) -> Iterator[IO[bytes]]:
+        with atomic(self.local) as temporary, temporary.open("w+b") as handle:
+            yield handle
+
+    def files(self, recursive: bool = True) -> Iterator[tuple[str, int, Any]]:
+        root = self.local
+        walk = os.walk(root) if recursive else islice(os.walk(root), 1)
+        names = [Path(folder, name).relative_to(root).as_posix() for folder, _, inside in walk for name in inside]
+        for name in sorted(names, key=tree_order):
+            with suppress(FileNotFoundError):  # temporary files come and go
+                if (root / name).is_file():
+                    stamp = _LocalPath(str(root / name)).stamp()
+                    yield name, stamp[0], stamp
+
+    def remove(self) -> None:
+        self.local.unlink(missing_ok=True)
+
+    def remove_tree(self) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.local)
+
+    def free(self) -> int | None:
+        return shutil.disk_usage(next(path for path in (self.local, *self.local.parents) if path.exists())).free
+
+    def _below(self, inner: PurePosixPath) -> StoragePath:
+        return _LocalPath(str(self.local / inner))
+
+    def _kind(self) -> str:
+        if not self.local.exists():
+            return "NotFound"
+        return "Directory" if self.local.is_dir() else "File" if self.local.is_file() else "Unknown"
 
 
 def tree_order(name: str) -> list[str]:

@@ -2,11 +2,10 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.files import atomic, shard_files, write_bytes
 from pipeline.core.images import encode_png, pixel_hash, resize
-from pipeline.core.schema import PICTURES
+from pipeline.core.schema import PICTURES, Row
 from pipeline.core.shards import ShardWriter, read_rows, write_rows
 from pipeline.runtime.units import RowUnit, Statistics
 from pipeline.synthetic.portrait import file_name, portrait
@@ -15,7 +14,7 @@ UNIT = 32
 """Portraits in a work unit."""
 
 
-def plan(count: int, parts: Path) -> list[RowUnit]:
+def plan_units(count: int, parts: Path) -> list[RowUnit]:
     """Units of consecutive portraits."""
     starts = range(0, count, UNIT)
     return [RowUnit(str(parts / f"{start:08d}.parquet"), start, min(start + UNIT, count)) for start in starts]
@@ -33,15 +32,14 @@ class PortraitWorker:
         write_rows(Path(unit.part), rows, PICTURES)
         return {"images": len(rows), "failed": 0}
 
-    def _row(self, index: int) -> dict[str, Any]:
+    def _row(self, index: int) -> Row:
         name, pixels = file_name(index), portrait(self.seed, index)
         if pixels.shape[0] != self.size:
             pixels = resize(pixels, self.size, self.size)
         data = encode_png(pixels)
-        image: dict[str, Any] | None = {"bytes": data, "path": name}
         if self.folder is not None:
             write_bytes(Path(self.folder) / name, data)
-            image = None
+        image = {"bytes": data, "path": name} if self.folder is None else None
         return {"id": pixel_hash(pixels), "image": image, "name": name, "width": self.size, "height": self.size}
 
 

@@ -16,11 +16,16 @@ from pipeline.params.all_sections import Params
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 IDLE: dict[str, set[str]] = {
-    "ingest": {"pipeline/core/degradation.py", "pipeline/pretrained/vgg19.py", "pipeline/synthetic/writer.py"},
+    "ingest": {
+        "pipeline/codecs/writer.py",
+        "pipeline/core/degradation.py",
+        "pipeline/pretrained/vgg19.py",
+        "pipeline/synthetic/writer.py",
+    },
     "pairs": set(),
     "train": set(),
-    "upscale": {"pipeline/codecs/strict_jpeg.py"},
-    "baselines": {"pipeline/codecs/strict_jpeg.py"},
+    "upscale": {"pipeline/codecs/strict_jpeg.py", "pipeline/codecs/writer.py"},
+    "baselines": {"pipeline/codecs/strict_jpeg.py", "pipeline/codecs/writer.py"},
     "evaluate": {"pipeline/models/device.py", "pipeline/pretrained/vgg19.py"},
 }
 """Modules that lie in a stage's folders without being used by it: an edit in them runs it again for nothing."""

@@ -11,7 +11,7 @@ from support.faces import DETECTOR, EMBEDDING, PHOTOS, face_at, texture
 from pipeline.bulk.face_restore import Face, FaceFinder, restore_faces
 from pipeline.core.images import Pixels, Planes
 from pipeline.faces.detector import _distinct
-from pipeline.faces.geometry import apply, canonical, roll, sample, settled
+from pipeline.faces.geometry import apply, canonical, roll, sample, snapped
 from pipeline.metrics.identity import Identity
 from pipeline.pretrained.registry import WeightsError
 
@@ -68,7 +68,7 @@ def test_frames_have_sides_that_networks_take_and_pixels_as_large_as_the_picture
 def test_an_upright_face_is_cut_out_pixel_by_pixel() -> None:
     picture = texture(200, 220)
     matrix, side, _ = canonical(face_at(101.3, 97.8, 0.6, 4).points)
-    matrix, whole = settled(matrix, side)
+    matrix, whole = snapped(matrix, side)
     assert whole
     left, top = (-matrix[:, 2]).astype(int)
     assert np.array_equal(sample(picture, matrix, side), picture[top : top + side, left : left + side])

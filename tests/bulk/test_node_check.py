@@ -64,10 +64,9 @@ with session(cluster.address):
     faces = {f"{index:03d}.png": encode_png(face(index)) for index in range(70)}
     as_zip(Path("faces.zip"), faces)
     source = {"kind": "archive", "path": "faces.zip", "splits": {"train": "rest", "test": 9}}
-    settings = Ingest(sources=[source], size=64, min_size=64, seed=1)
-    config = settings.model_dump(exclude={"workers", "address", "max_failed"})
-    ingest(config, Path("far"), Path("work"), address=cluster.address)
-    ingest(config, Path("near"), Path("work"), workers=1)
+    for out, running in (("far", {"address": cluster.address}), ("near", {"workers": 1})):
+        settings = Ingest(sources=[source], size=64, min_size=64, seed=1, max_failed=None, **running)
+        ingest(settings, Path(out), Path("work"))
     report["ingested"] = files_of(Path("far")) == files_of(Path("near")) and len(files_of(Path("far"))) == 4
 cluster.shutdown()
 Path("report.json").write_text(json.dumps(report))

@@ -16,9 +16,11 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 from support.pictures import jpeg, saved, static
 from support.stages import python
 
-from pipeline.codecs import writer as encoding
-from pipeline.codecs.reader import FORMATS, Facts, Planes, encode_picture, fits, format_of, read_picture, write_picture
-from pipeline.core.images import ImageError, decode
+from pipeline.codecs import writer
+from pipeline.codecs.metadata import Metadata
+from pipeline.codecs.reader import format_of, read_picture
+from pipeline.codecs.writer import FORMATS, encode_picture, loss_note, write_picture
+from pipeline.core.images import ImageError, Planes, decode
 
 MARK = {"software": "facesr 1.0", "model": "large", "realism": "0.5"}
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -47,8 +49,8 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: 
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + body
 
 
-def written(pixels: Planes, kind: str = "png", facts: Facts | None = None, quality: int = 95) -> bytes:
-    return encode_picture(pixels, facts or Facts(), kind, quality, MARK)
+def written(pixels: Planes, kind: str = "png", metadata: Metadata | None = None, quality: int = 95) -> bytes:
+    return encode_picture(pixels, metadata or Metadata(), kind, quality, MARK)
 
 
 def opened(data: bytes) -> Any:
@@ -199,7 +201,7 @@ def test_cmyk_goes_through_its_own_profile_which_is_then_dropped() -> None:
     # the profile says that the cyan of this press is dark: L* = 20, neutral
     assert plain.pixels[0, 0, 2] > 250
     assert np.abs(managed.pixels.astype(int) - 48).max() <= 3
-    assert managed.facts.icc is None
+    assert managed.metadata.icc is None
     broken = read_picture(saved(cyan, "JPEG", quality=100, icc_profile=cmyk_profile()[:200]))
     np.testing.assert_array_equal(broken.pixels, plain.pixels)
 
@@ -235,20 +237,20 @@ def test_the_first_frame_stands_for_an_animation() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_once_and_does_not_stay(orientation: int, depth: int) -> None:
     stored = noise(3, depth)
-    facts = Facts(exif=camera_exif(orientation), xmp=XMP)
+    metadata = Metadata(exif=camera_exif(orientation), xmp=XMP)
     # the writer passes on what it is given, so this is a file that lies on its side
-    source = written(stored, "png", facts)
+    source = written(stored, "png", metadata)
     picture = read_picture(source)
-    eight = written((stored // 257).astype(np.uint8), "png", facts) if depth == 16 else source
+    eight = written((stored // 257).astype(np.uint8), "png", metadata) if depth == 16 else source
     upright = decode(eight)
     shown = picture.pixels // 257 if depth == 16 else picture.pixels
     np.testing.assert_array_equal(shown, upright)
     for kind in FORMATS:
-        result = written(picture.pixels, kind, picture.facts)
+        result = written(picture.pixels, kind, picture.metadata)
         again = read_picture(result)
         assert again.pixels.shape == picture.pixels.shape
         assert opened(result).getexif().get(0x0112, 1) == 1
-        assert b"Orientation" not in (again.facts.xmp or b"")
+        assert b"Orientation" not in (again.metadata.xmp or b"")
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -276,8 +278,8 @@ def tiff_with(data: bytes, tag: int, value: int) -> bytes:
 
 
 def test_turning_on_the_side_exchanges_the_two_resolutions() -> None:
-    data = written(noise(3, 8), "jpeg", Facts(exif=camera_exif(6), dpi=(300, 150)))
-    assert read_picture(data).facts.dpi == (150, 300)
+    data = written(noise(3, 8), "jpeg", Metadata(exif=camera_exif(6), dpi=(300, 150)))
+    assert read_picture(data).metadata.dpi == (150, 300)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +289,7 @@ def test_exif_that_cannot_be_read_says_nothing_about_a_picture_that_can(exif: by
     pixels = static(1, 16)
     data = saved(Image.fromarray(pixels), "PNG", exif=exif)
     np.testing.assert_array_equal(read_picture(data).pixels, pixels)
-    assert written(pixels, "jpeg", read_picture(data).facts)
+    assert written(pixels, "jpeg", read_picture(data).metadata)
 
 
 # what a file says beside its pixels
@@ -296,8 +298,8 @@ def test_exif_that_cannot_be_read_says_nothing_about_a_picture_that_can(exif: by
 @pytest.mark.parametrize("target", FORMATS)
 @pytest.mark.parametrize("source", FORMATS)
 def test_exif_is_carried_without_thumbnail_and_with_the_new_size(source: str, target: str) -> None:
-    data = written(noise(3, 8, 5, 7), source, Facts(exif=camera_exif(1)))
-    result = written(noise(3, 8, 20, 28), target, read_picture(data).facts)
+    data = written(noise(3, 8, 5, 7), source, Metadata(exif=camera_exif(1)))
+    result = written(noise(3, 8, 20, 28), target, read_picture(data).metadata)
     exif = opened(result).getexif()
     assert exif[0x010F] == "Maker"
     inner = exif.get_ifd(0x8769)
@@ -317,17 +319,17 @@ def test_only_what_describes_the_picture_is_taken_from_a_tiff() -> None:
     image = Image.fromarray(static(1, 16))
     exif = tags(camera_exif(1))
     exif[270], exif[33432] = "a face", "someone"
-    facts = read_picture(saved(image, "TIFF", exif=exif, dpi=(300, 300))).facts
-    assert facts.dpi == (300, 300)
-    kept = tags(facts.exif)
+    metadata = read_picture(saved(image, "TIFF", exif=exif, dpi=(300, 300))).metadata
+    assert metadata.dpi == (300, 300)
+    kept = tags(metadata.exif)
     assert {*kept} <= {270, 271, 305, 33432, 0x8769, 0x8825}
     assert (kept[270], kept[33432]) == ("a face", "someone")
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_profile_resolution_and_xmp_are_carried(kind: str) -> None:
-    facts = read_picture(written(noise(3, 8), "png", Facts(icc=SRGB, dpi=(300, 150), xmp=XMP))).facts
-    image = opened(written(noise(3, 8), kind, facts))
+    metadata = read_picture(written(noise(3, 8), "png", Metadata(icc=SRGB, dpi=(300, 150), xmp=XMP))).metadata
+    image = opened(written(noise(3, 8), kind, metadata))
     assert image.info["icc_profile"] == SRGB
     xmp = image.info["xmp"]
     assert b"A title" in xmp
@@ -340,15 +342,15 @@ def test_profile_resolution_and_xmp_are_carried(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
 def test_a_profile_goes_only_where_it_fits_the_channels(kind: str) -> None:
-    assert "icc_profile" not in opened(written(noise(1, 8), kind, Facts(icc=SRGB))).info
-    assert "icc_profile" not in opened(written(noise(4, 8), kind, Facts(icc=GREY_PROFILE))).info
-    assert opened(written(noise(2, 8), kind, Facts(icc=GREY_PROFILE))).info["icc_profile"] == GREY_PROFILE
+    assert "icc_profile" not in opened(written(noise(1, 8), kind, Metadata(icc=SRGB))).info
+    assert "icc_profile" not in opened(written(noise(4, 8), kind, Metadata(icc=GREY_PROFILE))).info
+    assert opened(written(noise(2, 8), kind, Metadata(icc=GREY_PROFILE))).info["icc_profile"] == GREY_PROFILE
 
 
 def test_a_profile_of_several_segments_comes_back_from_a_jpeg() -> None:
     profile = SRGB + np.random.default_rng(0).bytes(200_000)
-    data = written(noise(3, 8), "jpeg", Facts(icc=profile))
-    assert read_picture(data).facts.icc == profile
+    data = written(noise(3, 8), "jpeg", Metadata(icc=profile))
+    assert read_picture(data).metadata.icc == profile
 
 
 def test_png_text_is_carried_and_a_mark_is_added() -> None:
@@ -359,50 +361,54 @@ def test_png_text_is_carried_and_a_mark_is_added() -> None:
     info.add_text("Raw profile type iptc", "\niptc\n 0\n")
     info.add_text("facesr", "an earlier mark")
     picture = read_picture(saved(Image.fromarray(static(1, 16)), "PNG", pnginfo=info))
-    assert picture.facts.text == {"Title": "Élan", "Author": "Анна", "Description": "long " * 100}
-    text = opened(written(picture.pixels, "png", picture.facts)).text
+    assert picture.metadata.text == {"Title": "Élan", "Author": "Анна", "Description": "long " * 100}
+    text = opened(written(picture.pixels, "png", picture.metadata)).text
     assert json.loads(text.pop("facesr")) == MARK
-    assert text == {**picture.facts.text, "Software": "facesr 1.0"}
+    assert text == {**picture.metadata.text, "Software": "facesr 1.0"}
 
 
 def test_the_software_that_a_picture_names_stays() -> None:
-    text = opened(written(noise(3, 8), "png", Facts(text={"Software": "a camera"}))).text
+    text = opened(written(noise(3, 8), "png", Metadata(text={"Software": "a camera"}))).text
     assert text["Software"] == "a camera"
 
 
 def test_text_becomes_the_comment_of_a_jpeg() -> None:
-    data = written(noise(3, 8), "jpeg", Facts(text={"Title": "Élan", "Comment": "as it was"}))
+    data = written(noise(3, 8), "jpeg", Metadata(text={"Title": "Élan", "Comment": "as it was"}))
     assert opened(data).info["comment"].decode() == "Title: Élan\nas it was"
-    assert read_picture(data).facts.text == {"Comment": "Title: Élan\nas it was"}
-    assert read_picture(written(noise(3, 8), "png", read_picture(data).facts)).facts.text["Comment"].endswith("it was")
+    assert read_picture(data).metadata.text == {"Comment": "Title: Élan\nas it was"}
+    assert (
+        read_picture(written(noise(3, 8), "png", read_picture(data).metadata))
+        .metadata.text["Comment"]
+        .endswith("it was")
+    )
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp"])
 @pytest.mark.parametrize("exif", [None, camera_exif()])
 def test_the_mark_is_one_json_string_in_exif(kind: str, exif: bytes | None) -> None:
-    for facts in (Facts(exif=exif), read_picture(written(noise(3, 8), kind, Facts(exif=exif))).facts):
-        assert json.loads(opened(written(noise(3, 8), kind, facts)).getexif()[0x000B]) == MARK
+    for metadata in (Metadata(exif=exif), read_picture(written(noise(3, 8), kind, Metadata(exif=exif))).metadata):
+        assert json.loads(opened(written(noise(3, 8), kind, metadata)).getexif()[0x000B]) == MARK
 
 
 def test_what_a_jpeg_has_no_room_for_is_left_out_and_the_rest_stays() -> None:
     exif = tags(camera_exif(1))
     exif[0x8769] = {0x9003: "2020:01:02 03:04:05", 0x927C: bytes(70_000)}
-    facts = Facts(exif=exif.tobytes()[6:], xmp=b"x" * 70_000, text={"Long": "x" * 70_000, "Short": "y"}, icc=SRGB)
-    image = opened(written(noise(3, 8), "jpeg", facts))
+    metadata = Metadata(exif=exif.tobytes()[6:], xmp=b"x" * 70_000, text={"Long": "x" * 70_000, "Short": "y"}, icc=SRGB)
+    image = opened(written(noise(3, 8), "jpeg", metadata))
     assert image.getexif()[0x010F] == "Maker"
     assert image.getexif().get_ifd(0x8769) == {0x9003: "2020:01:02 03:04:05"}
     assert image.info["comment"] == b"Short: y"
     assert "xmp" not in image.info
     assert image.info["icc_profile"] == SRGB
     exif[0x010E] = "d" * 70_000
-    image = opened(written(noise(3, 8), "jpeg", Facts(exif=exif.tobytes()[6:])))
+    image = opened(written(noise(3, 8), "jpeg", Metadata(exif=exif.tobytes()[6:])))
     assert json.loads(image.getexif()[0x000B]) == MARK
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_same_arguments_give_the_same_bytes(kind: str) -> None:
-    facts = Facts(exif=camera_exif(), icc=SRGB, dpi=(72, 72), text={"a": "b"}, xmp=XMP)
-    assert written(noise(3, 8), kind, facts) == written(noise(3, 8), kind, facts)
+    metadata = Metadata(exif=camera_exif(), icc=SRGB, dpi=(72, 72), text={"a": "b"}, xmp=XMP)
+    assert written(noise(3, 8), kind, metadata) == written(noise(3, 8), kind, metadata)
 
 
 # formats and their limits
@@ -426,11 +432,11 @@ def test_the_suffix_says_the_format(name: str, kind: str | None) -> None:
 
 @pytest.mark.parametrize(("kind", "longest"), [("jpeg", 65500), ("webp", 16383)])
 def test_a_size_that_a_format_ends_below_is_refused_with_advice(kind: str, longest: int) -> None:
-    assert fits(kind, longest, 1, 3, 8) == ""
+    assert loss_note(kind, longest, 1, 3, 8) is None
     assert opened(written(np.zeros((1, longest, 3), np.uint8), kind)).width == longest
     for width, height in ((longest + 1, 1), (1, longest + 1)):
         with pytest.raises(ImageError, match=f"{width}x{height} .*{longest} pixels a side: use --format png"):
-            fits(kind, width, height, 3, 8)
+            loss_note(kind, width, height, 3, 8)
     with pytest.raises(ImageError, match="too large"):
         written(np.zeros((1, longest + 1, 3), np.uint8), kind)
 
@@ -442,15 +448,18 @@ def test_a_png_may_be_longer() -> None:
 
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ImageError, match="gif is not a format that can be written"):
-        fits("gif", 1, 1, 3, 8)
+        loss_note("gif", 1, 1, 3, 8)
 
 
 def test_what_a_format_cannot_hold_is_noted() -> None:
-    assert fits("png", 9, 9, 2, 16) == ""
-    assert fits("jpeg", 9, 9, 1, 8) == ""
-    assert fits("webp", 9, 9, 4, 8) == ""
-    assert fits("jpeg", 9, 9, 4, 16) == "16 bit reduced to 8: JPEG holds no more; alpha laid on white: JPEG holds none"
-    assert fits("webp", 9, 9, 3, 16) == "16 bit reduced to 8: WebP holds no more"
+    assert loss_note("png", 9, 9, 2, 16) is None
+    assert loss_note("jpeg", 9, 9, 1, 8) is None
+    assert loss_note("webp", 9, 9, 4, 8) is None
+    assert (
+        loss_note("jpeg", 9, 9, 4, 16)
+        == "16 bit reduced to 8: JPEG holds no more; alpha laid on white: JPEG holds none"
+    )
+    assert loss_note("webp", 9, 9, 3, 16) == "16 bit reduced to 8: WebP holds no more"
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -534,10 +543,12 @@ import sys
 sys.modules["cv2"] = None
 from pathlib import Path
 import numpy as np
-from pipeline.pictures import *
+from pipeline.codecs.metadata import Metadata
+from pipeline.codecs.reader import read_picture
+from pipeline.codecs.writer import encode_picture
 from pipeline.core.images import ImageError
 for pixels in (np.full((9, 9, 3), 7, np.uint8), np.full((9, 9, 1), 700, np.uint16)):
-    assert (read_picture(encode_picture(pixels, Facts(), "png", 90, {})).pixels == pixels).all()
+    assert (read_picture(encode_picture(pixels, Metadata(), "png", 90, {})).pixels == pixels).all()
 try:
     read_picture(Path("deep.png").read_bytes())
 except ImageError as error:
@@ -570,7 +581,7 @@ def test_text_or_a_profile_that_unpacks_to_gigabytes_is_passed_over(kind: str, d
     finally:
         tracemalloc.stop()
     np.testing.assert_array_equal(picture.pixels, pixels)
-    assert (picture.facts.icc, picture.facts.text) == (None, {})
+    assert (picture.metadata.icc, picture.metadata.text) == (None, {})
     assert peak < 8 << 20
 
 
@@ -579,9 +590,9 @@ def test_text_or_a_profile_that_unpacks_to_gigabytes_is_passed_over(kind: str, d
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_file_is_written_with_the_bytes_that_encoding_returns(kind: str, tmp_path: Path) -> None:
-    facts = Facts(exif=camera_exif(), icc=SRGB, dpi=(72, 72), text={"a": "b"}, xmp=XMP)
-    write_picture(tmp_path / "a", noise(4, 16), facts, kind, 90, MARK)
-    assert (tmp_path / "a").read_bytes() == encode_picture(noise(4, 16), facts, kind, 90, MARK)
+    metadata = Metadata(exif=camera_exif(), icc=SRGB, dpi=(72, 72), text={"a": "b"}, xmp=XMP)
+    write_picture(tmp_path / "a", noise(4, 16), metadata, kind, 90, MARK)
+    assert (tmp_path / "a").read_bytes() == encode_picture(noise(4, 16), metadata, kind, 90, MARK)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -589,7 +600,7 @@ def test_a_file_is_written_with_the_bytes_that_encoding_returns(kind: str, tmp_p
 def test_a_png_written_in_bands_holds_the_same_pixels(
     channels: int, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "_BAND", 1000)
+    monkeypatch.setattr(writer, "_BAND", 1000)
     pixels = noise(channels, depth, 61, 47)
     np.testing.assert_array_equal(read_picture(written(pixels)).pixels, pixels)
 
@@ -600,10 +611,10 @@ def test_a_jpeg_written_in_bands_is_the_picture_written_at_once(
     channels: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = noise(channels, 8, *size)
-    facts = Facts(exif=camera_exif(1), icc=SRGB)
-    whole = written(pixels, "jpeg", facts)
-    monkeypatch.setattr(encoding, "_BAND", 1000)
-    banded = written(pixels, "jpeg", facts)
+    metadata = Metadata(exif=camera_exif(1), icc=SRGB)
+    whole = written(pixels, "jpeg", metadata)
+    monkeypatch.setattr(writer, "_BAND", 1000)
+    banded = written(pixels, "jpeg", metadata)
     expected = np.asarray(opened(whole))
     np.testing.assert_array_equal(np.asarray(opened(banded)), expected)
     seen: Any = cv2.imdecode(np.frombuffer(banded, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -628,7 +639,8 @@ import resource
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from pipeline.codecs.reader import Facts, write_picture
+from pipeline.codecs.metadata import Metadata
+from pipeline.codecs.writer import write_picture
 Image.init()
 canvas = np.memmap("canvas", np.uint8, "r", shape=({side}, {side}, 3))
 used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) << 10
@@ -638,7 +650,7 @@ try:
     np.array(canvas)
 except MemoryError:
     print("no room for a copy")
-write_picture(Path("result"), canvas, Facts(), {kind!r}, 90, {{}})
+write_picture(Path("result"), canvas, Metadata(), {kind!r}, 90, {{}})
 print("written")
 """
     done = python(code, tmp_path, OMP_NUM_THREADS="1")

@@ -12,13 +12,22 @@ from support.pictures import face, jpeg, saved
 
 from pipeline.core.images import ImageError, decode, encode_png
 from pipeline.ingest.preprocess import Face, accept, read_rgb
+from pipeline.params.ingest import Ingest
 
-RULES = {"max_pixels": 1 << 20, "not_square": "reject", "larger": "reduce", "min_size": 64, "size": 256}
+RULES = {
+    "sources": [{"kind": "archive", "path": "x", "splits": {"train": "rest"}}],
+    "seed": 1,
+    "max_pixels": 1 << 20,
+    "not_square": "reject",
+    "larger": "reduce",
+    "min_size": 64,
+    "size": 256,
+}
 PICTURE = face(1, 128)
 
 
 def one(data: bytes, **changes: Any) -> Face:
-    (found,) = accept(data, RULES | changes)
+    (found,) = accept(data, Ingest.model_validate(RULES | changes))
     return found
 
 

@@ -19,9 +19,10 @@ from support.stages import KILL_AT_RENAME, KILLED, faces_of, files_of, run_stage
 
 from pipeline.core.images import ImageError, decode, encode_png, pixel_hash, resize
 from pipeline.core.schema import FACES
-from pipeline.ingest.run import IngestError, plan
+from pipeline.ingest.run import IngestError, plan_units
 from pipeline.ingest.run import ingest as run_ingest
 from pipeline.ingest.split import SplitError
+from pipeline.params.ingest import ArchiveSource, Ingest
 
 CONFIG = {
     "size": 128,
@@ -33,6 +34,8 @@ CONFIG = {
     "max_pixels": 256 * 256,
     "seed": 1,
     "shard_mb": 256,
+    "max_failed": None,
+    "workers": 1,
 }
 
 
@@ -42,7 +45,8 @@ def source(path: str, **splits: int | str) -> dict[str, Any]:
 
 def ingest(out: Path, sources: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
     """All in this process; the counts as written, the files lie in `out`."""
-    return run_ingest({**CONFIG, **changes, "sources": sources}, out, out / "work", workers=1)
+    settings = Ingest.model_validate({**CONFIG, **changes, "sources": sources})
+    return run_ingest(settings, out, out / "work")
 
 
 def rejected(out: Path) -> dict[str, str]:
@@ -161,7 +165,7 @@ def test_a_source_with_nothing_usable_is_an_error_that_says_why(tmp_path: Path) 
 def test_a_source_without_any_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = as_folder(tmp_path / "in", {"labels.csv": b"1,2"})
     with pytest.raises(IngestError, match="in: no pictures in it"):
-        plan([source(path)], tmp_path)
+        plan_units([ArchiveSource.model_validate(source(path))], tmp_path)
 
 
 def test_a_picture_of_the_first_source_never_enters_another_split_from_the_second(tmp_path: Path) -> None:

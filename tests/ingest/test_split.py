@@ -13,6 +13,7 @@ from pipeline.core.images import decode, encode_jpeg, pixel_hash, resize
 from pipeline.ingest.dedup import fingerprint, joined, near_duplicates
 from pipeline.ingest.split import Assignment, SplitError, assign
 from pipeline.ingest.split_lists import ListError
+from pipeline.params.ingest import ArchiveSource
 
 SIDE = 256
 
@@ -40,8 +41,8 @@ def pairs(prints: list[bytes], distance: int) -> list[tuple[int, int]]:
 def split(
     faces: list[dict[str, Any]], *sources: dict[str, Any], near: int | None = 16, seed: int = 1, **more: Any
 ) -> Assignment:
-    described = [{"path": "x", "splits": one, **more} for one in sources]
-    return assign(faces, described, seed=seed, near=near)
+    described = [{"kind": "archive", "path": "x", "splits": one, **more} for one in sources]
+    return assign(faces, [ArchiveSource.model_validate(one) for one in described], seed=seed, near=near)
 
 
 def written(path: Path, *lines: str) -> str:
@@ -99,10 +100,10 @@ def test_groups_join_what_is_linked_over_others() -> None:
 def test_near_duplicates_share_a_split_whatever_the_seed() -> None:
     copies = [candidate(decode(encode_jpeg(face(index, SIDE), 60)), f"copy-{index}.jpg") for index in range(24)]
     for seed in range(5):
-        answer = split(FACES + copies, {"train": 24, "test": "rest"}, seed=seed)
-        assert answer.splits[:24] == answer.splits[24:]
-        assert Counter(answer.splits) == {"train": 24, "test": 24}
-        assert (answer.counts["near_duplicates"], answer.counts["near_duplicate_pairs"]) == (24, 24)
+        assignment = split(FACES + copies, {"train": 24, "test": "rest"}, seed=seed)
+        assert assignment.splits[:24] == assignment.splits[24:]
+        assert Counter(assignment.splits) == {"train": 24, "test": 24}
+        assert (assignment.counts["near_duplicates"], assignment.counts["near_duplicate_pairs"]) == (24, 24)
     apart = split(FACES + copies, {"train": 24, "test": "rest"}, near=None)
     assert apart.splits[:24] != apart.splits[24:]
 
@@ -115,12 +116,12 @@ def test_groups_are_placed_so_that_they_fit() -> None:
 
 def test_a_group_too_large_for_any_split_gives_a_part_and_its_rest_is_in_none() -> None:
     copies = [FACES[0] | {"name": f"{index}.png"} for index in range(10)]
-    answer = split([*copies, *FACES[1:13]], {"train": "rest", "test": 3})
-    assert Counter(answer.splits) == {"train": 19, "test": 3}
-    answer = split([*copies, *FACES[1:7]], {"train": 6, "test": 5})
-    assert len(set(answer.splits[:10]) - {""}) == 1
-    assert Counter(answer.splits) == {"train": 6, "test": 5, "": 5}
-    assert not any(answer.refusals)
+    assignment = split([*copies, *FACES[1:13]], {"train": "rest", "test": 3})
+    assert Counter(assignment.splits) == {"train": 19, "test": 3}
+    assignment = split([*copies, *FACES[1:7]], {"train": 6, "test": 5})
+    assert len(set(assignment.splits[:10]) - {None}) == 1
+    assert Counter(assignment.splits) == {"train": 6, "test": 5, None: 5}
+    assert not any(assignment.rejections)
 
 
 def test_counts_that_groups_make_impossible_are_an_error_that_says_so() -> None:
@@ -152,11 +153,11 @@ def test_adding_faces_leaves_the_order_of_the_others_as_it_was() -> None:
 def test_nobody_is_in_two_splits_where_an_identity_list_is_given(tmp_path: Path) -> None:
     who = [str(index % 8) for index in range(24)]
     identities = written(tmp_path / "who.txt", *(f"{one['name']} {who[i]}" for i, one in enumerate(FACES)))
-    answer = split(FACES, {"train": 12, "test": 12}, persons={"identities": identities})
-    assert Counter(answer.splits) == {"train": 12, "test": 12}
-    assert answer.persons == who
-    assert all(len({answer.splits[i] for i in range(24) if who[i] == one}) == 1 for one in set(who))
-    assert answer.counts["persons"] == 8
+    assignment = split(FACES, {"train": 12, "test": 12}, persons={"identities": identities})
+    assert Counter(assignment.splits) == {"train": 12, "test": 12}
+    assert assignment.persons == who
+    assert all(len({assignment.splits[i] for i in range(24) if who[i] == one}) == 1 for one in set(who))
+    assert assignment.counts["persons"] == 8
 
 
 def test_celebas_official_partition_is_joined_by_the_original_file_name(tmp_path: Path) -> None:
@@ -166,8 +167,8 @@ def test_celebas_official_partition_is_joined_by_the_original_file_name(tmp_path
         " idx\torig_idx\torig_file",
         *(f"{i}\t{900 + 23 - i}\t{900 + 23 - i:06d}.jpg" for i in range(24)),
     )
-    answer = split(FACES, {"by": "celeba", "partition": partition, "mapping": mapping})
-    assert answer.splits == [("train", "valid", "test")[(23 - i) % 3] for i in range(24)]
+    assignment = split(FACES, {"by": "celeba", "partition": partition, "mapping": mapping})
+    assert assignment.splits == [("train", "valid", "test")[(23 - i) % 3] for i in range(24)]
     own = [one | {"name": f"img_align_celeba/{900 + i:06d}.jpg"} for i, one in enumerate(FACES)]
     assert split(own, {"by": "celeba", "partition": partition}).splits == [
         ("train", "valid", "test")[i % 3] for i in range(24)
@@ -177,17 +178,17 @@ def test_celebas_official_partition_is_joined_by_the_original_file_name(tmp_path
 def test_a_list_may_name_ids_hashes_names_or_stems_and_what_is_not_there_is_counted(tmp_path: Path) -> None:
     train = written(tmp_path / "train.txt", FACES[0]["id"], FACES[1]["hash"], "", "nobody")
     test = written(tmp_path / "test.txt", FACES[2]["name"], "00003")
-    answer = split(FACES, {"by": "list", "train": train, "test": test})
-    assert answer.splits[:4] == ["train", "train", "test", "test"]
-    assert set(answer.splits[4:]) == {""}
-    assert answer.counts["listed_but_not_there"] == 1
+    assignment = split(FACES, {"by": "list", "train": train, "test": test})
+    assert assignment.splits[:4] == ["train", "train", "test", "test"]
+    assert set(assignment.splits[4:]) == {None}
+    assert assignment.counts["listed_but_not_there"] == 1
 
 
 def test_a_column_says_the_split_also_by_its_other_names() -> None:
     values = ["train", "Validation", "val", "test", "2", "unknown", ""]
     faces = [one | {"labels": {"part": value}} for one, value in zip(FACES, values, strict=False)]
-    answer = split(faces, {"by": "column", "column": "part"})
-    assert answer.splits == ["train", "valid", "valid", "test", "test", "", ""]
+    assignment = split(faces, {"by": "column", "column": "part"})
+    assert assignment.splits == ["train", "valid", "valid", "test", "test", None, None]
 
 
 def test_a_copy_listed_in_another_split_is_refused_in_favour_of_the_test_split(tmp_path: Path) -> None:
@@ -196,17 +197,17 @@ def test_a_copy_listed_in_another_split_is_refused_in_favour_of_the_test_split(t
         "train": written(tmp_path / "train.txt", "copy", "00001"),
         "test": written(tmp_path / "test.txt", "00000"),
     }
-    answer = split([FACES[0], copy, FACES[1], FACES[1] | {"name": "again.png"}], {"by": "list", **lists})
-    assert answer.splits == ["test", "", "train", ""]
-    assert answer.refusals == ["", "nearly identical to a picture of split test", "", ""]
+    assignment = split([FACES[0], copy, FACES[1], FACES[1] | {"name": "again.png"}], {"by": "list", **lists})
+    assert assignment.splits == ["test", None, "train", None]
+    assert assignment.rejections == [None, "nearly identical to a picture of split test", None, None]
 
 
 def test_a_second_source_shows_no_person_of_another_split(tmp_path: Path) -> None:
     who = {"identities": written(tmp_path / "who.txt", *(f"{one['name']} {i // 2}" for i, one in enumerate(FACES)))}
     faces = [one | {"source": i % 2} for i, one in enumerate(FACES)]
-    answer = split(faces, {"train": "rest"}, {"test": "rest"}, persons=who)
-    assert answer.splits[::2] == ["train"] * 12
-    assert set(answer.refusals[1::2]) == {"shows a person of split train"}
+    assignment = split(faces, {"train": "rest"}, {"test": "rest"}, persons=who)
+    assert assignment.splits[::2] == ["train"] * 12
+    assert set(assignment.rejections[1::2]) == {"shows a person of split train"}
 
 
 @pytest.mark.parametrize(

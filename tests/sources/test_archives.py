@@ -24,7 +24,7 @@ from support.pictures import face
 
 from pipeline.core.images import decode, encode_png, pixel_hash
 from pipeline.sources.base import SourceError
-from pipeline.sources.open import open_archive, open_source
+from pipeline.sources.open import open_archive
 from pipeline.sources.tfrecords import celebahq_order, masked_crc
 from pipeline.storage.object_stores import shown
 from pipeline.storage.path import StorageError, StoragePath
@@ -249,8 +249,7 @@ def labelled(path: Path, rows: int = 5) -> str:
 
 def test_entries_of_parquet_carry_the_columns_that_are_asked_for(tmp_path: Path) -> None:
     path = labelled(tmp_path / "a.parquet")
-    description = {"kind": "archive", "path": path, "columns": ["split", "person"]}
-    found = [entry.labels for entry in open_source(description, tmp_path).entries()]
+    found = [entry.labels for entry in open_archive(path, tmp_path, ["split", "person"]).entries()]
     splits = ["train", "test", "", "train", "valid"]
     assert found == [{"split": split, "person": str(person)} for person, split in enumerate(splits)]
     assert all(entry.labels == {} for entry in open_archive(path, tmp_path).entries())

@@ -27,7 +27,8 @@ from pipeline.core.schema import UPSCALED
 from pipeline.core.shards import write_rows
 from pipeline.sources.base import ARCHIVES as SUFFIXES
 from pipeline.sources.base import SIDECARS, SourceError
-from pipeline.sources.open import open_archive, open_source
+from pipeline.sources.folders import Synthetic
+from pipeline.sources.open import open_archive
 from pipeline.storage import object_stores as stores
 from pipeline.storage import path as storage
 from pipeline.synthetic.portrait import portrait
@@ -401,8 +402,8 @@ def test_a_zip_is_known_by_its_content_too(tmp_path: Path) -> None:
     assert contents(str(tmp_path / "download"), tmp_path) == {"x.png": b"x"}
 
 
-def test_the_synthetic_source_draws_the_portraits_it_lists(tmp_path: Path) -> None:
-    source = open_source({"kind": "synthetic", "count": 3, "seed": 5}, tmp_path)
+def test_the_synthetic_source_draws_the_portraits_it_lists() -> None:
+    source = Synthetic(3, 5)
     entries = list(source.entries())
     assert [entry.name for entry in entries] == [f"portrait-{index:06d}.png" for index in range(3)]
     assert (decode(source.read(entries[2].key)) == portrait(5, 2)).all()

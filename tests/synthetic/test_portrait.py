@@ -17,7 +17,7 @@ from pipeline.synthetic.portrait import portrait
 
 _HASHES = """
 import hashlib, sys
-from pipeline.synthetic import portrait
+from pipeline.synthetic.portrait import portrait
 for index in map(int, sys.argv[1:]):
     print(index, hashlib.sha256(portrait(3, index).tobytes()).hexdigest())
 """
