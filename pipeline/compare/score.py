@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from pipeline.core.files import shard_files
-from pipeline.core.images import Pixels, decode, resize
+from pipeline.core.images import Pixels, decode, psnr, resize
 from pipeline.core.scales import FACTOR
 from pipeline.core.shards import read_rows
 from pipeline.metrics.distances import FeatureStatistics, frechet_distance
@@ -114,7 +114,7 @@ def score(
             cells[""].add(textures(truth))
         for name, enlarge in every.items():
             result = enlarge(low)
-            rows[name].append((reference.psnr(result), reference.ssim(result), consistency(result, low)))
+            rows[name].append((psnr(truth, result), reference.ssim(result), consistency(result, low)))
             if textures:
                 cells[name].add(textures(result))
         done()

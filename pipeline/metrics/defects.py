@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.images import Pixels, resize
-from pipeline.metrics.fidelity import luma, psnr
+from pipeline.core.images import Pixels, psnr, resize
+from pipeline.metrics.fidelity import luma
 
 TINT: Final = 1.0
 """Grey levels of a constant difference from which it is told; rounding and clipping stay under 0.3."""

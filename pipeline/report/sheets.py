@@ -10,10 +10,9 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.core.images import Pixels, resize
+from pipeline.core.images import Pixels, psnr, resize
 from pipeline.core.scales import BASELINE
 from pipeline.evaluate.cases import Case
-from pipeline.metrics.fidelity import psnr
 from pipeline.report.crops import ALIGNED, Spots
 
 _CELL: Final = 256
