@@ -1,4 +1,4 @@
-"""Whether an enlarged face is still the same person: cosine of two face-recognition embeddings."""
+"""Identity: cosine of the face-recognition embeddings of a face and its enlargement."""
 
 import threading
 from collections.abc import Callable

@@ -13,10 +13,10 @@ from support.pictures import face, saved
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.core.images import Pixels, decode, encode_png, resize
+from pipeline.core.images import Pixels, decode, encode_png, psnr, resize
 from pipeline.evaluate.networks import find_networks
-from pipeline.metrics.defects import diagnose, find_faults
-from pipeline.metrics.fidelity import consistency, psnr, ssim
+from pipeline.metrics.defects import diagnose, find_defects
+from pipeline.metrics.fidelity import consistency, ssim
 from pipeline.pretrained import registry as weights
 
 SIDE = 192
@@ -182,12 +182,12 @@ def test_a_sound_method_is_not_called_broken_and_equals_the_one_made_here(broken
 def test_a_tint_is_not_taken_for_a_shift_nor_a_shift_for_a_tint() -> None:
     truth = face(9, SIDE)
     low = resize(truth, SIDE // 4, SIDE // 4)
-    tint, shift = find_faults(truth, low, tinted(truth)), find_faults(truth, low, shifted(truth))
+    tint, shift = find_defects(truth, low, tinted(truth)), find_defects(truth, low, shifted(truth))
     assert max(abs(tint["shift_x"]), abs(tint["shift_y"])) < 0.05
     assert max(abs(shift[f"bias_{channel}"]) for channel in "rgb") < 0.5
     blue = bicubic(truth).copy()
     blue[..., 2] = np.clip(blue[..., 2].astype(int) - 3, 0, 255)
-    (said,) = diagnose(find_faults(truth, low, blue))
+    (said,) = diagnose(find_defects(truth, low, blue))
     assert "red +0.0, green +0.0, blue −" in said
 
 

@@ -11,6 +11,7 @@ from pipeline.core.images import PSNR_CAP, Pixels, psnr, resize
 from pipeline.metrics.distances import FeatureStatistics, frechet_distance, kernel_distance
 from pipeline.metrics.fidelity import Reference, consistency, ssim
 from pipeline.metrics.perceptual import InceptionFeatures
+from pipeline.pretrained.registry import WeightsError
 
 
 def picture(seed: int, side: int = 96) -> Pixels:
@@ -256,5 +257,5 @@ def test_a_file_that_holds_no_inception_weights_is_refused_by_name(tmp_path: Pat
 
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
     for name in ("other.pth", "missing.pth"):
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(WeightsError, match=name):
             InceptionFeatures(tmp_path / name)

@@ -11,6 +11,7 @@ from PIL import Image
 from pipeline.core.images import Pixels, resize
 from pipeline.metrics.distances import kernel_distance, precision_recall
 from pipeline.metrics.perceptual import InceptionFeatures, Perceptual, clean_resize
+from pipeline.pretrained.registry import WeightsError
 
 
 def picture(seed: int, side: int = 96) -> Pixels:
@@ -127,9 +128,9 @@ def test_a_file_that_is_no_trunk_is_refused_by_name(tmp_path: Path, trunks: dict
     torch.save({"features.0.weight": torch.zeros(2)}, tmp_path / "other.pth")
     (tmp_path / "text.pth").write_text("not weights")
     for name in ("other.pth", "missing.pth", "text.pth"):
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(WeightsError, match=name):
             Perceptual("lpips", tmp_path / name)
-    with pytest.raises(ValueError, match="alexnet"):
+    with pytest.raises(WeightsError, match="alexnet"):
         Perceptual("dists", trunks["alexnet"])
 
 
