@@ -42,19 +42,14 @@ def compare(
         raise fail(f"--report {report} is a file: name a folder")
     baselines = [name for name in against or [] if name in BASELINES]
     named = parse_named([name for name in against or [] if name not in BASELINES], "--against", [SUBJECT, *baselines])
+    files = {"inception": inception, "alexnet": alexnet, "vgg16": vgg16, "embedding": embedding, "detector": detector}
     try:
         result = run(
             originals,
             upscaled,
             named,
             baselines=baselines,
-            networks={
-                "inception": inception,
-                "alexnet": alexnet,
-                "vgg16": vgg16,
-                "embedding": embedding,
-                "detector": detector,
-            },
+            networks=files,
             device=device,
             report=report,
             workers=workers,

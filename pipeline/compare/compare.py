@@ -1,7 +1,7 @@
 """Compare any pictures with their originals, matched by name: the evaluation's metrics without the pipeline's data."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,15 +37,6 @@ class Pair:
     """Of the original in its source."""
     results: dict[str, Any]
     """Method -> key of its picture."""
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """What belongs together, and what does not."""
-
-    pairs: list[Pair]
-    unmatched: dict[str, str] = field(default_factory=dict)
-    """`[METHOD: ]NAME` -> why it is not compared."""
 
 
 @dataclass(frozen=True)
@@ -103,31 +94,34 @@ def compare(
         MatchError: nothing in `upscaled` has the name of an original.
         StageError: a worker failed.
     """
-    paths = {SUBJECT: upscaled, **(against or {})}
+    against = against or {}
+    paths = {SUBJECT: upscaled, **against}
     with TemporaryDirectory(prefix="facesr-compare-") as scratch:
         parts = Path(scratch) / "parts"
-        sources = open_sources({ORIGINAL: originals, **paths}, Path(scratch))
-        pairing = match(sources)
-        found, problems = find_networks(networks or {}, device)
-        if not any(SUBJECT in pair.results for pair in pairing.pairs):
+        sources = {
+            name: open_archive(path, Path(scratch) / f"{number}")
+            for number, (name, path) in enumerate({ORIGINAL: originals, **paths}.items())
+        }
+        pairs, unmatched = match(sources)
+        files, problems = find_networks(networks or {}, device)
+        if not any(SUBJECT in pair.results for pair in pairs.values()):
             raise MatchError(f"no picture in {upscaled} has the name of one in {originals}")
         config = EvaluationConfig(
             methods=[SUBJECT],
-            references=list(against or {}),
+            references=list(against),
             baselines=baselines,
-            baseline=next(iter([*baselines, *(against or {})]), ""),
-            networks=found,
+            baseline=next(iter([*baselines, *against]), ""),
+            networks=files,
             problems=problems,
             device=device,
         )
-        units, gpus = plan_units(pairing, parts), None if device == "cuda" else 0
+        units, gpus = plan_units(list(pairs.values()), parts), None if device == "cuda" else 0
         do_units("compare", CompareWorker, (config, sources), units, workers=workers, gpus_per_worker=gpus)
-        pairs = {pair.name: pair for pair in pairing.pairs}
-        unmatched = pairing.unmatched | _failures(parts, pairs, sources)
+        unmatched |= _failures(parts, pairs, sources)
+        config = replace(config, unmatched=[f"{name}: {why}" for name, why in unmatched.items()])
         if report is None:
             summary = aggregate(parts, config)
         else:
-            config = replace(config, unmatched=[f"{name}: {why}" for name, why in unmatched.items()])
             provenance = {"places": {"originals": originals, **paths}, "environment": environment()}
 
             def find(split: str, scale: str, ids: Sequence[str]) -> list[Case]:
@@ -148,20 +142,14 @@ def _failures(parts: Path, pairs: Mapping[str, Pair], sources: Mapping[str, Sour
     }
 
 
-def open_sources(paths: Mapping[str, str], scratch: Path) -> dict[str, Source]:
-    """Open folders and archives: ORIGINAL, and by method.
-
-    Raises:
-        SourceError: one cannot be read; the message says which.
-    """
-    return {name: open_archive(path, scratch / f"{number}") for number, (name, path) in enumerate(paths.items())}
-
-
-def match(sources: Mapping[str, Source]) -> Pairing:
+def match(sources: Mapping[str, Source]) -> tuple[dict[str, Pair], dict[str, str]]:
     """Match pictures by name: by path without suffix, else by the file's name alone where only one original has it.
 
     Args:
         sources: ORIGINAL, SUBJECT, then other methods, by name.
+
+    Returns:
+        Pairs by the original's name, and `[METHOD: ]NAME` -> why it is not compared.
 
     Raises:
         SourceError: a source cannot be listed.
@@ -191,8 +179,8 @@ def match(sources: Mapping[str, Source]) -> Pairing:
             near = get_close_matches(bare(name), map(bare, truths), 1)
             hint = f"; is it {near[0]}?" if near else ""
             unmatched[f"{prefix}{name}"] = f"no original of this name{hint}"
-    pairs = [Pair(name, truths[name].key, keys) for name, keys in results.items() if keys]
-    return Pairing(pairs, dict(sorted(unmatched.items())))
+    pairs = {name: Pair(name, truths[name].key, keys) for name, keys in results.items() if keys}
+    return pairs, dict(sorted(unmatched.items()))
 
 
 @dataclass(frozen=True)
@@ -209,11 +197,10 @@ class PairUnit(Unit):
         return len(self.pairs)
 
 
-def plan_units(pairing: Pairing, parts: Path, size: int = 8) -> list[PairUnit]:
+def plan_units(pairs: Sequence[Pair], parts: Path, size: int = 8) -> list[PairUnit]:
     """Cut the pairs into units of at most `size` originals."""
-    pairs = [vars(pair) for pair in pairing.pairs]
     return [
-        PairUnit(str(parts / f"{GROUP[0]}-{GROUP[1]}-{start:07d}.parquet"), pairs[start : start + size])
+        PairUnit(str(parts / f"{'-'.join(GROUP)}-{start:07d}.parquet"), [*map(vars, pairs[start : start + size])])
         for start in range(0, len(pairs), size)
     ]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.core.schema import Row
-from pipeline.metrics.registry import MEASURES, signed
-from pipeline.report.dvc_plots import histogram
+from pipeline.metrics.registry import MEASURES, Measure, signed
+from pipeline.report.dvc_plots import Histogram, histogram
 from pipeline.report.findings import Group, rows_of
 
 POINTS: Final = 600
@@ -24,46 +24,24 @@ _WIDE, _HIGH = 400, 116
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A bar of a histogram; it stands on the axis."""
-
-    x: float
-    height: float
-    loss: bool
-    """It lies left of zero."""
-    label: str
-
-
-@dataclass(frozen=True)
 class GainChart:
-    """A histogram of one method's gains in a box of 400x96, with a sentence that says the same."""
+    """A histogram of one method's gains, with a sentence that says the same."""
 
     method: str
-    bars: list[Bar]
-    width: float
-    """Of a bar."""
+    bins: Histogram
     zero: float
-    """Where no gain is, from the left."""
-    low: str
-    high: str
+    """Where no gain is, from the left of a box 400 wide."""
     text: str
 
 
 def _gain_chart(values: Sequence[float], span: tuple[float, float], method: str) -> GainChart:
     bins = histogram(values, span=span)
-    wide = _WIDE / len(bins.counts)
-    bars = []
-    for index, count in enumerate(bins.counts):
-        left = bins.low + index * bins.width
-        label = f"{signed(left)} to {signed(left + bins.width)} dB: {count}"
-        height = round(90 * count / max(bins.counts), 2)
-        bars.append(Bar(round(index * wide + 1, 2), height, left < -bins.width / 2, label))
     zero = round(-bins.low * _WIDE / (bins.high - bins.low), 2)
     text = (
         f"median {signed(statistics.median(values))} dB, from {signed(values[0])} to {signed(values[-1])} dB, "
         f"above zero on {sum(value > 0 for value in values)} of {len(values)} faces"
     )
-    return GainChart(method, bars, round(wide - 2, 2), zero, signed(bins.low), signed(bins.high), text)
+    return GainChart(method, bins, zero, text)
 
 
 def gain_charts(rows: Sequence[Row], group: Group, methods: Sequence[str]) -> list[GainChart]:
@@ -75,49 +53,34 @@ def gain_charts(rows: Sequence[Row], group: Group, methods: Sequence[str]) -> li
 
 
 @dataclass(frozen=True)
-class Point:
-    """A face in a scatter."""
-
-    x: float
-    y: float
-    label: str
-
-
-@dataclass(frozen=True)
 class Scatter:
-    """Two methods face by face by one metric, in a box of 300x300 over the same span, with a sentence."""
+    """Two methods face by face by one metric, both axes over the same span, with a sentence."""
 
-    heading: str
-    points: list[Point]
-    low: str
-    high: str
+    measure: Measure
+    faces: list[tuple[str, float, float]]
+    """Name, value of the first method and of the second."""
+    low: float
+    high: float
     text: str
+
+    def scaled(self, value: float) -> float:
+        """Where a value lies on an axis 300 long."""
+        return 300 * (value - self.low) / ((self.high - self.low) or 1.0)
 
 
 def scatter(rows: Sequence[Row], group: Group, key: str, first: str, second: str) -> Scatter | None:
     """Draw two methods against each other; None where no face has both."""
     across, up = ({row["id"]: row for row in rows_of(rows, group, method, key)} for method in (first, second))
-    faces = [
-        (across[face_id]["name"], across[face_id][key], up[face_id][key])
-        for face_id in sorted(across.keys() & up.keys())
-    ]
-    if not faces:
+    ids = sorted(across.keys() & up.keys())
+    if not ids:
         return None
+    faces = [(across[face_id]["name"], across[face_id][key], up[face_id][key]) for face_id in ids]
     values = [value for _, *pair in faces for value in pair]
-    low, span = min(values), (max(values) - min(values)) or 1.0
     measure = MEASURES[key]
     better = sum((y - x) * measure.sign > 0 for _, x, y in faces)
-    points = [
-        Point(
-            round(300 * (x - low) / span, 1),
-            round(300 - 300 * (y - low) / span, 1),
-            f"{name}: {measure.text(x)}, {measure.text(y)}",
-        )
-        for name, x, y in faces[:: -(-len(faces) // POINTS)]
-    ]
     side = "above" if measure.sign > 0 else "below"
     text = f"{second} is better on {better} of {len(faces)} faces ({side} the diagonal)"
-    return Scatter(measure.heading, points, measure.text(low), measure.text(max(values)), text)
+    return Scatter(measure, faces[:: -(-len(faces) // POINTS)], min(values), max(values), text)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 All of it is computed; nothing here knows which method ought to win.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ from pipeline.evaluate.statistics import PairedTest
 from pipeline.evaluate.summary import Score, Summary
 from pipeline.metrics.defects import diagnose
 from pipeline.metrics.registry import MAIN, MEASURES, Measure
-from pipeline.report.tables import cell, measured_keys
+from pipeline.report.tables import measured_keys
 
 Group = tuple[str, str]
 """Split and scale."""
@@ -142,52 +142,19 @@ def columns_of(summary: Summary, keys: Sequence[str] = MAIN) -> list[Measure]:
     return [MEASURES[key] for key in measured_keys(summary, keys)]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One figure of a table."""
-
-    text: str
-    value: float | None
-    best: bool
-    """None of the methods on the same faces reads better on the page."""
-    span: str
-    """Its interval; "" where there is none."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A method in the table of one split and scale."""
-
-    method: str
-    cells: list[Cell]
-    count: int
-    failed: int
-    set: str
-    """Lines of one set are over the same faces: the method that has only these, or "" for those that all have."""
-
-
-def table(summary: Summary, group: Group, keys: Sequence[str] = MAIN) -> list[Line]:
-    """The table of one split and scale; a method over fewer faces stands apart with the others over the same faces."""
+def comparable(summary: Summary, group: Group) -> dict[str, dict[str, Score]]:
+    """Scores over the same faces: "" for those that all methods have, then by each method that has only some."""
     methods = summary[group[0]][group[1]]
-    sets = {"": {method: score for method, score in methods.items() if "on_same_faces" not in score}}
-    for method, score in methods.items():
-        if "on_same_faces" in score:
-            sets[method] = {method: score, **score["on_same_faces"]}
-    shown = columns_of(summary, keys)
-    lines = []
-    for name, scores in sets.items():
-        for method, score in scores.items():
-            cells = [_cell(score, measure, list(scores.values())) for measure in shown]
-            lines.append(Line(method, cells, score["count"], score.get("failed", 0), name))
-    return lines
+    partial = sorted(method for method, score in methods.items() if "on_same_faces" in score)
+    sets = {"": {method: score for method, score in methods.items() if method not in partial}}
+    sets |= {method: {method: methods[method], **methods[method]["on_same_faces"]} for method in partial}
+    return {name: scores for name, scores in sets.items() if scores}
 
 
-def _cell(score: Score, measure: Measure, scores: Sequence[Score]) -> Cell:
-    value = score.get(measure.key)
-    values = [other[measure.key] * measure.sign for other in scores if other.get(measure.key) is not None]
-    top = measure.text(max(values) * measure.sign) if len(values) > 1 else None
-    span = " to ".join(map(measure.text, score.get(f"{measure.key}_ci95", ()))).replace("-", "−")
-    return Cell(cell(score, measure.key), value, value is not None and measure.text(value) == top, span)
+def best(scores: Mapping[str, Score], measure: Measure) -> str | None:
+    """The best figure of several methods as it is shown; None where fewer than two have one."""
+    values = [score[measure.key] * measure.sign for score in scores.values() if score.get(measure.key) is not None]
+    return measure.text(max(values) * measure.sign) if len(values) > 1 else None
 
 
 def tests(summary: Summary, group: Group, subject: str) -> list[tuple[str, Measure, PairedTest]]:

@@ -16,7 +16,6 @@ from pipeline.evaluate.summary import Summary
 from pipeline.html.pages import embed, environment
 from pipeline.metrics.registry import MAIN, MEASURES, VARIANTS, signed
 from pipeline.report import charts, findings, sheets, tables
-from pipeline.report.crops import ALIGNED, CropCentres
 from pipeline.report.findings import Group
 
 _BUDGET: Final = 4_800_000
@@ -26,6 +25,10 @@ _SHEET_FACES: Final = 3
 _SLIDERS: Final = 2
 _DETAIL: Final = 512
 _THUMB: Final = 128
+
+
+Draw = Callable[[Sequence[Case], Sequence[str]], Pixels]
+"""Cases and methods -> a sheet of them."""
 
 
 def _detail(pixels: Pixels) -> Pixels:
@@ -42,7 +45,7 @@ def _images(
     sliders: Sequence[Case],
     extremes: Sequence[Case],
     config: EvaluationConfig,
-    crops: Callable[[Case], CropCentres],
+    draw: Draw,
 ) -> dict[str, Pixels]:
     """Every picture of the page by name."""
     images = {}
@@ -50,7 +53,7 @@ def _images(
         if cases:
             present = {method for case in cases for method in case.results}
             columns = [method for method in (*config.methods, *config.references) if method in present]
-            images[f"sheet-{split}-{scale}"] = sheets.draw(cases[:_SHEET_FACES], columns, config.baseline, crops)
+            images[f"sheet-{split}-{scale}"] = draw(cases[:_SHEET_FACES], columns)
     for case in sliders:
         sides = {"before": _before(case, config.baseline), "after": case.results[config.subject]}
         images |= {f"{side}-{case.id}": _detail(pixels) for side, pixels in sides.items() if pixels is not None}
@@ -74,7 +77,7 @@ def render(
     extremes: Sequence[Case],
     config: EvaluationConfig,
     provenance: Provenance,
-    crops: Callable[[Case], CropCentres] = lambda case: ALIGNED,
+    draw: Draw = sheets.draw,
 ) -> str:
     """Render the page.
 
@@ -85,7 +88,7 @@ def render(
         extremes: cases of `findings.pick_all` in the headline's split and scale.
         config: the evaluation's config; its first method is the page's subject.
         provenance: shown at the end in this order.
-        crops: where a face's features are.
+        draw: makes a sheet.
 
     Returns:
         HTML under about 6 MB that loads nothing from anywhere.
@@ -94,13 +97,12 @@ def render(
     main = groups[0] if groups else ("", "")
     subject, baseline = config.subject, config.baseline
     pairs = [case for case in shown.get(main, ()) if _before(case, baseline) is not None and subject in case.results]
-    images = _images(shown, pairs[:_SLIDERS], extremes, config, crops)
+    images = _images(shown, pairs[:_SLIDERS], extremes, config, draw)
     picked = findings.pick_all(rows, main, subject)
     verdicts = [findings.verdict(summary, rows, group, subject, baseline) for group in groups]
     # without results of the baseline there is nothing to draw
     scatters = [charts.scatter(rows, main, key, baseline, subject) for key in TESTED if baseline != subject]
     papers = [tables.paper_table(summary, split, subject) for split in tables.PAPER]
-    variants = ("psnr", "ssim", *VARIANTS)
     templates = environment("pipeline.report")
     templates.filters |= {"scale": findings.scale_name, "signed": signed, "p": findings.p_text}
     return templates.get_template("report.html.j2").render(
@@ -115,9 +117,10 @@ def render(
         defects=findings.defects(summary),
         unmatched=config.unmatched,
         columns=findings.columns_of(summary, MAIN),
-        variants=findings.columns_of(summary, variants),
-        tables={group: findings.table(summary, group, MAIN) for group in groups},
-        variant_tables={group: findings.table(summary, group, variants) for group in groups},
+        variants=findings.columns_of(summary, ("psnr", "ssim", *VARIANTS)),
+        tables={group: findings.comparable(summary, group) for group in groups},
+        best=findings.best,
+        cell=tables.cell,
         tests={group: findings.tests(summary, group, subject) for group in groups},
         effect=findings.effect,
         charts={

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -36,84 +37,80 @@ def write(
         provenance: sections for the end of the report: data hashes, params, model sha256, versions, hardware.
         find: reads faces again, for pictures; by default from the shards that `config` names.
     """
-    find = find or partial(find_cases, config)
-    crops = FaceCrops(config)
-    summary = aggregate(parts, config)
     rows = dvc_plots.with_gains((row for row in read_parts(parts) if row["psnr"] is not None), config.baseline)
+    draw = partial(sheets.draw, baseline=config.baseline, crops=FaceCrops(config))
+    report = _Report(reports, config, aggregate(parts, config), rows, find or partial(find_cases, config), draw)
     for folder in ("sheets", "plots", "tables"):
         shutil.rmtree(reports / folder, ignore_errors=True)
-    write_metrics(reports, summary, rows)
-    write_plots(reports, summary, rows, config)
-    shown = write_sheets(reports / "sheets", rows, config, find, crops)
-    extremes = write_worst(reports / "sheets", summary, rows, config, find, crops)
-    write_page(reports, summary, rows, shown, extremes, config, provenance, crops)
-    return summary
+    write_metrics(report)
+    write_plots(report)
+    write_page(report, write_sheets(report), write_worst(report), provenance)
+    return report.summary
 
 
-def write_metrics(reports: Path, summary: Summary, rows: Sequence[Row]) -> None:
+@dataclass(frozen=True)
+class _Report:
+    """What the files of a report are made of."""
+
+    folder: Path
+    config: EvaluationConfig
+    summary: Summary
+    rows: list[Row]
+    """METRICS rows that have metrics, with `gain_psnr`."""
+    find: Find
+    draw: page.Draw
+
+
+def write_metrics(report: _Report) -> None:
     """Write `metrics.json`, `summary.json` and `per_image.parquet`."""
-    write_json(reports / "metrics.json", summary)
-    write_json(reports / "summary.json", dvc_plots.short(summary))
-    write_rows(reports / "per_image.parquet", rows, METRICS)
+    write_json(report.folder / "metrics.json", report.summary)
+    write_json(report.folder / "summary.json", dvc_plots.short(report.summary))
+    write_rows(report.folder / "per_image.parquet", report.rows, METRICS)
 
 
-def write_plots(reports: Path, summary: Summary, rows: Sequence[Row], config: EvaluationConfig) -> None:
+def write_plots(report: _Report) -> None:
     """Write `plots/` and `tables/`."""
-    dvc_plots.write_tables(reports / "plots", rows, summary, config.methods, config.baseline)
-    tables.write(reports / "tables", summary, config.subject)
+    config, summary = report.config, report.summary
+    dvc_plots.write_tables(report.folder / "plots", report.rows, summary, config.methods, config.baseline)
+    tables.write(report.folder / "tables", summary, config.subject)
 
 
-def write_sheets(
-    folder: Path, rows: Sequence[Row], config: EvaluationConfig, find: Find, crops: FaceCrops
-) -> dict[Group, list[Case]]:
+def write_sheets(report: _Report) -> dict[Group, list[Case]]:
     """Write a sheet for each split and scale, and return the cases on them."""
     shown = {}
-    for group, methods in by_method(rows).items():
-        references = [method for method in config.references if method in methods]
-        columns = [*(method for method in config.methods if method in methods), *references]
+    for group, methods in by_method(report.rows).items():
+        references = [method for method in report.config.references if method in methods]
+        columns = [*(method for method in report.config.methods if method in methods), *references]
         # where a reference covers few faces, those are shown
         common = set(common_ids(methods, references))
         full = [method for method in references if common <= methods[method].keys()]
         ids = common_ids(methods, full) or sorted(common)
-        cases = find(*group, [ids[index] for index in evenly_spaced(len(ids), config.sheet_faces)])
-        _write_sheet(folder / f"{sheets.stem(*group)}.png", cases, columns, config, crops)
-        shown[group] = cases
+        shown[group] = report.find(*group, [ids[index] for index in evenly_spaced(len(ids), report.config.sheet_faces)])
+        _write_png(report, sheets.stem(*group), shown[group], columns)
     return shown
 
 
-def write_worst(
-    folder: Path, summary: Summary, rows: Sequence[Row], config: EvaluationConfig, find: Find, crops: FaceCrops
-) -> list[Case]:
+def write_worst(report: _Report) -> list[Case]:
     """Write a sheet of the subject's worst faces, and return these with its median and best ones."""
-    for group in findings.measured(summary)[:1]:
-        picked = findings.pick_all(rows, group, config.subject)
-        extremes = find(*group, list(dict.fromkeys(row["id"] for row in picked)))
+    for group in findings.measured(report.summary)[:1]:
+        picked = findings.pick_all(report.rows, group, report.config.subject)
+        extremes = report.find(*group, list(dict.fromkeys(row["id"] for row in picked)))
         worst = {row["id"] for row in picked if row["kind"] == "worst"}
-        path = folder / f"worst-{sheets.stem(*group)}.png"
-        _write_sheet(path, [case for case in extremes if case.id in worst], config.methods, config, crops)
+        cases = [case for case in extremes if case.id in worst]
+        _write_png(report, f"worst-{sheets.stem(*group)}", cases, report.config.methods)
         return extremes
     return []
 
 
-def _write_sheet(
-    path: Path, cases: Sequence[Case], columns: Sequence[str], config: EvaluationConfig, crops: FaceCrops
-) -> None:
-    write_bytes(path, encode_png(sheets.draw(cases, columns, config.baseline, crops), level=6))
+def _write_png(report: _Report, name: str, cases: Sequence[Case], columns: Sequence[str]) -> None:
+    write_bytes(report.folder / "sheets" / f"{name}.png", encode_png(report.draw(cases, columns), level=6))
 
 
 def write_page(
-    reports: Path,
-    summary: Summary,
-    rows: Sequence[Row],
-    shown: dict[Group, list[Case]],
-    extremes: Sequence[Case],
-    config: EvaluationConfig,
-    provenance: Provenance,
-    crops: FaceCrops,
+    report: _Report, shown: dict[Group, list[Case]], extremes: Sequence[Case], provenance: Provenance
 ) -> None:
     """Write `report.html`."""
-    if config.networks:
-        files = {name: Path(path).name for name, path in config.networks.items()}
-        provenance = provenance | {"networks of metrics": files}
-    text = page.render(summary, rows, shown, extremes, config, provenance, crops)
-    write_bytes(reports / "report.html", text.encode())
+    networks = {name: Path(path).name for name, path in report.config.networks.items()}
+    provenance = provenance | ({"networks of metrics": networks} if networks else {})
+    text = page.render(report.summary, report.rows, shown, extremes, report.config, provenance, report.draw)
+    write_bytes(report.folder / "report.html", text.encode())
