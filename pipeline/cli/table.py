@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.cli._shared import fail
+from pipeline.core.errors import first_line
 from pipeline.core.scales import BASELINE, BASELINES, METHODS, UPSCALED_SCALES
-from pipeline.evaluate.summary import Summary, known_first
+from pipeline.evaluate.summary import Summary, known_first, scores_of
 from pipeline.metrics.registry import MEASURES
 from pipeline.report import tables
 
@@ -31,7 +32,10 @@ def table(
         raise fail(f"--format {form}: terminal, {', '.join(tables.FORMATS)}")
     if not metrics.is_file():
         raise fail(f"{metrics}: not there yet; `make repro` writes it")
-    summary = json.loads(metrics.read_text())
+    try:
+        summary = json.loads(metrics.read_text())
+    except ValueError as error:
+        raise fail(f"{metrics}: not a metrics.json ({first_line(error)})", 1) from error
     if form == "terminal" and not paper:
         print_table(summary)
         return
@@ -47,10 +51,8 @@ def print_table(summary: Summary, baseline: str = BASELINE) -> None:
     console = Console()
     heads = ["PSNR dB", *([f"vs {baseline}"] if baseline else []), *(MEASURES[key].heading for key in shown)]
     reasons: dict[str, list[str]] = {}
-    groups = [
-        (split, scale) for split in sorted(summary, key=_SORT_KEY) for scale in sorted(summary[split], key=_SORT_KEY)
-    ]
-    for split, scale in groups:
+    groups = {(split, scale) for split, scale, *_ in scores_of(summary)}
+    for split, scale in sorted(groups, key=lambda group: [*map(_SORT_KEY, group)]):
         methods = summary[split][scale]
         # a table each: their names would take half the width of a terminal
         faces = max((score.get("count", 0) for score in methods.values()), default=0)

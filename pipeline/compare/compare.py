@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from pipeline.compare.name_match import MatchError, NameIndex, bare, file_of, unique_files
-from pipeline.core.images import ImageError, decode, resize
+from pipeline.core.degradation import reduce
+from pipeline.core.images import ImageError, decode
 from pipeline.core.scales import FACTOR
 from pipeline.evaluate.aggregate import aggregate, read_parts
 from pipeline.evaluate.cases import Case, EvaluationConfig, enlarge
@@ -226,7 +227,7 @@ def read_pair(pair: Pair, sources: Mapping[str, Source], baselines: Sequence[str
         return case, {ORIGINAL: f"{width}x{height}: SSIM needs {WINDOW} pixels a side"}
     case.truth = truth
     if not (height % FACTOR or width % FACTOR):
-        case.low = resize(truth, height // FACTOR, width // FACTOR)
+        case.low = reduce(truth)
         case.results = enlarge(case.low, baselines)
     problems: dict[str, str] = {}
     for method, key in pair.results.items():

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from pipeline.core.degradation import reduce
 from pipeline.core.files import shard_files
-from pipeline.core.images import ImageError, Pixels, decode, psnr, resize
+from pipeline.core.images import ImageError, Pixels, decode, psnr
 from pipeline.core.scales import BASELINE, BASELINES, FACTOR
 from pipeline.core.shards import read_rows
 from pipeline.evaluate.cases import enlarge
@@ -111,7 +112,7 @@ def score(
             raise ImageError(f"a true picture of {width}x{height} cannot be reduced 4x exactly")
         if min(height, width) < WINDOW:
             raise ImageError(f"a true picture of {width}x{height}: SSIM needs {WINDOW} pixels a side")
-        low = resize(truth, height // FACTOR, width // FACTOR)
+        low = reduce(truth)
         reference = Reference(truth)
         results = enlarge(low, BASELINES) | {name: method(low) for name, method in methods.items()}
         for name, result in results.items():

@@ -22,14 +22,8 @@ from pipeline.evaluate.cases import EvaluationConfig
 from pipeline.evaluate.scorer import TRUTH
 from pipeline.evaluate.statistics import PairedTest, bootstrap, holm, paired
 from pipeline.evaluate.summary import Score, Summary, known_first
-from pipeline.metrics.distances import (
-    FID_SAMPLE,
-    NEIGHBOURS,
-    FeatureStatistics,
-    frechet_distance,
-    kernel_distance,
-    precision_recall,
-)
+from pipeline.metrics import distances
+from pipeline.metrics.distances import FID_SAMPLE, NEIGHBOURS, FeatureStatistics
 from pipeline.metrics.perceptual import RESIZES
 from pipeline.metrics.registry import DEFECTS, MEASURES, OF_SETS, PER_FACE, VARIANTS, why_null
 
@@ -106,11 +100,11 @@ class _Group:
             return score
         truths, results = self._features(TRUTH, ids), self._features(method, ids)
         for name in RESIZES:
-            distance = frechet_distance(_statistics(truths[name]), _statistics(results[name]))
+            distance = distances.frechet_distance(_statistics(truths[name]), _statistics(results[name]))
             score[name] = _digits(distance)
         if "kid" in enough:
-            kid, error = kernel_distance(truths["fid"], results["fid"])
-            precision, recall = precision_recall(truths["fid"], results["fid"])
+            kid, error = distances.kernel_distance(truths["fid"], results["fid"])
+            precision, recall = distances.precision_recall(truths["fid"], results["fid"])
             score |= {"kid": _digits(kid), "kid_std": _digits(error)}
             score |= {"precision": round(precision, 6), "recall": round(recall, 6)}
         if len(ids) < FID_SAMPLE:

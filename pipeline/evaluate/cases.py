@@ -10,18 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.degradation import degrade
+from pipeline.core.degradation import degrade, reduce
 from pipeline.core.files import shard_files
 from pipeline.core.images import ImageError, Pixels, decode, resize
-from pipeline.core.scales import (
-    AUGMENTED,
-    BASELINE,
-    BASELINES,
-    FACTOR,
-    MEASURED_SCALES,
-    MEASURED_SPLITS,
-    UPSCALED_SCALES,
-)
+from pipeline.core.scales import AUGMENTED, BASELINE, BASELINES, FACTOR, MEASURED_SPLITS, UPSCALED_SCALES
 from pipeline.core.schema import Row
 from pipeline.core.shards import count_rows, read_range, read_rows
 
@@ -154,7 +146,7 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
         method: _by_id(config.shards(method, scale) / f"{stem}.parquet", wanted)
         for method in (*config.methods, *config.references)
     }
-    large = scale.removesuffix(AUGMENTED) == MEASURED_SCALES[1]
+    large = scale.removesuffix(AUGMENTED) == UPSCALED_SCALES[1]
     originals = _by_id(Path(config.faces) / f"{stem}.parquet", wanted) if large else {}
     for row in inputs:
         done = {method: rows[row["id"]] for method, rows in upscaled.items() if row["id"] in rows}
@@ -169,7 +161,7 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
             low, truth = _pixels(row), _pixels(original)
         else:
             truth = _pixels(row)
-            low = None if truth is None else resize(truth, truth.shape[0] // FACTOR, truth.shape[1] // FACTOR)
+            low = None if truth is None else reduce(truth)
         if low is None or truth is None or truth.shape != (FACTOR * low.shape[0], FACTOR * low.shape[1], 3):
             yield case
             continue

@@ -1,6 +1,6 @@
 """What metrics.json holds, and what of it is told on one line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pipeline.core.scales import BASELINE, MEASURED_SCALES
@@ -16,11 +16,17 @@ def known_first(known: Sequence[str]) -> Callable[[str], tuple[int, str]]:
     return lambda name: (known.index(name) if name in known else len(known), name)
 
 
+def scores_of(summary: Summary) -> Iterator[tuple[str, str, str, Score]]:
+    """(split, scale, method, score) of each."""
+    for split, scales in summary.items():
+        for scale, scores in scales.items():
+            for method, score in scores.items():
+                yield split, scale, method, score
+
+
 def count_failed(summary: Summary) -> int:
     """Results that could not be measured, over all splits, scales and methods."""
-    return sum(
-        score["failed"] for scales in summary.values() for scores in scales.values() for score in scores.values()
-    )
+    return sum(score["failed"] for *_, score in scores_of(summary))
 
 
 def headline(summary: Summary) -> str:

@@ -29,10 +29,7 @@ class FaceCrops:
         return self._known[case.id]
 
     def _find(self, case: Case) -> CropCentres:
-        if self._finder is None or case.truth is None:
-            return ALIGNED
-        faces = self._finder.find(case.truth)
-        if not faces:
+        if self._finder is None or case.truth is None or not (faces := self._finder.find(case.truth)):
             return ALIGNED
         face = max(faces, key=lambda face: face.box[2] * face.box[3])
         points = face.points / case.truth.shape[1::-1]

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.core.files import csv_text, write_bytes
 from pipeline.core.scales import BASELINE
 from pipeline.core.schema import Row
-from pipeline.evaluate.summary import Score, Summary
+from pipeline.evaluate.summary import Score, Summary, scores_of
 from pipeline.metrics.registry import MAIN, PER_FACE
 
 _PER_IMAGE = ("id", "name", "split", "scale", "method", *PER_FACE, "gain_psnr")
@@ -54,9 +54,7 @@ def write_tables(
     keys = [*MAIN, "psnr_y", "ssim_y"]
     lines = [
         [_joined(" ", split, scale, method), split, scale, method, *(score.get(key) for key in keys), score["count"]]
-        for split, scales in summary.items()
-        for scale, methods in scales.items()
-        for method, score in methods.items()
+        for split, scale, method, score in scores_of(summary)
     ]
     _write_csv(folder / "summary.csv", ["label", "split", "scale", "method", *keys, "count"], lines)
     groups: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

@@ -12,7 +12,7 @@ from pipeline.core.schema import Row
 from pipeline.evaluate.aggregate import TESTED
 from pipeline.evaluate.cases import EvaluationConfig, count_small
 from pipeline.evaluate.statistics import PairedTest
-from pipeline.evaluate.summary import Score, Summary
+from pipeline.evaluate.summary import Score, Summary, scores_of
 from pipeline.metrics.defects import diagnose
 from pipeline.metrics.registry import MAIN, MEASURES, Measure
 from pipeline.report.tables import measured_keys
@@ -48,12 +48,7 @@ def group_label(group: Group) -> str:
 
 def measured(summary: Summary) -> list[Group]:
     """Splits and scales of which there are means, the headline's first."""
-    groups = [
-        (split, scale)
-        for split, scales in summary.items()
-        for scale, scores in scales.items()
-        if any(score["count"] for score in scores.values())
-    ]
+    groups = {(split, scale) for split, scale, _, score in scores_of(summary) if score["count"]}
     return sorted(groups, key=lambda group: (GROUPS.index(group) if group in GROUPS else len(GROUPS), group))
 
 

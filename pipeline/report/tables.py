@@ -11,7 +11,7 @@ from typing import Final
 
 from pipeline.core.files import csv_text, write_bytes
 from pipeline.core.scales import AUGMENTED, BASELINE, UPSCALED_SCALES
-from pipeline.evaluate.summary import Score, Summary
+from pipeline.evaluate.summary import Score, Summary, scores_of
 from pipeline.metrics.registry import MAIN, MEASURES, VARIANTS
 
 FORMATS: Final = {"csv": "csv", "markdown": "md", "latex": "tex"}
@@ -52,8 +52,7 @@ def cell(score: Score, key: str, interval: bool = False) -> str:
 
 def measured_keys(summary: Summary, keys: Sequence[str]) -> list[str]:
     """Those of `keys` that some method has a figure of."""
-    scores = [score for scales in summary.values() for methods in scales.values() for score in methods.values()]
-    return [key for key in keys if any(score.get(key) is not None for score in scores)]
+    return [key for key in keys if any(score.get(key) is not None for *_, score in scores_of(summary))]
 
 
 def results(summary: Summary, keys: Sequence[str] = MAIN, *, interval: bool = False) -> TextTable:
@@ -62,9 +61,7 @@ def results(summary: Summary, keys: Sequence[str] = MAIN, *, interval: bool = Fa
     head = ["split", "scale", "method", *(MEASURES[key].title for key in shown), "faces"]
     lines = [
         [split, scale, method, *(cell(score, key, interval) for key in shown), str(score["count"])]
-        for split, scales in summary.items()
-        for scale, methods in scales.items()
-        for method, score in methods.items()
+        for split, scale, method, score in scores_of(summary)
     ]
     notes = [f"{MEASURES[key].heading}: {MEASURES[key].definition} ({MEASURES[key].source})." for key in shown]
     missing = [MEASURES[key].heading for key in keys if key not in shown]

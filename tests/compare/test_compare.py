@@ -13,6 +13,8 @@ from support.pictures import face, saved
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.compare.compare import compare
+from pipeline.compare.name_match import MatchError
 from pipeline.core.images import Pixels, decode, encode_png, psnr, resize
 from pipeline.evaluate.networks import find_networks
 from pipeline.metrics.defects import diagnose, find_defects
@@ -77,6 +79,20 @@ def test_figures_are_those_of_each_pair_and_variants_have_keys_of_their_own(tmp_
     for key, network in (("lpips", "alexnet"), ("dists", "vgg16"), ("fid", "inception"), ("identity", "embedding")):
         assert score[key] is None
         assert network in score[f"{key}_reason"]
+
+
+def test_from_python_it_gives_the_same_figures_and_reasons(tmp_path: Path) -> None:
+    originals = place(tmp_path / "originals")
+    few = as_folder(tmp_path / "few", {name: encode_png(bicubic(TRUTHS[name])) for name in list(TRUTHS)[:3]})
+    code, _ = run(originals, few, "--against", "lanczos", "--json", str(tmp_path / "out.json"))
+    assert code == 1
+    found = compare(originals, few, baselines=["lanczos"], workers=1, report=tmp_path / "report")
+    assert json.loads(json.dumps(found.to_json())) == json.loads((tmp_path / "out.json").read_text())
+    assert (list(found.scores), found.baseline) == (["lanczos", "upscaled"], "lanczos")
+    assert list(found.unmatched) == [list(TRUTHS)[3]]
+    assert "upscaled" in (tmp_path / "report/report.html").read_text()
+    with pytest.raises(MatchError, match="no picture in"):
+        compare(originals, as_folder(tmp_path / "x", {"another.png": encode_png(TRUTHS["people/0.png"])}))
 
 
 def test_archives_suffixes_and_folders_are_matched_by_name(tmp_path: Path) -> None:
