@@ -19,14 +19,16 @@ from pipeline.evaluate.worker import EvaluationWorker
 from pipeline.metrics.ssim import WINDOW
 from pipeline.report.write import write
 from pipeline.runtime.stage import environment
-from pipeline.runtime.units import Unit, do_units
+from pipeline.runtime.units import RowUnit, do_units
 from pipeline.sources.base import Source, SourceError
 from pipeline.sources.open import open_archive
 
 SUBJECT: Final = "upscaled"
 ORIGINAL: Final = "original"
-GROUP: Final = ("pictures", "")
-"""Split and scale under which pictures stand that have neither."""
+SPLIT, SCALE = "pictures", ""
+"""Under which pictures stand that have neither."""
+UNIT: Final = 8
+"""Originals in a work unit."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Comparison:
     @property
     def summary(self) -> Summary:
         """The scores as metrics.json has them."""
-        return {GROUP[0]: {GROUP[1]: self.scores}}
+        return {SPLIT: {SCALE: self.scores}}
 
     def to_json(self) -> dict[str, Any]:
         """What `facesr compare --json` writes."""
@@ -105,7 +107,7 @@ def compare(
         }
         pairs, unmatched = match(sources)
         files, problems = find_networks(networks or {}, device)
-        if not any(SUBJECT in pair.results for pair in pairs.values()):
+        if not any(SUBJECT in pair.results for pair in pairs):
             raise MatchError(f"no picture in {upscaled} has the name of one in {originals}")
         config = EvaluationConfig(
             methods=[SUBJECT],
@@ -116,9 +118,15 @@ def compare(
             problems=problems,
             device=device,
         )
-        units, gpus = plan_units(list(pairs.values()), parts), None if device == "cuda" else 0
-        do_units("compare", CompareWorker, (config, sources), units, workers=workers, gpus_per_worker=gpus)
-        unmatched |= _failures(parts, pairs, sources)
+        units = [
+            RowUnit(str(parts / f"{SPLIT}-{SCALE}-{start:07d}.parquet"), start, start + UNIT, split=SPLIT, scale=SCALE)
+            for start in range(0, len(pairs), UNIT)
+        ]
+        units[-1] = replace(units[-1], stop=len(pairs))
+        gpus = None if device == "cuda" else 0
+        do_units("compare", CompareWorker, (config, pairs, sources), units, workers=workers, gpus_per_worker=gpus)
+        by_name = {pair.name: pair for pair in pairs}
+        unmatched |= _failures(parts, by_name, sources)
         config = replace(config, unmatched=[f"{name}: {why}" for name, why in unmatched.items()])
         if report is None:
             summary = aggregate(parts, config)
@@ -126,10 +134,10 @@ def compare(
             provenance = {"places": {"originals": originals, **paths}, "environment": environment()}
 
             def find(split: str, scale: str, ids: Sequence[str]) -> list[Case]:
-                return [read_pair(pairs[name], sources, baselines)[0] for name in ids]
+                return [read_pair(by_name[name], sources, baselines)[0] for name in ids]
 
             summary = write(parts, config, report, provenance, find)
-    return Comparison(summary[GROUP[0]][GROUP[1]], unmatched, config.baseline)
+    return Comparison(summary[SPLIT][SCALE], unmatched, config.baseline)
 
 
 def _failures(parts: Path, pairs: Mapping[str, Pair], sources: Mapping[str, Source]) -> dict[str, str]:
@@ -143,14 +151,14 @@ def _failures(parts: Path, pairs: Mapping[str, Pair], sources: Mapping[str, Sour
     }
 
 
-def match(sources: Mapping[str, Source]) -> tuple[dict[str, Pair], dict[str, str]]:
+def match(sources: Mapping[str, Source]) -> tuple[list[Pair], dict[str, str]]:
     """Match pictures by name: by path without suffix, else by the file's name alone where only one original has it.
 
     Args:
         sources: ORIGINAL, SUBJECT, then other methods, by name.
 
     Returns:
-        Pairs by the original's name, and `[METHOD: ]NAME` -> why it is not compared.
+        Pairs, sorted by name, and `[METHOD: ]NAME` -> why it is not compared.
 
     Raises:
         SourceError: a source cannot be listed.
@@ -180,30 +188,8 @@ def match(sources: Mapping[str, Source]) -> tuple[dict[str, Pair], dict[str, str
             near = get_close_matches(bare(name), map(bare, truths), 1)
             hint = f"; is it {near[0]}?" if near else ""
             unmatched[f"{prefix}{name}"] = f"no original of this name{hint}"
-    pairs = {name: Pair(name, truths[name].key, keys) for name, keys in results.items() if keys}
+    pairs = [Pair(name, truths[name].key, keys) for name, keys in results.items() if keys]
     return pairs, dict(sorted(unmatched.items()))
-
-
-@dataclass(frozen=True)
-class PairUnit(Unit):
-    """Originals and what belongs to them: fields of `Pair`."""
-
-    pairs: list[dict[str, Any]]
-    split: str = GROUP[0]
-    scale: str = GROUP[1]
-
-    @property
-    def images(self) -> int:
-        """Originals."""
-        return len(self.pairs)
-
-
-def plan_units(pairs: Sequence[Pair], parts: Path, size: int = 8) -> list[PairUnit]:
-    """Cut the pairs into units of at most `size` originals."""
-    return [
-        PairUnit(str(parts / f"{'-'.join(GROUP)}-{start:07d}.parquet"), [*map(vars, pairs[start : start + size])])
-        for start in range(0, len(pairs), size)
-    ]
 
 
 def read_pair(pair: Pair, sources: Mapping[str, Source], baselines: Sequence[str]) -> tuple[Case, dict[str, str]]:
@@ -245,14 +231,14 @@ def read_pair(pair: Pair, sources: Mapping[str, Source], baselines: Sequence[str
 
 
 class CompareWorker(EvaluationWorker):
-    """Measures one unit of pairs. Columns out: METRICS."""
+    """Measures a unit of pairs. Columns out: METRICS."""
 
-    def __init__(self, config: EvaluationConfig, sources: Mapping[str, Source]) -> None:
-        """Take the evaluation's config and the opened sources: ORIGINAL, and by method."""
+    def __init__(self, config: EvaluationConfig, pairs: Sequence[Pair], sources: Mapping[str, Source]) -> None:
+        """Take the evaluation's config, all pairs, and the opened sources: ORIGINAL, and by method."""
         super().__init__(config)
-        self.sources = sources
+        self.pairs, self.sources = pairs, sources
 
-    def cases(self, unit: Any) -> Iterator[Case]:
+    def cases(self, unit: RowUnit) -> Iterator[Case]:
         """The pairs of a unit."""
-        for pair in unit.pairs:
-            yield read_pair(Pair(**pair), self.sources, self.config.baselines)[0]
+        for pair in self.pairs[unit.start : unit.stop]:
+            yield read_pair(pair, self.sources, self.config.baselines)[0]

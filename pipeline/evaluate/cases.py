@@ -113,13 +113,10 @@ def _by_id(path: Path, wanted: set[str]) -> dict[str, Row]:
     return {row["id"]: row for row in rows if row["id"] in wanted}
 
 
-def _pixels(row: Row | None) -> Pixels | None:
-    """The decoded picture of a row; None where there is no row, no picture, or a damaged one."""
-    data = (row or {}).get("image") or {}
-    if not data.get("bytes"):
-        return None
+def _pixels(row: Row) -> Pixels | None:
+    """The decoded picture of a row; None where there is none, or a damaged one."""
     try:
-        return decode(data["bytes"])
+        return decode((row["image"] or {}).get("bytes") or b"")
     except ImageError:
         return None
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pipeline.core.sampling import evenly_spaced
 from pipeline.core.schema import Row
 from pipeline.metrics.registry import MEASURES, Measure, signed
 from pipeline.report.dvc_plots import Histogram, histogram
@@ -14,6 +15,7 @@ from pipeline.report.findings import Group, rows_of
 
 POINTS: Final = 600
 """Faces in a scatter, at most: evenly spaced over the ids beyond that."""
+CURVE_POINTS: Final = 300
 CURVES: Final = (
     ("valid_psnr", "PSNR on the valid split", "dB"),
     ("valid_ssim", "SSIM on the valid split", ""),
@@ -29,27 +31,21 @@ class GainChart:
 
     method: str
     bins: Histogram
-    zero: float
-    """Where no gain is, from the left of a box 400 wide."""
     text: str
-
-
-def _gain_chart(values: Sequence[float], span: tuple[float, float], method: str) -> GainChart:
-    bins = histogram(values, span=span)
-    zero = round(-bins.low * _WIDE / (bins.high - bins.low), 2)
-    text = (
-        f"median {signed(statistics.median(values))} dB, from {signed(values[0])} to {signed(values[-1])} dB, "
-        f"above zero on {sum(value > 0 for value in values)} of {len(values)} faces"
-    )
-    return GainChart(method, bins, zero, text)
 
 
 def gain_charts(rows: Sequence[Row], group: Group, methods: Sequence[str]) -> list[GainChart]:
     """A histogram of PSNR gains for each method, all of a group over the same span."""
     gains = {method: [row["gain_psnr"] for row in rows_of(rows, group, method, "gain_psnr")] for method in methods}
     pooled = [0.0, *(value for values in gains.values() for value in values)]
-    span = min(pooled), max(pooled)
-    return [_gain_chart(values, span, method) for method, values in gains.items() if values]
+    drawn = []
+    for method, values in gains.items():
+        if values:
+            median, low, high = (signed(value) for value in (statistics.median(values), values[0], values[-1]))
+            won = f"above zero on {sum(value > 0 for value in values)} of {len(values)} faces"
+            text = f"median {median} dB, from {low} to {high} dB, {won}"
+            drawn.append(GainChart(method, histogram(values, span=(min(pooled), max(pooled))), text))
+    return drawn
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,8 @@ def scatter(rows: Sequence[Row], group: Group, key: str, first: str, second: str
     better = sum((y - x) * measure.sign > 0 for _, x, y in faces)
     side = "above" if measure.sign > 0 else "below"
     text = f"{second} is better on {better} of {len(faces)} faces ({side} the diagonal)"
-    return Scatter(measure, faces[:: -(-len(faces) // POINTS)], min(values), max(values), text)
+    shown = [faces[index] for index in evenly_spaced(len(faces), POINTS)]
+    return Scatter(measure, shown, min(values), max(values), text)
 
 
 @dataclass(frozen=True)
@@ -122,10 +119,10 @@ def curves(training: Path | None) -> list[Curve]:
 
 
 def _read(path: Path) -> list[tuple[float, float]]:
-    """(step, value) of a record, at most 300 of them."""
+    """(step, value) of a record, at most CURVE_POINTS of them."""
     if not path.is_file():
         return []
     with path.open(newline="") as handle:
         rows = list(csv.DictReader(handle, delimiter="\t"))
     points = [(float(row["step"]), float(row[path.stem])) for row in rows if row.get(path.stem)]
-    return points[:: -(-len(points) // 300) or 1]
+    return [points[index] for index in evenly_spaced(len(points), CURVE_POINTS)]
