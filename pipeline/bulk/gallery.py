@@ -196,13 +196,13 @@ def _results(output: Path, manifest: Manifest, scratch: Path) -> Read:
     return read
 
 
-def _inputs(manifest: Manifest, before: str | None, scratch: Path) -> tuple[Read | None, str]:
+def _inputs(manifest: Manifest, before: str | None, scratch: Path) -> tuple[Read | None, str | None]:
     """What reads the input of a row, or None and why there is none."""
     path = before or manifest.metadata.get("input")
     if not isinstance(path, str):
         return None, "The manifest does not say where the inputs lie"
     try:
-        return _reader([open_archive(path, scratch)], [row["name"] for row in manifest.rows]), ""
+        return _reader([open_archive(path, scratch)], [row["name"] for row in manifest.rows]), None
     except (FacesrError, OSError) as error:
         if before:
             raise ViewError(f"--before {before}: {error}") from error
@@ -259,7 +259,7 @@ def _details(high: Pixels, low: Pixels) -> dict[str, Pixels]:
     return {"detail-before": enlarged[inner[0], inner[1]], "detail-after": high[highs[0], highs[1]]}
 
 
-def _render(output: Path, manifest: Manifest, cards: list[Card], troubles: list[Row], problem: str) -> str:
+def _render(output: Path, manifest: Manifest, cards: list[Card], troubles: list[Row], problem: str | None) -> str:
     metadata = dict(manifest.metadata)
     settings = metadata.pop("settings", None) or {}
     metadata.pop("listing", None)

@@ -1,4 +1,4 @@
-"""Networks that judge pictures give what their publications' own code gives with the same weights."""
+"""Metric networks give what their publications' own code gives with the same weights."""
 
 from pathlib import Path
 
@@ -92,9 +92,9 @@ def test_lpips_is_the_weighted_distance_of_unit_features(trunks: dict[str, Path]
         unit = [x / (x.square().sum(1, keepdim=True) + 1e-8).sqrt() for x in (a, b)]
         weights = heads[f"lin{layer}.model.1.weight"]
         total += float(((unit[0] - unit[1]).square() * weights).sum(1).mean())
-    judge = Perceptual(kind, trunks[trunk])
-    assert judge(first, second) == pytest.approx(total, abs=1e-5)
-    assert judge(first, first) == pytest.approx(0, abs=1e-6)
+    network = Perceptual(kind, trunks[trunk])
+    assert network(first, second) == pytest.approx(total, abs=1e-5)
+    assert network(first, first) == pytest.approx(0, abs=1e-6)
     assert total > 1e-3
 
 
@@ -119,9 +119,9 @@ def test_dists_is_the_published_sum_of_means_and_covariances(trunks: dict[str, P
         total += float((alpha[part] * means + beta[part] * spread).sum())
         start += len(a)
     expected = 1 - total / float(alpha.sum() + beta.sum())
-    judge = Perceptual("dists", trunks["vgg16"])
-    assert judge(first, second) == pytest.approx(expected, abs=1e-4)
-    assert judge(first, first) == pytest.approx(0, abs=1e-5)
+    network = Perceptual("dists", trunks["vgg16"])
+    assert network(first, second) == pytest.approx(expected, abs=1e-4)
+    assert network(first, first) == pytest.approx(0, abs=1e-5)
 
 
 def test_a_file_that_is_no_trunk_is_refused_by_name(tmp_path: Path, trunks: dict[str, Path]) -> None:
