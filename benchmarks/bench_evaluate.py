@@ -66,10 +66,10 @@ def network(kind: str) -> None:
         path = Path(place) / "trunk.pth"
         trunk = _layers("alexnet" if kind == "lpips" else "vgg16")
         torch.save({f"features.{name}": value for name, value in trunk.state_dict().items()}, path)
-        judge = Perceptual(kind, path)
+        distance = Perceptual(kind, path)
     truth = portrait(0, 0, SIDE)
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    judge(truth, results(truth)["bicubic"])
+    distance(truth, results(truth)["bicubic"])
     spent, peak = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print({"network": kind, "core-seconds": round(spent, 1), "MB": round(peak / 1e3)})
 

@@ -4,13 +4,14 @@ Run from the project's root: python -m stages.evaluate
 """
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.evaluate.aggregate import count_failed, headline
 from pipeline.evaluate.project import describe
+from pipeline.evaluate.summary import count_failed, headline
 from pipeline.evaluate.worker import measure_all
 from pipeline.params.evaluate import Evaluate
-from pipeline.report.write import finish
+from pipeline.report.write import write
 from pipeline.runtime.console import console
 from pipeline.runtime.stage import StageError, run_stage, work_folder
 
@@ -18,9 +19,9 @@ from pipeline.runtime.stage import StageError, run_stage, work_folder
 def main(settings: Evaluate) -> None:
     """Measure every method on every face, then write the reports."""
     config, provenance = describe(settings)
-    work = work_folder("evaluate", provenance["data, sha256"], config, settings.unit)
+    work = work_folder("evaluate", provenance["data, sha256"], asdict(config), settings.unit)
     measure_all(config, settings, work)
-    summary = finish(work, config, Path("reports"), provenance)
+    summary = write(work, config, Path("reports"), provenance)
     console.print(f"evaluate: {headline(summary)}; see reports/report.html or `facesr table`", markup=False)
     if count_failed(summary) > settings.max_failed:
         raise StageError(f"{count_failed(summary)} results could not be judged, max_failed: {settings.max_failed}")

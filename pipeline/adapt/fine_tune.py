@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from pipeline.adapt.dataset import SCALE_CHANCES, Faces
 from pipeline.core.files import write_bytes
-from pipeline.core.images import Pixels, resize
+from pipeline.core.images import Pixels, psnr, resize
 from pipeline.models.checkpoint import ModelError, load_generator, save_generator
 from pipeline.models.networks import DiscriminatorConfig, Generator
 from pipeline.train.engine.config import TrainConfig
 from pipeline.train.engine.dataset import Pairs
 from pipeline.train.engine.loop import Log, Training
-from pipeline.train.engine.validation import psnr, ssim
+from pipeline.train.engine.validation import ssim
 from pipeline.upscale.upscaler import Upscaler
 
 LEAST_GAIN = 0.01

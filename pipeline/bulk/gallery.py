@@ -3,11 +3,11 @@
 Nobody looks at thousands: the page shows what the checks flagged, a sample of the rest, and why pictures failed.
 """
 
-import base64
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 
 from pipeline.bulk.checks import choose, severity
 from pipeline.core.errors import FacesrError, first_line
-from pipeline.core.images import ImageError, Pixels, decode, encode_jpeg, resize
+from pipeline.core.images import ImageError, Pixels, decode, resize
 from pipeline.core.scales import FACTOR
-from pipeline.html.pages import environment
+from pipeline.core.schema import UPSCALE_MANIFEST, Row
+from pipeline.html.pages import EmbeddedImage, embed, environment
 from pipeline.sources.base import Entry, Source, SourceError
 from pipeline.sources.open import open_archive
 
@@ -42,23 +43,7 @@ _REASONS: Final = 1000
 _MARGIN: Final = 4
 """Input pixels around a detail that is enlarged, so that bicubic sees what lies beyond its border; it reaches 2."""
 
-Row = dict[str, Any]
-
-_COLUMNS: Final = {
-    "name": pa.string(),
-    "status": pa.string(),
-    "error": pa.string(),
-    "width": pa.int32(),
-    "height": pa.int32(),
-    "seconds": pa.float64(),
-    "model": pa.string(),
-    "file": pa.string(),
-    "note": pa.string(),
-    "faces": pa.int32(),
-    "consistency": pa.float64(),
-    "identity": pa.float64(),
-    "flags": pa.string(),
-}
+_COLUMNS: Final = {field.name: field.type for field in UPSCALE_MANIFEST}
 """What is read of a manifest; a column that an older one lacks counts as empty."""
 
 
@@ -68,28 +53,26 @@ class ViewError(FacesrError):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What became of every picture, and of what."""
+    """The outcome of every picture, and of which run."""
 
     path: Path
     rows: list[Row]
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     """`facesr` (version), `input`, `output`, `settings`; empty where the manifest does not say."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A picture of the page; sizes are width and height in pixels."""
+    """A picture of the page."""
 
     row: Row
     rank: float
-    uris: dict[str, str]
-    """JPEG: before, after, and where the picture is large detail-before and detail-after."""
-    size: tuple[int, int]
-    detail: tuple[int, int] | None
+    images: dict[str, EmbeddedImage]
+    """before, after, and where the picture is large detail-before and detail-after."""
     original: bool
-    """Whether "before" is the input, not the result reduced."""
+    """"before" is the input, not the result reduced."""
     smaller: bool
-    """Whether it is shown smaller than others, to fit its share."""
+    """It is shown smaller than others, to fit its share."""
 
 
 def read_manifest(output: Path) -> Manifest:
@@ -104,10 +87,10 @@ def read_manifest(output: Path) -> Manifest:
     if not output.exists():
         raise ViewError(f"{output}: no such file or folder")
     start = output / "manifest" if output.is_dir() else output.with_name(f"{output.name}.manifest")
-    places = [start.with_name(start.name + suffix) for suffix in (".parquet", ".csv")]
-    path = next((place for place in places if place.is_file()), None)
+    paths = [start.with_name(start.name + suffix) for suffix in (".parquet", ".csv")]
+    path = next((path for path in paths if path.is_file()), None)
     if path is None:
-        raise ViewError(f"{output}: not a result of facesr upscale: there is no {places[0]}")
+        raise ViewError(f"{output}: not a result of facesr upscale: there is no {paths[0]}")
     try:
         if path.suffix == ".csv":
             # names are text, also where all of them are numbers
@@ -115,12 +98,12 @@ def read_manifest(output: Path) -> Manifest:
             table = pyarrow.csv.read_csv(path, convert_options=options)
         else:
             table = pq.read_table(path)
-        facts = json.loads((table.schema.metadata or {}).get(b"facesr", b"{}"))
+        metadata = json.loads((table.schema.metadata or {}).get(b"facesr", b"{}"))
     except (pa.ArrowException, ValueError, OSError) as error:
         raise ViewError(f"{path}: not a readable manifest ({first_line(error)})") from error
     if missing := {"name", "status"} - set(table.column_names):
         raise ViewError(f"{path}: not a manifest of facesr upscale: no column {', '.join(sorted(missing))}")
-    return Manifest(path, [dict.fromkeys(_COLUMNS) | row for row in table.to_pylist()], facts)
+    return Manifest(path, [dict.fromkeys(_COLUMNS) | row for row in table.to_pylist()], metadata)
 
 
 def make(
@@ -154,35 +137,36 @@ def make(
         results = _results(output, manifest, Path(scratch))
         inputs, problem = _inputs(manifest, before, Path(scratch))
         budget = _SHARE * max(_FEWEST, len(chosen))
-        for place, index in enumerate(chosen):
+        for left, index in zip(range(len(chosen), 0, -1), chosen, strict=True):
             try:
                 high = decode(results(index), LARGEST)
             except (SourceError, ImageError, OSError) as error:
                 gone.append(rows[index] | {"status": "not shown", "error": f"the result cannot be shown: {error}"})
             else:
-                cards.append(_card(rows[index], high, _low(inputs, index, high), budget // (len(chosen) - place)))
-                budget -= sum(map(len, cards[-1].uris.values()))
+                cards.append(_card(rows[index], high, _low(inputs, index, high), budget // left))
+                budget -= sum(len(image.uri) for image in cards[-1].images.values())
             advance(1)
     # first what the manifest calls good and is not there
     return _render(output, manifest, cards, [*gone, *(row for row in rows if row["status"] != "ok")], problem)
 
 
-def _reader(sources: Iterable[Source], names: Iterable[str | None]) -> Callable[[int], bytes]:
+Read = Callable[[int], bytes]
+"""Reads the file that belongs to a row of the manifest."""
+
+
+def _reader(sources: Iterable[Source], names: Iterable[str | None]) -> Read:
     """What reads the entry that belongs to the n-th of `names`: an archive may hold a name twice, in the same order."""
-    entries: dict[str, list[tuple[Source, Entry]]] = {}
+    entries: dict[str | None, list[tuple[Source, Entry]]] = {}
     for source in sources:
         for entry in source.entries():
             entries.setdefault(entry.name, []).append((source, entry))
-    seen: Counter[str | None] = Counter()
-    found: list[tuple[Source, Entry] | None] = []
-    for name in names:
-        found.append(next(iter(entries.get(name or "", [])[seen[name] :]), None))
-        seen[name] += 1
+    left = {name: iter(same) for name, same in entries.items()}
+    found = [next(left.get(name, iter(())), None) for name in names]
 
     def read(index: int) -> bytes:
-        if (place := found[index]) is None:
+        source, entry = found[index] or (None, None)
+        if source is None or entry is None:
             raise SourceError("it is not there any more")
-        source, entry = place
         if entry.problem:
             raise SourceError(entry.problem)
         return source.read(entry.key)
@@ -190,7 +174,7 @@ def _reader(sources: Iterable[Source], names: Iterable[str | None]) -> Callable[
     return read
 
 
-def _results(output: Path, manifest: Manifest, scratch: Path) -> Callable[[int], bytes]:
+def _results(output: Path, manifest: Manifest, scratch: Path) -> Read:
     """What reads the result of a row: a file in a folder, else the entry of an archive by its file's or own name."""
     rows, folder = manifest.rows, output.resolve()
     shards = sorted(folder.rglob("*.parquet")) if output.is_dir() else [output]
@@ -212,26 +196,26 @@ def _results(output: Path, manifest: Manifest, scratch: Path) -> Callable[[int],
     return read
 
 
-def _inputs(manifest: Manifest, before: str | None, scratch: Path) -> tuple[Callable[[int], bytes] | None, str]:
+def _inputs(manifest: Manifest, before: str | None, scratch: Path) -> tuple[Read | None, str | None]:
     """What reads the input of a row, or None and why there is none."""
-    place = before or manifest.facts.get("input")
-    if not isinstance(place, str):
+    path = before or manifest.metadata.get("input")
+    if not isinstance(path, str):
         return None, "The manifest does not say where the inputs lie"
     try:
-        return _reader([open_archive(place, scratch)], [row["name"] for row in manifest.rows]), ""
-    except (FacesrError, ValueError, OSError) as error:
+        return _reader([open_archive(path, scratch)], [row["name"] for row in manifest.rows]), None
+    except (FacesrError, OSError) as error:
         if before:
             raise ViewError(f"--before {before}: {error}") from error
         return None, f"The inputs cannot be read any more ({error})"
 
 
-def _low(inputs: Callable[[int], bytes] | None, index: int, high: Pixels) -> Pixels | None:
+def _low(inputs: Read | None, index: int, high: Pixels) -> Pixels | None:
     """The input of a row, None where it cannot be read or is another by now."""
     if inputs is None:
         return None
     try:
         low = decode(inputs(index))
-    except (FacesrError, ValueError, OSError):
+    except (FacesrError, OSError):
         return None
     return low if high.shape[:2] == (FACTOR * low.shape[0], FACTOR * low.shape[1]) else None
 
@@ -241,24 +225,23 @@ def _card(row: Row, high: Pixels, low: Pixels | None, share: int) -> Card:
     original = low is not None
     if low is None:
         low = resize(high, max(1, high.shape[0] // FACTOR), max(1, high.shape[1] // FACTOR))
+    images = embed(_attempts(high, low), share)
+    shown = max(images["after"].width, images["after"].height)
+    return Card(row, severity(row), images, original, shown < min(WHOLE, max(high.shape[:2])))
+
+
+def _attempts(high: Pixels, low: Pixels) -> Iterator[tuple[Mapping[str, Pixels], int]]:
+    """A card's pictures and their JPEG quality, smaller from step to step."""
     pieces = _details(high, low) if max(high.shape[:2]) > DETAIL else {}
-    uris: dict[str, str] = {}
-    size = (0, 0)
+
+    @cache
+    def wholes(height: int, width: int) -> dict[str, Pixels]:
+        return {"before": resize(low, height, width), "after": resize(high, height, width)}
+
     for side, quality in _STEPS:
         scale = min(1.0, side / max(high.shape[:2]))
         height, width = (max(1, round(length * scale)) for length in high.shape[:2])
-        if (width, height) != size:
-            size = (width, height)
-            wholes = {"before": resize(low, height, width), "after": resize(high, height, width)}
-        uris = {
-            name: "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pixels, quality)).decode()
-            for name, pixels in (wholes | pieces).items()
-        }
-        if sum(map(len, uris.values())) <= share:
-            break
-    detail = pieces["detail-after"].shape if pieces else None
-    smaller = max(size) < min(WHOLE, max(high.shape[:2]))
-    return Card(row, severity(row), uris, size, detail and (detail[1], detail[0]), original, smaller)
+        yield wholes(height, width) | pieces, quality
 
 
 def _details(high: Pixels, low: Pixels) -> dict[str, Pixels]:
@@ -276,29 +259,27 @@ def _details(high: Pixels, low: Pixels) -> dict[str, Pixels]:
     return {"detail-before": enlarged[inner[0], inner[1]], "detail-after": high[highs[0], highs[1]]}
 
 
-def _render(output: Path, manifest: Manifest, cards: list[Card], troubles: list[Row], problem: str) -> str:
-    settings = manifest.facts.get("settings") or {}
-    facts = {name: value for name, value in manifest.facts.items() if name not in ("settings", "listing")}
-    return (
-        environment("pipeline.bulk")
-        .get_template("gallery.html.j2")
-        .render(
-            output=output.name or str(output),
-            facts=facts | {name: value for name, value in settings.items() if name not in ("name", "model")},
-            models=sorted({row["model"] for row in manifest.rows if row["model"]}),
-            counts=Counter(row["status"] for row in manifest.rows),
-            flags=Counter(flag for row in manifest.rows for flag in (row["flags"] or "").split(",") if flag),
-            flagged=sum(bool(row["flags"]) for row in manifest.rows),
-            cards=cards,
-            troubles=troubles[:_REASONS],
-            more_troubles=max(0, len(troubles) - _REASONS),
-            manifest=manifest.path.name,
-            problem=problem,
-            lost=0 if problem else sum(not card.original for card in cards),
-            reduced=sum(card.smaller for card in cards),
-            model=str(settings.get("name") or "model"),
-            whole=WHOLE,
-            detail=DETAIL,
-            factor=FACTOR,
-        )
+def _render(output: Path, manifest: Manifest, cards: list[Card], troubles: list[Row], problem: str | None) -> str:
+    metadata = dict(manifest.metadata)
+    settings = metadata.pop("settings", None) or {}
+    metadata.pop("listing", None)
+    page = environment("pipeline.bulk").get_template("gallery.html.j2")
+    return page.render(
+        output=output.name or str(output),
+        metadata=metadata | {name: value for name, value in settings.items() if name not in ("name", "model")},
+        models=sorted({row["model"] for row in manifest.rows if row["model"]}),
+        counts=Counter(row["status"] for row in manifest.rows),
+        flags=Counter(flag for row in manifest.rows for flag in (row["flags"] or "").split(",") if flag),
+        flagged=sum(bool(row["flags"]) for row in manifest.rows),
+        cards=cards,
+        troubles=troubles[:_REASONS],
+        more_troubles=max(0, len(troubles) - _REASONS),
+        manifest=manifest.path.name,
+        problem=problem,
+        lost=0 if problem else sum(not card.original for card in cards),
+        reduced=sum(card.smaller for card in cards),
+        model=str(settings.get("name") or "model"),
+        whole=WHOLE,
+        detail=DETAIL,
+        factor=FACTOR,
     )

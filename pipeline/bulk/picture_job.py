@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bulk.checks import consistency
 from pipeline.bulk.face_restore import FaceFinder, restore_faces
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import Item
@@ -28,6 +27,7 @@ from pipeline.core.errors import first_line
 from pipeline.core.images import Planes, eight_bit_rgb, pixel_hash
 from pipeline.core.scales import FACTOR
 from pipeline.core.schema import UPSCALE_MANIFEST
+from pipeline.metrics.fidelity import consistency
 from pipeline.metrics.identity import Identity
 from pipeline.sources.base import Source, SourceError
 from pipeline.storage.path import StorageError
@@ -230,7 +230,7 @@ class Treatment:
         return result
 
     def _check(self, work: Work, result: Planes) -> None:
-        work.row["consistency"] = consistency(work.pixels, result)
+        work.row["consistency"] = consistency(result, work.pixels)
         if self.identity is not None and not isinstance(result, np.memmap):
             work.row["identity"] = self.identity.similarity(eight_bit_rgb(work.pixels), eight_bit_rgb(result))
 

@@ -1,4 +1,6 @@
-"""What the commands share: how they fail, and arguments of the form NAME=VALUE."""
+"""What the commands share: how they fail, what they name as not done, and arguments of the form NAME=VALUE."""
+
+from collections.abc import Sequence
 
 import typer
 
@@ -11,14 +13,22 @@ def fail(message: str, code: int = 2) -> typer.Exit:
     return typer.Exit(code)
 
 
-def parse_named(values: list[str], option: str, taken: list[str]) -> dict[str, str]:
-    """NAME=PLACE of each."""
+def print_problems(problems: Sequence[str], most: int = 20) -> None:
+    """Name what could not be done: the first few, and how many more there are."""
+    for problem in problems[:most]:
+        console.print(problem, style="yellow", markup=False)
+    if len(problems) > most:
+        console.print(f"and {len(problems) - most} more", style="yellow", markup=False)
+
+
+def parse_named(values: Sequence[str], option: str, taken: Sequence[str]) -> dict[str, str]:
+    """Path by name, of arguments NAME=PATH."""
     found: dict[str, str] = {}
     for value in values:
-        name, sign, place = value.partition("=")
-        if not (sign and name.strip() and place):
+        name, _, path = value.partition("=")
+        if not (name.strip() and path):
             raise fail(f"{option} {value}: NAME=FOLDER is wanted")
         if name in found or name in taken or name == "original":
             raise fail(f"{option} {value}: the name {name} is taken")
-        found[name] = place
+        found[name] = path
     return found

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from pipeline.runtime.console import console, progress
@@ -33,7 +34,7 @@ def score(
     from pipeline.compare.score import score as run
     from pipeline.core.files import write_json
     from pipeline.models.checkpoint import ModelError
-    from pipeline.pretrained import registry as networks
+    from pipeline.pretrained.registry import WeightsError, find_optional
     from pipeline.upscale.upscaler import Upscaler
 
     try:
@@ -41,8 +42,8 @@ def score(
             str(path): _single(Upscaler.load(path, back_projection=back_projection, precision=precision))
             for path in _expanded(weights)
         }
-        file = networks.find_optional("vgg19", vgg)
-    except (ModelError, networks.WeightsError) as error:
+        file = find_optional("vgg19", vgg)
+    except (ModelError, WeightsError) as error:
         raise typer.BadParameter(str(error)) from error
     textures = TextureFeatures(file) if file else None
     with TemporaryDirectory() as scratch:
@@ -52,13 +53,11 @@ def score(
     with progress("score", len(pictures)) as advance:
         results = run(methods, pictures, textures, lambda: advance(1))
     table = Table("method", "PSNR, dB", "gain, dB", "SSIM", "consistency", "fd")
-    for name, row in results.items():
-        fd = "-" if row["fd"] is None else f"{row['fd']:.3f}"
-        numbers = (f"{row['psnr']:.3f}", f"{row['gain']:+.3f}", f"{row['ssim']:.4f}", f"{row['consistency']:.3f}")
-        table.add_row(name, *numbers, fd)
-    from rich import print as show
-
-    show(table)
+    formats = {"psnr": "{:.3f}", "gain": "{:+.3f}", "ssim": "{:.4f}", "consistency": "{:.3f}", "fd": "{:.3f}"}
+    for name, figures in results.items():
+        values = [(text, figures[key]) for key, text in formats.items()]
+        table.add_row(name, *("-" if value is None else text.format(value) for text, value in values))
+    Console().print(table)
     console.print(f"{len(pictures)} faces" + ("" if textures else "; fd needs VGG-19: `facesr weights fetch vgg19`"))
     if to_json:
         write_json(to_json, results)
@@ -70,7 +69,4 @@ def _single(upscaler: "Upscaler") -> "Callable[[Pixels], Pixels]":
 
 def _expanded(paths: list[Path]) -> list[Path]:
     """Files as they are; of a folder every training state, `best` and the result."""
-    found: list[Path] = []
-    for path in paths:
-        found += sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
-    return found
+    return [file for path in paths for file in (sorted(path.rglob("*.safetensors")) if path.is_dir() else [path])]

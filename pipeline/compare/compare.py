@@ -1,172 +1,244 @@
-"""Compare any pictures with their originals, matched by name: the evaluation's measures without the pipeline's data."""
+"""Compare any pictures with their originals, matched by name: the evaluation's metrics without the pipeline's data."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from pipeline.compare.name_match import NameIndex, bare, file_of, unique_files
-from pipeline.core.images import ImageError, Pixels, decode, resize
+from pipeline.compare.name_match import MatchError, NameIndex, bare, file_of, unique_files
+from pipeline.core.degradation import reduce
+from pipeline.core.images import ImageError, decode
 from pipeline.core.scales import FACTOR
-from pipeline.evaluate.cases import Case, EvaluationConfig
+from pipeline.evaluate.aggregate import aggregate, read_parts
+from pipeline.evaluate.cases import Case, EvaluationConfig, enlarge
+from pipeline.evaluate.networks import find_networks
+from pipeline.evaluate.summary import Score, Summary
 from pipeline.evaluate.worker import EvaluationWorker
 from pipeline.metrics.ssim import WINDOW
-from pipeline.runtime.units import Unit
-from pipeline.sources.base import Entry, Source, SourceError
+from pipeline.report.write import write
+from pipeline.runtime.stage import environment
+from pipeline.runtime.units import RowUnit, do_units
+from pipeline.sources.base import Source, SourceError
 from pipeline.sources.open import open_archive
 
 SUBJECT: Final = "upscaled"
-GROUP: Final = ("pictures", "")
-"""Split and scale under which pictures stand that have neither."""
-MADE: Final = ("bicubic", "lanczos")
-"""Methods that can be made here of an original reduced 4 times."""
+ORIGINAL: Final = "original"
+SPLIT, SCALE = "pictures", ""
+"""Under which pictures stand that have neither."""
+UNIT: Final = 8
+"""Originals in a work unit."""
 
 
 @dataclass(frozen=True)
-class Pairing:
-    """What belongs together, and what does not."""
+class Pair:
+    """An original and what methods made of it."""
 
-    originals: list[tuple[str, Any]]
-    """Name and key of each original that has a picture."""
-    results: list[dict[str, Any]]
-    """For each of these: method -> key of its picture."""
-    unmatched: dict[str, str] = field(default_factory=dict)
-    """`[METHOD: ]NAME` -> why it is not compared."""
+    name: str
+    key: Any
+    """Of the original in its source."""
+    results: dict[str, Any]
+    """Method -> key of its picture."""
 
 
-def pair(originals: Source, methods: Mapping[str, Source]) -> Pairing:
+@dataclass(frozen=True)
+class Comparison:
+    """Result of a comparison."""
+
+    scores: dict[str, Score]
+    """Method -> its figures; the subject is SUBJECT."""
+    unmatched: dict[str, str]
+    """`[METHOD: ]NAME` -> why it could not be compared."""
+    baseline: str
+    """What the subject is held against; "" where nothing was given."""
+
+    @property
+    def summary(self) -> Summary:
+        """The scores as metrics.json has them."""
+        return {SPLIT: {SCALE: self.scores}}
+
+    def to_json(self) -> dict[str, Any]:
+        """What `facesr compare --json` writes."""
+        return {
+            "methods": self.scores,
+            "unmatched": list(self.unmatched),
+            "unmatched_reasons": self.unmatched,
+            "count": self.scores[SUBJECT]["count"],
+        }
+
+
+def compare(
+    originals: str,
+    upscaled: str,
+    against: Mapping[str, str] | None = None,
+    *,
+    baselines: Sequence[str] = (),
+    networks: Mapping[str, str | None] | None = None,
+    device: str = "cpu",
+    report: Path | None = None,
+    workers: int | None = None,
+) -> Comparison:
+    """Measure pictures against their originals.
+
+    Args:
+        originals: true pictures: a folder or archive.
+        upscaled: what was made of them, matched by name.
+        against: folder or archive of other methods, by name.
+        baselines: of `scales.BASELINES`, made here of each original reduced 4 times.
+        networks: weights file of networks that metrics use, by name; others are looked for in the cache.
+        device: cpu or cuda, for these networks.
+        report: folder for tables, sheets and report.html.
+        workers: processes; one per core by default.
+
+    Raises:
+        SourceError: a folder or archive cannot be read.
+        WeightsError: a weights file that is named does not exist.
+        MatchError: nothing in `upscaled` has the name of an original.
+        StageError: a worker failed.
+    """
+    against = against or {}
+    paths = {SUBJECT: upscaled, **against}
+    with TemporaryDirectory(prefix="facesr-compare-") as scratch:
+        parts = Path(scratch) / "parts"
+        sources = {
+            name: open_archive(path, Path(scratch) / f"{number}")
+            for number, (name, path) in enumerate({ORIGINAL: originals, **paths}.items())
+        }
+        pairs, unmatched = match(sources)
+        files, problems = find_networks(networks or {}, device)
+        if not any(SUBJECT in pair.results for pair in pairs):
+            raise MatchError(f"no picture in {upscaled} has the name of one in {originals}")
+        config = EvaluationConfig(
+            methods=[SUBJECT],
+            references=list(against),
+            baselines=baselines,
+            baseline=next(iter([*baselines, *against]), ""),
+            networks=files,
+            problems=problems,
+            device=device,
+        )
+        units = [
+            RowUnit(str(parts / f"{SPLIT}-{SCALE}-{start:07d}.parquet"), start, start + UNIT, split=SPLIT, scale=SCALE)
+            for start in range(0, len(pairs), UNIT)
+        ]
+        units[-1] = replace(units[-1], stop=len(pairs))
+        gpus = None if device == "cuda" else 0
+        do_units("compare", CompareWorker, (config, pairs, sources), units, workers=workers, gpus_per_worker=gpus)
+        by_name = {pair.name: pair for pair in pairs}
+        unmatched |= _failures(parts, by_name, sources)
+        config = replace(config, unmatched=[f"{name}: {why}" for name, why in unmatched.items()])
+        if report is None:
+            summary = aggregate(parts, config)
+        else:
+            provenance = {"places": {"originals": originals, **paths}, "environment": environment()}
+
+            def find(split: str, scale: str, ids: Sequence[str]) -> list[Case]:
+                return [read_pair(by_name[name], sources, baselines)[0] for name in ids]
+
+            summary = write(parts, config, report, provenance, find)
+    return Comparison(summary[SPLIT][SCALE], unmatched, config.baseline)
+
+
+def _failures(parts: Path, pairs: Mapping[str, Pair], sources: Mapping[str, Source]) -> dict[str, str]:
+    """`[METHOD: ]NAME` -> why, of pairs that could not be measured."""
+    rows = [row for row in read_parts(parts) if row["psnr"] is None]
+    failed = {row["id"] for row in rows if row["method"] in pairs[row["id"]].results}
+    return {
+        name if method in (ORIGINAL, SUBJECT) else f"{method}: {name}": why
+        for name in sorted(failed)
+        for method, why in read_pair(pairs[name], sources, ())[1].items()
+    }
+
+
+def match(sources: Mapping[str, Source]) -> tuple[list[Pair], dict[str, str]]:
     """Match pictures by name: by path without suffix, else by the file's name alone where only one original has it.
 
     Args:
-        originals: the true pictures.
-        methods: SUBJECT first, then others, by name.
+        sources: ORIGINAL, SUBJECT, then other methods, by name.
+
+    Returns:
+        Pairs, sorted by name, and `[METHOD: ]NAME` -> why it is not compared.
 
     Raises:
-        SourceError: a place cannot be listed.
+        SourceError: a source cannot be listed.
     """
-    truths = _listed(originals)
+    entries = {name: {entry.name: entry for entry in source.entries()} for name, source in sources.items()}
+    truths = entries.pop(ORIGINAL)
     alone = unique_files(truths)
     unmatched: dict[str, str] = {}
-    found: dict[str, dict[str, Any]] = {name: {} for name in truths}
-    for method, source in methods.items():
+    results: dict[str, dict[str, Any]] = {name: {} for name in sorted(truths)}
+    for method, by_name in entries.items():
         prefix = "" if method == SUBJECT else f"{method}: "
-        entries = _listed(source)
-        index = NameIndex((name, entry) for name, entry in entries.items())
+        index = NameIndex(by_name.items())
         used: set[str] = set()
         for name in truths:
-            some = index.find(name, file_of(name) in alone)
-            used |= {entry.name for entry in some}
-            if len(some) > 1:
-                unmatched[f"{prefix}{name}"] = f"several pictures of this name: {', '.join(one.name for one in some)}"
-            elif not some:
+            same = index.find(name, file_of(name) in alone)
+            used |= {entry.name for entry in same}
+            if len(same) > 1:
+                several = ", ".join(entry.name for entry in same)
+                unmatched[f"{prefix}{name}"] = f"several pictures of this name: {several}"
+            elif not same:
                 unmatched[f"{prefix}{name}"] = "missing: no picture of this original"
-            elif some[0].problem:
-                unmatched[f"{prefix}{some[0].name}"] = some[0].problem
+            elif same[0].problem:
+                unmatched[f"{prefix}{same[0].name}"] = same[0].problem
             else:
-                found[name][method] = some[0].key
-        for name in entries.keys() - used:
-            near = get_close_matches(bare(name), [bare(one) for one in truths], 1)
+                results[name][method] = same[0].key
+        for name in by_name.keys() - used:
+            near = get_close_matches(bare(name), map(bare, truths), 1)
             hint = f"; is it {near[0]}?" if near else ""
             unmatched[f"{prefix}{name}"] = f"no original of this name{hint}"
-    kept = [name for name in sorted(truths) if found[name]]
-    originals_kept = [(name, truths[name].key) for name in kept]
-    return Pairing(originals_kept, [found[name] for name in kept], dict(sorted(unmatched.items())))
+    pairs = [Pair(name, truths[name].key, keys) for name, keys in results.items() if keys]
+    return pairs, dict(sorted(unmatched.items()))
 
 
-def _listed(source: Source) -> dict[str, Entry]:
-    return {entry.name: entry for entry in source.entries()}
-
-
-@dataclass(frozen=True)
-class PairUnit(Unit):
-    """Originals and what belongs to them: `name`, `key`, and `results`, method -> key."""
-
-    pairs: list[dict[str, Any]]
-    split: str = GROUP[0]
-    scale: str = GROUP[1]
-
-    @property
-    def images(self) -> int:
-        """Originals."""
-        return len(self.pairs)
-
-
-def plan_units(pairing: Pairing, parts: Path, size: int = 8) -> list[PairUnit]:
-    """Cut the pairs into units of at most `size` originals."""
-    pairs = [
-        {"name": name, "key": key, "results": results}
-        for (name, key), results in zip(pairing.originals, pairing.results, strict=True)
-    ]
-    return [
-        PairUnit(str(parts / f"{GROUP[0]}-{GROUP[1]}-{start:07d}.parquet"), pairs[start : start + size])
-        for start in range(0, len(pairs), size)
-    ]
-
-
-def read_pair(
-    pair: Mapping[str, Any], sources: Mapping[str, Source], made: Sequence[str]
-) -> tuple[Case, dict[str, str]]:
+def read_pair(pair: Pair, sources: Mapping[str, Source], baselines: Sequence[str]) -> tuple[Case, dict[str, str]]:
     """Read what belongs to one original.
 
     Args:
-        pair: `name`, `key`, and `results`: method -> key.
-        sources: `original`, and by method.
-        made: methods of MADE to make of the original reduced 4 times.
+        pair: where it lies in the sources.
+        sources: ORIGINAL, and by method.
+        baselines: made here of the original reduced 4 times.
 
     Returns:
-        The case, and why which methods have no result in it: `` for the original itself.
+        The case, and why which methods have no result in it: ORIGINAL for all.
     """
-    case = Case(pair["name"], pair["name"])
+    case = Case(pair.name, pair.name)
     try:
-        truth = decode(sources["original"].read(pair["key"]))
+        truth = decode(sources[ORIGINAL].read(pair.key))
     except (SourceError, ImageError) as error:
-        return case, {"": f"the original cannot be read: {error}"}
+        return case, {ORIGINAL: f"the original cannot be read: {error}"}
     height, width = truth.shape[:2]
     if min(height, width) < WINDOW:
-        return case, {"": f"{width}x{height}: SSIM needs {WINDOW} pixels a side"}
+        return case, {ORIGINAL: f"{width}x{height}: SSIM needs {WINDOW} pixels a side"}
     case.truth = truth
-    problems: dict[str, str] = {}
     if not (height % FACTOR or width % FACTOR):
-        case.low = resize(truth, height // FACTOR, width // FACTOR)
-        case.results = {method: resize(case.low, height, width, lanczos=method == "lanczos") for method in made}
-    for method, key in pair["results"].items():
+        case.low = reduce(truth)
+        case.results = enlarge(case.low, baselines)
+    problems: dict[str, str] = {}
+    for method, key in pair.results.items():
         try:
             result = decode(sources[method].read(key))
         except (SourceError, ImageError) as error:
             problems[method] = str(error)
             continue
-        if result.shape != truth.shape:
-            problems[method] = _sizes(result, truth)
-        else:
+        if result.shape == truth.shape:
             case.results[method] = result
+        else:
+            size = f"{result.shape[1]}x{result.shape[0]}"
+            problems[method] = f"wrong size: {size}, its original is {width}x{height}"
     return case, problems
 
 
-def _sizes(result: Pixels, truth: Pixels) -> str:
-    return f"wrong size: {result.shape[1]}x{result.shape[0]}, its original is {truth.shape[1]}x{truth.shape[0]}"
-
-
 class CompareWorker(EvaluationWorker):
-    """Measures one unit of pairs. Columns out: METRICS."""
+    """Measures a unit of pairs. Columns out: METRICS."""
 
-    def __init__(self, config: EvaluationConfig, sources: Mapping[str, Source]) -> None:
-        """Take the evaluation's config and the opened places: `original`, and by method."""
+    def __init__(self, config: EvaluationConfig, pairs: Sequence[Pair], sources: Mapping[str, Source]) -> None:
+        """Take the evaluation's config, all pairs, and the opened sources: ORIGINAL, and by method."""
         super().__init__(config)
-        self.sources = sources
+        self.pairs, self.sources = pairs, sources
 
-    def cases(self, unit: Any) -> Iterator[Case]:
+    def cases(self, unit: RowUnit) -> Iterator[Case]:
         """The pairs of a unit."""
-        made = self.config.get("baselines", [])
-        for one in unit.pairs:
-            yield read_pair(one, self.sources, made)[0]
-
-
-def open_places(originals: str, methods: Mapping[str, str], scratch: Path) -> dict[str, Source]:
-    """Open every place: `original`, and by method.
-
-    Raises:
-        SourceError: one cannot be read; the message says which.
-    """
-    places = {"original": originals, **methods}
-    return {name: open_archive(place, scratch / f"{number}") for number, (name, place) in enumerate(places.items())}
+        for pair in self.pairs[unit.start : unit.stop]:
+            yield read_pair(pair, self.sources, self.config.baselines)[0]

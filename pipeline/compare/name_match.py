@@ -5,7 +5,13 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Generic, TypeVar
 
+from pipeline.core.errors import FacesrError
+
 T = TypeVar("T")
+
+
+class MatchError(FacesrError):
+    """Nothing belongs together: no file has the name of another."""
 
 
 def bare(name: str) -> str:

@@ -5,19 +5,21 @@ For choosing between checkpoints and between trainings; it stands apart from tra
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from pipeline.core.degradation import reduce
 from pipeline.core.files import shard_files
-from pipeline.core.images import Pixels, decode, resize
-from pipeline.core.scales import FACTOR
+from pipeline.core.images import ImageError, Pixels, decode, psnr
+from pipeline.core.scales import BASELINE, BASELINES, FACTOR
 from pipeline.core.shards import read_rows
+from pipeline.evaluate.cases import enlarge
 from pipeline.metrics.distances import FeatureStatistics, frechet_distance
 from pipeline.metrics.fidelity import Reference, consistency
+from pipeline.metrics.ssim import WINDOW
 from pipeline.models.device import autocast, choose_device, choose_precision
 from pipeline.sources.open import open_archive
 from pipeline.train.engine.losses import PerceptualLoss
@@ -27,13 +29,15 @@ CELLS = 16
 LAYER = "relu3_1"
 
 Enlarge = Callable[[Pixels], Pixels]
+Figures = dict[str, float | None]
+"""Of a method, by metric."""
 
 
-def originals(place: Path, split: str, scratch: Path, limit: int | None = None) -> Iterator[Pixels]:
+def originals(path: Path, split: str, scratch: Path, limit: int | None = None) -> Iterator[Pixels]:
     """True pictures to score on.
 
     Args:
-        place: folder of the pipeline's face shards, of which `split` is read, or any archive of pictures.
+        path: folder of the pipeline's face shards, of which `split` is read, or any archive of pictures.
         split: `train`, `valid` or `test`.
         scratch: where a compressed tar may be unpacked.
         limit: at most so many.
@@ -42,11 +46,11 @@ def originals(place: Path, split: str, scratch: Path, limit: int | None = None) 
         ImageError: a picture cannot be decoded.
         SourceError: no such archive.
     """
-    shards = shard_files(place, f"{split}-*.parquet") if place.is_dir() else []
+    shards = shard_files(path, f"{split}-*.parquet") if path.is_dir() else []
     if shards:
         data: Iterable[bytes] = (row["image"]["bytes"] for shard in shards for row in read_rows(shard, ["image"]))
     else:
-        source = open_archive(str(place), scratch)
+        source = open_archive(str(path), scratch)
         data = (source.read(entry.key) for entry in source.entries() if not entry.problem)
     for count, image in enumerate(data):
         if count == limit:
@@ -81,7 +85,7 @@ def score(
     faces: Iterable[Pixels],
     textures: TextureFeatures | None = None,
     done: Callable[[], None] = lambda: None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Figures]:
     """Score methods, bicubic and Lanczos on the same faces.
 
     Args:
@@ -96,40 +100,39 @@ def score(
         ratio to bicubic's, or None; `count`.
 
     Raises:
-        ValueError: no face, or a face whose sides are no multiples of 4.
+        ImageError: a face whose sides are no multiples of 4, or too small for SSIM.
+        ValueError: no face.
     """
-
-    def baseline(lanczos: bool) -> Enlarge:
-        return lambda low: resize(low, FACTOR * low.shape[0], FACTOR * low.shape[1], lanczos)
-
-    every = {"bicubic": baseline(False), "lanczos": baseline(True), **methods}
-    rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in every}
-    cells = {name: FeatureStatistics.empty(256) for name in ("", *every)}
+    names = (*BASELINES, *methods)
+    rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
+    cells = {name: FeatureStatistics.empty(256) for name in ("", *names)}
     for truth in faces:
-        if truth.shape[0] % FACTOR or truth.shape[1] % FACTOR:
-            raise ValueError(f"a true picture of {truth.shape[1]}x{truth.shape[0]} cannot be reduced 4x exactly")
-        low = resize(truth, truth.shape[0] // FACTOR, truth.shape[1] // FACTOR)
+        height, width = truth.shape[:2]
+        if height % FACTOR or width % FACTOR:
+            raise ImageError(f"a true picture of {width}x{height} cannot be reduced 4x exactly")
+        if min(height, width) < WINDOW:
+            raise ImageError(f"a true picture of {width}x{height}: SSIM needs {WINDOW} pixels a side")
+        low = reduce(truth)
         reference = Reference(truth)
+        results = enlarge(low, BASELINES) | {name: method(low) for name, method in methods.items()}
+        for name, result in results.items():
+            rows[name].append((psnr(truth, result), reference.ssim(result), consistency(result, low)))
         if textures:
-            cells[""].add(textures(truth))
-        for name, enlarge in every.items():
-            result = enlarge(low)
-            rows[name].append((reference.psnr(result), reference.ssim(result), consistency(result, low)))
-            if textures:
-                cells[name].add(textures(result))
+            for name, picture in {"": truth, **results}.items():
+                cells[name].add(textures(picture))
         done()
-    if not rows["bicubic"]:
+    if not rows[BASELINE]:
         raise ValueError("no faces to score on")
     means = {name: np.mean(values, axis=0).tolist() for name, values in rows.items()}
-    distances = {name: frechet_distance(cells[""], cells[name]) if textures else None for name in every}
-    base = distances["bicubic"]
+    distances = {name: frechet_distance(cells[""], cells[name]) if textures else 0.0 for name in names}
+    base = distances[BASELINE]
     return {
         name: {
             "psnr": mean[0],
-            "gain": mean[0] - means["bicubic"][0],
+            "gain": mean[0] - means[BASELINE][0],
             "ssim": mean[1],
             "consistency": mean[2],
-            "fd": (distances[name] or 0.0) / base if base else None,
+            "fd": distances[name] / base if base else None,
             "count": len(rows[name]),
         }
         for name, mean in means.items()

@@ -151,7 +151,7 @@ METRICS: Final = pa.schema(
         ("mirror_gain", pa.float64()),  # dB by which the mirrored result matches better, reduced
     ]
 )
-"""Definitions: `pipeline.metrics.registry` and `pipeline.metrics.defects`."""
+"""Definitions: `metrics.registry.MEASURES`, `metrics.defects.find_defects`."""
 
 PICTURES: Final = _with_features(
     [("id", pa.string()), ("image", IMAGE), ("name", pa.string()), ("width", pa.int32()), ("height", pa.int32())]

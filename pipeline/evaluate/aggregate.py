@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,20 +16,16 @@ from numpy.typing import NDArray
 
 from pipeline.core.files import shard_files
 from pipeline.core.scales import MEASURED_SCALES, MEASURED_SPLITS
+from pipeline.core.schema import Row
 from pipeline.core.shards import read_rows
 from pipeline.evaluate.cases import EvaluationConfig
 from pipeline.evaluate.scorer import TRUTH
-from pipeline.evaluate.statistics import bootstrap, holm, paired
-from pipeline.metrics.distances import (
-    FID_SAMPLE,
-    NEIGHBOURS,
-    FeatureStatistics,
-    frechet_distance,
-    kernel_distance,
-    precision_recall,
-)
+from pipeline.evaluate.statistics import PairedTest, bootstrap, holm, paired
+from pipeline.evaluate.summary import Score, Summary, known_first
+from pipeline.metrics import distances
+from pipeline.metrics.distances import FID_SAMPLE, NEIGHBOURS, FeatureStatistics
 from pipeline.metrics.perceptual import RESIZES
-from pipeline.metrics.registry import FAULTS, MEASURES, OF_SETS, PER_FACE, VARIANTS, why_null
+from pipeline.metrics.registry import DEFECTS, MEASURES, OF_SETS, PER_FACE, VARIANTS, why_null
 
 TESTED: Final = tuple(key for key in PER_FACE if key not in VARIANTS)
 """Metrics by which methods are compared face by face."""
@@ -38,24 +34,15 @@ FEWEST: Final = {"fid": 2, "fid_clean": 2, "kid": 4, "precision": NEIGHBOURS + 1
 _FEATURE_BLOCK: Final = 256
 """Feature vectors added at once: a fixed number, so that sums do not depend on how the work was cut."""
 
-Row = dict[str, Any]
-Score = dict[str, Any]
-Summary = dict[str, dict[str, dict[str, Score]]]
 Faces = dict[str, Row]
 """By id."""
 
 
-def place(name: str, known: Sequence[str]) -> tuple[int, str]:
-    """Sort key: known names in their order, others behind."""
-    return (known.index(name) if name in known else len(known), name)
-
-
 def read_parts(parts: Path) -> list[Row]:
     """Rows of all parts in a fixed order: split, scale, id, then the order in which methods were measured."""
+    split, scale = known_first(MEASURED_SPLITS), known_first(MEASURED_SCALES)
     rows = [row for path in shard_files(parts) for row in read_rows(path)]
-    return sorted(
-        rows, key=lambda row: (place(row["split"], MEASURED_SPLITS), place(row["scale"], MEASURED_SCALES), row["id"])
-    )
+    return sorted(rows, key=lambda row: (split(row["split"]), scale(row["scale"]), row["id"]))
 
 
 def by_method(rows: Iterable[Row]) -> dict[tuple[str, str], dict[str, Faces]]:
@@ -68,9 +55,9 @@ def by_method(rows: Iterable[Row]) -> dict[tuple[str, str], dict[str, Faces]]:
     return groups
 
 
-def common_ids(methods: dict[str, Faces], peers: Sequence[str] = ()) -> list[str]:
-    """Faces that every method restored, sorted; peers, and a method that restored none, do not shrink them."""
-    sets = [set(found) for method, found in methods.items() if found and method not in peers]
+def common_ids(methods: dict[str, Faces], references: Sequence[str] = ()) -> list[str]:
+    """Faces that every method restored, sorted; references, and a method that restored none, do not shrink them."""
+    sets = [set(faces) for method, faces in methods.items() if faces and method not in references]
     return sorted(set.intersection(*sets)) if sets else []
 
 
@@ -80,14 +67,12 @@ class _Group:
     def __init__(self, parts: Path, split: str, scale: str, methods: dict[str, Faces], config: EvaluationConfig):
         self.parts, self.pattern = parts, f"{split}-{scale}-*.parquet"
         self.methods, self.config = methods, config
-        self.networks = config.get("networks", {})
-        self._vectors: dict[str, dict[str, Row]] = {}
 
     def score(self, method: str, ids: Sequence[str]) -> Score:
         """Everything about a method over some faces that it restored."""
-        rows = [self.methods[method][one] for one in ids]
+        rows = [self.methods[method][face_id] for face_id in ids]
         score: Score = {}
-        for key in (*PER_FACE, *FAULTS):
+        for key in (*PER_FACE, *DEFECTS):
             values = [row[key] for row in rows if row[key] is not None]
             score[key] = round(math.fsum(values) / len(values), 6) if values else None
             if key in MEASURES and not values:
@@ -99,16 +84,15 @@ class _Group:
             for key, (low, high) in zip(PER_FACE, bounds, strict=True):
                 if np.isfinite(low):
                     score[f"{key}_ci95"] = [round(float(low), 6), round(float(high), 6)]
-        return score | {"count": len(rows)}
+        return score | self._distances(method, ids) | {"count": len(rows)}
 
     def _reason(self, key: str, fewest: str) -> str:
-        return why_null(key, self.networks, self.config.get("problems", {}), fewest)
+        return why_null(key, self.config.networks, self.config.problems, fewest)
 
-    def distances(self, method: str, ids: Sequence[str]) -> Score:
+    def _distances(self, method: str, ids: Sequence[str]) -> Score:
         """FID, KID, precision and recall over some faces."""
         score: Score = {}
-        inception = bool(self.networks.get("inception"))
-        enough = {key for key in OF_SETS if inception and len(ids) >= FEWEST[key]}
+        enough = {key for key in OF_SETS if "inception" in self.config.networks and len(ids) >= FEWEST[key]}
         for key in OF_SETS:
             short = f"needs at least {FEWEST[key]} pictures, there are {len(ids)}"
             score |= {key: None, f"{key}_reason": "" if key in enough else self._reason(key, short)}
@@ -116,11 +100,11 @@ class _Group:
             return score
         truths, results = self._features(TRUTH, ids), self._features(method, ids)
         for name in RESIZES:
-            distance = frechet_distance(_statistics(truths[name]), _statistics(results[name]))
+            distance = distances.frechet_distance(_statistics(truths[name]), _statistics(results[name]))
             score[name] = _digits(distance)
         if "kid" in enough:
-            kid, error = kernel_distance(truths["fid"], results["fid"])
-            precision, recall = precision_recall(truths["fid"], results["fid"])
+            kid, error = distances.kernel_distance(truths["fid"], results["fid"])
+            precision, recall = distances.precision_recall(truths["fid"], results["fid"])
             score |= {"kid": _digits(kid), "kid_std": _digits(error)}
             score |= {"precision": round(precision, 6), "recall": round(recall, 6)}
         if len(ids) < FID_SAMPLE:
@@ -131,30 +115,28 @@ class _Group:
 
     def _features(self, method: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Feature vectors (faces, size) of each resize, in the order of `ids`."""
-        found: dict[str, Row] = {}
+        found: Faces = {}
         for path in shard_files(self.parts / "features", self.pattern):
             # a scale's name may begin another's
             table = pq.read_table(path, filters=[("method", "=", method)])
             found |= {row["id"]: row for row in table.to_pylist()}
-        return {name: np.stack([np.frombuffer(found[one][name], "<f4") for one in ids]) for name in RESIZES}
+        return {name: np.stack([np.frombuffer(found[face_id][name], "<f4") for face_id in ids]) for name in RESIZES}
 
     def compare(self, scores: dict[str, Score], subject: str) -> None:
         """Add to each method what tests say of it against the subject, over the faces both have."""
         signs = {key: MEASURES[key].sign for key in TESTED}
-        tests: dict[str, dict[str, dict[str, Any]]] = {}
-        mine = self.methods.get(subject, {})
+        tests: dict[str, dict[str, PairedTest]] = {}
         for method in scores:
-            ids = sorted(mine.keys() & self.methods[method].keys())
+            both = [self.methods.get(subject, {}), self.methods[method]]
+            ids = sorted(both[0].keys() & both[1].keys())
             if method != subject and len(ids) > 1:
-                first, second = (_matrix([faces[one] for one in ids], TESTED) for faces in (mine, self.methods[method]))
-                differences = dict(zip(TESTED, (first - second).T, strict=True))
-                tests[method] = paired(differences, signs)
-        every = [(method, key) for method, found in tests.items() for key in found]
-        adjusted = holm([tests[method][key]["p"] for method, key in every])
-        for (method, key), value in zip(every, adjusted, strict=True):
-            tests[method][key]["p_holm"] = value
-        for method, found in tests.items():
-            scores[method]["against"] = {subject: found}
+                first, second = (_matrix([faces[face_id] for face_id in ids], TESTED) for faces in both)
+                tests[method] = paired(dict(zip(TESTED, (first - second).T, strict=True)), signs)
+        flat = [test for by_metric in tests.values() for test in by_metric.values()]
+        for test, p in zip(flat, holm([test["p"] for test in flat]), strict=True):
+            test["p_holm"] = p
+        for method, by_metric in tests.items():
+            scores[method]["against"] = {subject: by_metric}
 
 
 def _matrix(rows: Sequence[Row], keys: Sequence[str]) -> NDArray[np.float64]:
@@ -168,66 +150,37 @@ def _digits(value: float) -> float:
 
 
 def _statistics(vectors: NDArray[np.float32]) -> FeatureStatistics:
-    found = FeatureStatistics.empty(vectors.shape[1])
+    statistics = FeatureStatistics.empty(vectors.shape[1])
     for start in range(0, len(vectors), _FEATURE_BLOCK):
-        found.add(vectors[start : start + _FEATURE_BLOCK])
-    return found
+        statistics.add(vectors[start : start + _FEATURE_BLOCK])
+    return statistics
 
 
 def aggregate(parts: Path, config: EvaluationConfig) -> Summary:
     """Sum up the parts: `{split: {scale: {method: {...}}}}`, what `reports/metrics.json` holds.
 
-    Each method has every key of `measures.MEASURES`, a number or null with `<key>_reason`; `<key>_ci95` of means over
+    Each method has every key of `registry.MEASURES`, a number or null with `<key>_reason`; `<key>_ci95` of means over
     faces; `count`, the faces, which are the same for every method: those that all restored; `failed`, faces of which
-    it has no picture; `fid_warning` where the sample is small; the means of `measures.FAULTS`; and `against`, tests
-    of the subject (the first of `methods`) against it. Peers that cover fewer faces have a `count` of their own, and
+    it has no picture; `fid_warning` where the sample is small; the means of `registry.DEFECTS`; and `against`, tests
+    of the subject against it. References that cover fewer faces have a `count` of their own, and
     `on_same_faces` the others' scores on those. Means are correctly rounded sums (`math.fsum`).
     """
     rows = read_parts(parts)
     summary: Summary = {}
-    peers = config.get("peers", [])
     for (split, scale), methods in by_method(rows).items():
-        common = common_ids(methods, peers)
+        common = common_ids(methods, config.references)
         images = len({row["id"] for row in rows if (row["split"], row["scale"]) == (split, scale)})
         group = _Group(parts, split, scale, methods, config)
         scores = summary.setdefault(split, {}).setdefault(scale, {})
-        for method, found in methods.items():
-            partial = method in peers and not set(common) <= found.keys()
-            if partial and not found:
+        for method, faces in methods.items():
+            reference = method in config.references
+            partial = reference and not set(common) <= faces.keys()
+            if partial and not faces:
                 continue  # of this split and scale it was not asked for anything
-            ids = ([one for one in common if one in found] if partial else common) if found else []
-            scores[method] = group.score(method, ids) | group.distances(method, ids)
-            scores[method]["failed"] = 0 if method in peers else images - len(found)
+            ids = [face_id for face_id in common if face_id in faces]
+            scores[method] = group.score(method, ids) | {"failed": 0 if reference else images - len(faces)}
             if partial:
-                others = [other for other in methods if other not in peers and methods[other]]
-                scores[method]["on_same_faces"] = {
-                    other: group.score(other, ids) | group.distances(other, ids) for other in others
-                }
-        if config["methods"]:
-            group.compare(scores, config["methods"][0])
+                others = [other for other in methods if other not in config.references and methods[other]]
+                scores[method]["on_same_faces"] = {other: group.score(other, ids) for other in others}
+        group.compare(scores, config.subject)
     return summary
-
-
-def count_failed(summary: Summary) -> int:
-    """Results that could not be judged, over all splits, scales and methods."""
-    return sum(
-        score["failed"] for scales in summary.values() for scores in scales.values() for score in scores.values()
-    )
-
-
-def headline(summary: Summary) -> str:
-    """One line: the PSNR gain over bicubic of every other method, on unseen faces at the largest scale measured."""
-    split = "test" if "test" in summary else next(iter(summary), "")
-    scales = summary.get(split, {})
-    scale = MEASURED_SCALES[1] if MEASURED_SCALES[1] in scales else next(iter(scales), "")
-    scores = {method: score for method, score in scales.get(scale, {}).items() if score["psnr"] is not None}
-    if "bicubic" not in scores:
-        return "nothing could be measured" + ("" if summary else ": no face of 256x256 or more was enlarged")
-    gains = []
-    for name, score in scores.items():
-        if name != "bicubic":
-            # a method that covers fewer faces is compared on those
-            base = score.get("on_same_faces", scores)["bicubic"]["psnr"]
-            few = f" on {score['count']} faces" if "on_same_faces" in score else ""
-            gains.append(f"{name} {score['psnr'] - base:+.2f} dB{few}")
-    return f"{split}, {scale}, PSNR over bicubic: {', '.join(gains)}"

@@ -5,55 +5,72 @@ They lie in three folders of shards with the same stems, and are joined by id:
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
-from pipeline.core.degradation import degrade
+from pipeline.core.degradation import degrade, reduce
 from pipeline.core.files import shard_files
 from pipeline.core.images import ImageError, Pixels, decode, resize
-from pipeline.core.scales import AUGMENTED, BASELINES, FACTOR, MEASURED_SCALES
-from pipeline.core.shards import read_range, read_rows
+from pipeline.core.scales import AUGMENTED, BASELINE, BASELINES, FACTOR, MEASURED_SPLITS, UPSCALED_SCALES
+from pipeline.core.schema import Row
+from pipeline.core.shards import count_rows, read_range, read_rows
+
+Provenance = dict[str, Any]
+"""Sections for the end of the report: heading -> values by name, or a text."""
 
 
-class EvaluationConfig(TypedDict):
-    """What the evaluation reads and shows; plain values, so that it travels to workers as JSON would."""
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What the evaluation reads and shows."""
 
-    faces: str
-    """Folder of the originals' shards."""
-    inputs: str
-    """Folder with a folder of 256x256 input shards per split."""
-    upscaled: str
-    """Folder with `{method}/{scale}/` folders of shards."""
-    methods: list[str]
+    methods: Sequence[str]
     """Names of the networks' results, in the order shown; the first one is the subject of the report's summary."""
-    folders: NotRequired[dict[str, str]]
+    faces: str = ""
+    """Folder of the originals' shards."""
+    inputs: str = ""
+    """Folder with a folder of 256x256 input shards per split."""
+    upscaled: str = ""
+    """Folder with `{method}/{scale}/` folders of shards."""
+    folders: Mapping[str, str] = field(default_factory=dict)
     """Folder of a method's results, where it is not `{upscaled}/{method}`."""
-    peers: NotRequired[list[str]]
-    """Methods to compare with, which may cover fewer faces than the others."""
-    networks: NotRequired[dict[str, str | None]]
-    """Weights file by name of `weights.NETWORKS`; a metric whose network is missing is null."""
-    problems: NotRequired[dict[str, str]]
+    references: Sequence[str] = ()
+    """Reference methods, which may cover fewer faces than the others."""
+    baselines: Sequence[str] = BASELINES
+    """Which of BASELINES are computed where they are measured."""
+    baseline: str = BASELINE
+    """What gains are measured against; "" for nothing."""
+    networks: Mapping[str, str] = field(default_factory=dict)
+    """Weights file by name of `networks.NETWORKS`; a metric whose network is missing is null."""
+    problems: Mapping[str, str] = field(default_factory=dict)
     """Why a network is missing, by its name."""
-    device: NotRequired[str]
-    """Torch device of the networks: cpu (default) or cuda."""
-    baseline: NotRequired[str]
-    """What gains are measured against; bicubic by default."""
-    baselines: NotRequired[list[str]]
-    """Which of BASELINES are made on the spot; both by default."""
-    training: NotRequired[str | None]
+    device: str = "cpu"
+    """Torch device of the networks: cpu or cuda."""
+    training: str | None = None
     """Folder with dvclive's records of each training, for its curves."""
-    unmatched: NotRequired[list[str]]
+    unmatched: Sequence[str] = ()
     """What could not be compared and why: the report names it."""
-    sheet_faces: NotRequired[int]
-    """Faces on each comparison sheet; 4 by default."""
-    synthetic: NotRequired[bool]
+    sheet_faces: int = 4
+    """Faces on each comparison sheet."""
+    synthetic: bool = False
     """The faces are drawn, not photographed: the report warns."""
-    small: NotRequired[dict[str, int]]
-    """Faces under 256x256 by split, which nothing can be measured on: the report says so."""
-    random_vgg: NotRequired[bool]
+    random_vgg: bool = False
     """The perceptual loss had random VGG weights: the report warns."""
+
+    @property
+    def subject(self) -> str:
+        """The method that the report is about."""
+        return self.methods[0]
+
+    @property
+    def all_methods(self) -> list[str]:
+        """Every method in the order measured: baselines, networks, reference methods."""
+        return [*self.baselines, *self.methods, *self.references]
+
+    def shards(self, method: str, scale: str) -> Path:
+        """Folder of a method's shards."""
+        return Path(self.folders.get(method, Path(self.upscaled) / method)) / scale
 
 
 @dataclass
@@ -70,34 +87,36 @@ class Case:
     """By method, baselines included; a method that failed is absent."""
 
 
-def methods_of(config: EvaluationConfig) -> list[str]:
-    """Every method in the order measured: those made on the spot, the networks, the peers."""
-    return [*config.get("baselines", BASELINES), *config["methods"], *config.get("peers", [])]
+def count_enlarged(config: EvaluationConfig, split: str, scale: str) -> int:
+    """Faces of a split that were to be enlarged at a scale: rows of the method that has most."""
+    folders = [config.shards(method, scale) for method in config.methods]
+    return max(sum(map(count_rows, shard_files(folder, f"{split}-*.parquet"))) for folder in folders)
 
 
-def shards_of(config: EvaluationConfig, method: str, scale: str) -> Path:
-    """Folder of a method's shards."""
-    folder = config.get("folders", {}).get(method)
-    return (Path(folder) if folder else Path(config["upscaled"]) / method) / scale
+def count_small(config: EvaluationConfig) -> dict[str, int]:
+    """Enlarged faces by split that are under 256x256, where there are any: the upscale stage gives them no 64to256."""
+    if not config.upscaled:
+        return {}
+    counts = {split: [count_enlarged(config, split, scale) for scale in UPSCALED_SCALES] for split in MEASURED_SPLITS}
+    return {split: large - small for split, (small, large) in counts.items() if large > small}
 
 
-def _by_id(path: Path, wanted: set[str]) -> dict[str, dict[str, Any]]:
+def _indices(path: Path, wanted: set[str]) -> list[int]:
+    """Rows of a shard whose id is wanted."""
+    return [index for index, row in enumerate(read_rows(path, ["id"])) if row["id"] in wanted]
+
+
+def _by_id(path: Path, wanted: set[str]) -> dict[str, Row]:
     """Rows of a shard whose id is wanted; none where there is no such shard. Reads pictures of their stretch only."""
-    if not path.is_file():
-        return {}
-    places = [place for place, row in enumerate(read_rows(path, ["id"])) if row["id"] in wanted]
-    if not places:
-        return {}
-    return {row["id"]: row for row in read_range(path, places[0], places[-1] + 1) if row["id"] in wanted}
+    indices = _indices(path, wanted) if path.is_file() else []
+    rows = read_range(path, indices[0], indices[-1] + 1) if indices else iter(())
+    return {row["id"]: row for row in rows if row["id"] in wanted}
 
 
-def _pixels(row: dict[str, Any] | None) -> Pixels | None:
-    """The decoded picture of a row; None where there is no row, no picture, or a damaged one."""
-    data = (row or {}).get("image") or {}
-    if not data.get("bytes"):
-        return None
+def _pixels(row: Row) -> Pixels | None:
+    """The decoded picture of a row; None where there is none, or a damaged one."""
     try:
-        return decode(data["bytes"])
+        return decode((row["image"] or {}).get("bytes") or b"")
     except ImageError:
         return None
 
@@ -118,20 +137,17 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
         stop: row after the last.
     """
     columns = ["id", "name", "image", "width", "height"]
-    source = Path(config["inputs"]) / split / f"{stem}.parquet"
-    inputs = list(read_range(source, start, stop, columns))
+    inputs = list(read_range(Path(config.inputs) / split / f"{stem}.parquet", start, stop, columns))
     wanted = {row["id"] for row in inputs}
-    made = config.get("baselines", BASELINES)
     upscaled = {
-        method: _by_id(shards_of(config, method, scale) / f"{stem}.parquet", wanted)
-        for method in methods_of(config)
-        if method not in made
+        method: _by_id(config.shards(method, scale) / f"{stem}.parquet", wanted)
+        for method in (*config.methods, *config.references)
     }
-    large = scale.removesuffix(AUGMENTED) == MEASURED_SCALES[1]
-    originals = _by_id(Path(config["faces"]) / f"{stem}.parquet", wanted) if large else {}
+    large = scale.removesuffix(AUGMENTED) == UPSCALED_SCALES[1]
+    originals = _by_id(Path(config.faces) / f"{stem}.parquet", wanted) if large else {}
     for row in inputs:
         done = {method: rows[row["id"]] for method, rows in upscaled.items() if row["id"] in rows}
-        if not any(method in done for method in config["methods"]):
+        if not any(method in done for method in config.methods):
             continue  # not among the faces that were to be enlarged
         case = Case(row["id"], row["name"])
         if large:
@@ -142,28 +158,31 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
             low, truth = _pixels(row), _pixels(original)
         else:
             truth = _pixels(row)
-            low = None if truth is None else resize(truth, truth.shape[0] // FACTOR, truth.shape[1] // FACTOR)
+            low = None if truth is None else reduce(truth)
         if low is None or truth is None or truth.shape != (FACTOR * low.shape[0], FACTOR * low.shape[1], 3):
             yield case
             continue
-        if degradation := next((one["degradation"] for one in done.values() if one.get("degradation")), None):
+        if degradation := next(filter(None, (result.get("degradation") for result in done.values())), None):
             low = degrade(low, **json.loads(degradation))
         case.low, case.truth = low, truth
-        case.results = {method: resize(low, *truth.shape[:2], lanczos=method == "lanczos") for method in made}
-        for method, one in done.items():
-            result = _pixels(one) if one["status"] == "ok" else None
+        case.results = enlarge(low, config.baselines)
+        for method, upscaled_row in done.items():
+            result = _pixels(upscaled_row) if upscaled_row["status"] == "ok" else None
             if result is not None and result.shape == truth.shape:
                 case.results[method] = result
         yield case
 
 
-def find_cases(config: EvaluationConfig, split: str, scale: str, ids: list[str]) -> list[Case]:
+def enlarge(low: Pixels, baselines: Sequence[str]) -> dict[str, Pixels]:
+    """What the baselines, of BASELINES, make of an input."""
+    height, width = FACTOR * low.shape[0], FACTOR * low.shape[1]
+    return {method: resize(low, height, width, lanczos=method == "lanczos") for method in baselines}
+
+
+def find_cases(config: EvaluationConfig, split: str, scale: str, ids: Sequence[str]) -> list[Case]:
     """The cases of the given ids, in the order of `ids`; arguments as in `read_cases`."""
-    wanted = set(ids)
     found: dict[str, Case] = {}
-    for path in shard_files(Path(config["inputs"]) / split):
-        places = [place for place, row in enumerate(read_rows(path, ["id"])) if row["id"] in wanted]
-        for place in places:
-            for case in read_cases(config, split, scale, path.stem, place, place + 1):
-                found[case.id] = case
-    return [found[one] for one in ids if one in found]
+    for path in shard_files(Path(config.inputs) / split):
+        for index in _indices(path, set(ids)):
+            found |= {case.id: case for case in read_cases(config, split, scale, path.stem, index, index + 1)}
+    return [found[face_id] for face_id in ids if face_id in found]

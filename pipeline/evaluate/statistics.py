@@ -1,12 +1,28 @@
 """How sure a mean is: bootstrap intervals, and paired tests of one method against others on the same faces."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+
+class PairedTest(TypedDict):
+    """Subject against another method by one metric, on the faces that both have; as `metrics.json` holds it."""
+
+    mean: float
+    """Of subject minus other."""
+    ci95: list[float]
+    p: float
+    """Of Wilcoxon's signed-rank test, two-sided; 1 where all differences are zero."""
+    p_holm: NotRequired[float]
+    """Adjusted for the number of tests."""
+    won: int
+    """Faces where the subject is better."""
+    count: int
+
 
 RESAMPLES: Final = 2000
 _BLOCK: Final = 100
@@ -37,14 +53,14 @@ def bootstrap(values: Floats) -> Floats:
         sums = times.astype(np.float64) @ both
         with np.errstate(invalid="ignore", divide="ignore"):
             means[start : start + _BLOCK] = sums[:, :columns] / sums[:, columns:]
-    found = np.full((columns, 2), np.nan)
-    some = known.any(axis=0)
-    if some.any():
-        found[some] = np.nanpercentile(means[:, some], (2.5, 97.5), axis=0).T
-    return found
+    bounds = np.full((columns, 2), np.nan)
+    measured = known.any(axis=0)
+    if measured.any():
+        bounds[measured] = np.nanpercentile(means[:, measured], (2.5, 97.5), axis=0).T
+    return bounds
 
 
-def paired(differences: Mapping[str, Floats], signs: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+def paired(differences: Mapping[str, Floats], signs: Mapping[str, int]) -> dict[str, PairedTest]:
     """Compare two methods on the same faces by several metrics.
 
     Args:
@@ -52,12 +68,11 @@ def paired(differences: Mapping[str, Floats], signs: Mapping[str, int]) -> dict[
         signs: by metric, +1 where more is better.
 
     Returns:
-        By metric with two faces or more: `mean` difference, its `ci95`, `p` of Wilcoxon's signed-rank test (two-sided;
-        1 where all differences are zero), `won`: faces where the subject is better, and `count`.
+        By metric with two faces or more.
     """
     from scipy.stats import wilcoxon
 
-    found: dict[str, dict[str, Any]] = {}
+    tests: dict[str, PairedTest] = {}
     for key, values in differences.items():
         values = values[np.isfinite(values)]
         if len(values) < 2:
@@ -66,22 +81,22 @@ def paired(differences: Mapping[str, Floats], signs: Mapping[str, int]) -> dict[
         rounded = np.round(values, 9)
         p = float(wilcoxon(rounded).pvalue) if rounded.any() else 1.0
         low, high = bootstrap(values[:, None])[0]
-        found[key] = {
+        tests[key] = {
             "mean": round(float(values.mean()), 6),
             "ci95": [round(float(low), 6), round(float(high), 6)],
             "p": float(f"{p:.3g}"),
             "won": int((rounded * signs[key] > 0).sum()),
             "count": len(values),
         }
-    return found
+    return tests
 
 
 def holm(p_values: list[float]) -> list[float]:
     """p-values adjusted for having been many (Holm 1979), in the order given."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, p_values[place] * (len(order) - rank)))
-        adjusted[place] = float(f"{largest:.3g}")
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, p_values[index] * (len(order) - rank)))
+        adjusted[index] = float(f"{largest:.3g}")
     return adjusted

@@ -5,14 +5,15 @@ a matter of taste.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.images import Pixels, resize
-from pipeline.metrics.fidelity import luma, psnr
+from pipeline.core.images import Pixels, psnr, resize
+from pipeline.metrics.fidelity import luma
+from pipeline.metrics.registry import DEFECTS, signed
 
 TINT: Final = 1.0
 """Grey levels of a constant difference from which it is told; rounding and clipping stay under 0.3."""
@@ -23,8 +24,8 @@ MIRROR: Final = 1.0
 _SMOOTH: Final = 1.0
 
 
-def find_faults(truth: Pixels, low: Pixels, result: Pixels) -> dict[str, float]:
-    """Signs of a broken method on one face, by `measures.FAULTS`.
+def find_defects(truth: Pixels, low: Pixels, result: Pixels) -> dict[str, float]:
+    """Signs of a broken method on one face, by `registry.DEFECTS`.
 
     Args:
         truth: uint8 (k·h, k·w, 3), RGB.
@@ -67,28 +68,27 @@ def _shift(truth: NDArray[np.float64], result: NDArray[np.float64]) -> tuple[flo
     return float(solved[0]), float(solved[1])
 
 
-def diagnose(score: Mapping[str, Any]) -> list[str]:
-    """Sentences about what is wrong with a method, from its means of `measures.FAULTS`; none where nothing is."""
-    if any(score.get(key) is None for key in ("bias_r", "shift_x", "mirror_gain")):
+def diagnose(score: Mapping[str, float | None]) -> list[str]:
+    """Sentences about what is wrong with a method, from its means of `registry.DEFECTS`; none where nothing is."""
+    values = {key: value for key in DEFECTS if (value := score.get(key)) is not None}
+    if len(values) < len(DEFECTS):
         return []
-    found = []
-    bias = [score[f"bias_{channel}"] for channel in "rgb"]
-    if score["mirror_gain"] > MIRROR:
+    if values["mirror_gain"] > MIRROR:
         # its tint and shift say nothing, being those of another picture
-        return [f"it is mirrored: turned left to right it matches {score['mirror_gain']:.1f} dB better"]
-    if max(map(abs, bias)) >= TINT:
-        if max(bias) - min(bias) < 0.3:
-            colour = f"{_signed(sum(bias) / 3)} levels"
-        else:
-            names = ("red", "green", "blue")
-            colour = ", ".join(f"{name} {_signed(value)}" for name, value in zip(names, bias, strict=True)) + " levels"
-        found.append(f"its reduction differs from the input by a constant colour of {colour}")
-    if max(abs(score["shift_x"]), abs(score["shift_y"])) >= SHIFT:
-        place = f"({score['shift_x']:.1f}, {score['shift_y']:.1f})".replace("-", "−")
-        found.append(f"it is shifted by {place} pixels to the right and down")
+        return [f"it is mirrored: turned left to right it matches {values['mirror_gain']:.1f} dB better"]
+    found = []
+    bias = {name: values[f"bias_{name[0]}"] for name in ("red", "green", "blue")}
+    if max(map(abs, bias.values())) >= TINT:
+        colour = ", ".join(f"{name} {_tenths(value)}" for name, value in bias.items())
+        if max(bias.values()) - min(bias.values()) < 0.3:
+            colour = _tenths(sum(bias.values()) / 3)
+        found.append(f"its reduction differs from the input by a constant colour of {colour} levels")
+    if max(abs(values["shift_x"]), abs(values["shift_y"])) >= SHIFT:
+        shift = f"({values['shift_x']:.1f}, {values['shift_y']:.1f})".replace("-", "−")
+        found.append(f"it is shifted by {shift} pixels to the right and down")
     return found
 
 
-def _signed(value: float) -> str:
+def _tenths(value: float) -> str:
     # adding zero takes the sign off a negative one
-    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+    return signed(round(value, 1) + 0.0, 1)

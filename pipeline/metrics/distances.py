@@ -4,7 +4,7 @@ The Fréchet distance needs means and covariances only, which are accumulated ex
 precision need the vectors, 8 kB a picture, and are torch-fidelity's.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -33,7 +33,6 @@ class FeatureStatistics:
     count: int
     mean: Floats
     scatter: Floats
-    _root: Floats | None = field(default=None, repr=False)
 
     @classmethod
     def empty(cls, size: int) -> "FeatureStatistics":
@@ -52,7 +51,6 @@ class FeatureStatistics:
         """Add what `other` has seen."""
         if other.count == 0:
             return
-        self._root = None
         count = self.count + other.count
         step = other.mean - self.mean
         self.scatter += other.scatter + np.outer(step, step) * (self.count * other.count / count)
@@ -64,17 +62,6 @@ class FeatureStatistics:
         """Unbiased covariance (size, size)."""
         return self.scatter / (self.count - 1)
 
-    def root(self) -> Floats:
-        """A factor R (size, rank) of the covariance, R @ R.T, without the directions that do not vary.
-
-        It is kept: the true pictures' root serves every method that is compared with them.
-        """
-        if self._root is None:
-            values, vectors = np.linalg.eigh(self.covariance)
-            kept = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
-            self._root = vectors[:, kept] * np.sqrt(values[kept])
-        return self._root
-
 
 def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> float:
     """Squared Fréchet distance of two Gaussians (Dowson, Landau 1982; on Inception features: Heusel et al. 2017).
@@ -84,7 +71,7 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
     a matrix square root of C1 C2 takes a minute and complex numbers.
 
     Args:
-        first: the true pictures', whose root is worked out once.
+        first: the true pictures'.
         second: one method's.
 
     Raises:
@@ -96,7 +83,10 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
         raise ValueError(f"feature sizes differ: {len(first.mean)} and {len(second.mean)}")
     step = first.mean - second.mean
     traces = np.trace(first.covariance) + np.trace(second.covariance)
-    root = first.root()
+    values, vectors = np.linalg.eigh(first.covariance)
+    # directions that do not vary are left out
+    kept = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
+    root = vectors[:, kept] * np.sqrt(values[kept])
     shared = np.sqrt(np.clip(np.linalg.eigvalsh(root.T @ second.covariance @ root), 0, None)).sum()
     return max(0.0, float(step @ step + traces - 2 * shared))
 

@@ -3,23 +3,31 @@
 Pure functions on uint8 RGB arrays. Definitions, sources and what changes each number: `docs/metrics.md`.
 """
 
-import math
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from pipeline.core.images import Pixels, resize
+from pipeline.core.images import Pixels, Planes, psnr, resize
+from pipeline.core.scales import FACTOR
 from pipeline.metrics.ssim import CROP, SMALLEST, WINDOW, Pyramid, Structure
 
 Floats = NDArray[np.float64]
 
-PSNR_CAP: Final = 100.0
-"""dB given to identical pictures, whose PSNR is infinite: JSON has no infinity. One grey level in one channel of one
-pixel of a 1024x1024 picture is 113 dB, which is capped too."""
 _LUMA: Final = np.array((65.481, 128.553, 24.966)) / 255
+
+_TILE: Final = 256
+"""Least side of the pieces of the input that are compared one after another; of a result some 10 MB at a time."""
+_TALL_TILE: Final = 5 * _TILE
+"""Least height of the pieces of a picture more than twice as tall as wide. Pillow 13 reduces such a picture first
+vertically and others first horizontally, which rounds differently: a piece has to be tall where its picture is."""
+_MARGIN: Final = 2
+"""Input pixels around a piece. A bicubic reduction by 4 reaches 8 pixels of the result each way from a pixel's middle,
+6 beyond its border; whole input pixels keep the pieces on the same grid as the picture."""
 
 
 def _check(first: Pixels, second: Pixels) -> None:
@@ -58,10 +66,6 @@ class Reference:
     def _pyramid(self) -> Pyramid | None:
         return Pyramid(self.truth) if min(self.truth.shape[:2]) >= SMALLEST else None
 
-    def psnr(self, result: Pixels) -> float:
-        """PSNR of `result` in dB; see `psnr`."""
-        return psnr(self.truth, result)
-
     def ssim(self, result: Pixels) -> float:
         """SSIM of `result`, -1 to 1; see `ssim`."""
         _check(self.truth, result)
@@ -79,9 +83,9 @@ class Reference:
             "psnr": psnr(self.truth, result),
             "ssim": plain.whole,
             "ms_ssim": self._pyramid.compare(result, plain.contrast) if self._pyramid else None,
-            "psnr_y": _decibels(values, other),
+            "psnr_y": psnr(values, other),
             "psnr_crop4": psnr(_cropped(self.truth), _cropped(result)) if roomy else None,
-            "psnr_y_crop4": _decibels(values[CROP:-CROP, CROP:-CROP], other[CROP:-CROP, CROP:-CROP]) if roomy else None,
+            "psnr_y_crop4": psnr(values[CROP:-CROP, CROP:-CROP], other[CROP:-CROP, CROP:-CROP]) if roomy else None,
             "ssim_y": grey.whole,
             "ssim_crop4": plain.cropped,
             "ssim_y_crop4": grey.cropped,
@@ -90,32 +94,6 @@ class Reference:
 
 def _cropped(pixels: Pixels) -> Pixels:
     return np.ascontiguousarray(pixels[CROP:-CROP, CROP:-CROP])
-
-
-def _decibels(first: Floats, second: Floats) -> float:
-    squared = cv2.norm(first, second, cv2.NORM_L2SQR)
-    return PSNR_CAP if squared == 0 else min(PSNR_CAP, 10 * math.log10(255**2 * first.size / squared))
-
-
-def psnr(first: Pixels, second: Pixels) -> float:
-    """Peak signal-to-noise ratio in dB: 10 log10(255² / MSE), 8-bit RGB, whole image, all three channels in one MSE.
-
-    Args:
-        first: uint8 (height, width, 3), RGB.
-        second: the same shape.
-
-    Returns:
-        dB, at most `PSNR_CAP` (identical pictures).
-
-    Raises:
-        ValueError: types or shapes differ.
-    """
-    _check(first, second)
-    # the sum of squared differences is a whole number, which OpenCV hands over through a square root
-    squared = round(cv2.norm(first, second, cv2.NORM_L2SQR))
-    if squared == 0:
-        return PSNR_CAP
-    return min(PSNR_CAP, 10 * math.log10(255**2 * first.size / squared))
 
 
 def ssim(first: Pixels, second: Pixels) -> float:
@@ -137,21 +115,73 @@ def ssim(first: Pixels, second: Pixels) -> float:
     return Reference(first).ssim(second)
 
 
-def consistency(result: Pixels, low: Pixels) -> float:
-    """Mean |result reduced to the input's size − input| in grey levels, 0-255: how far it strays from its input.
+def consistency(result: Planes, low: Planes) -> float:
+    """Mean |result reduced to the input's size − input| over the colours, in grey levels.
 
     The reduction is the pipeline's own (`images.resize`), so the true picture scores 0 where the input was made of it.
+    It is done piece by piece, so that a result in a file (`np.memmap`) is never in memory whole, and gives the same
+    number as reducing the whole. 16 bits are reduced by the same kernel in floating point. Alpha is not counted.
 
     Args:
-        result: uint8 (k·h, k·w, 3), RGB.
-        low: uint8 (h, w, 3), RGB: what the result was made of.
+        result: uint8 or uint16 (4h, 4w, c); its depth may differ from the input's.
+        low: uint8 or uint16 (h, w, c), the input.
+
+    Returns:
+        0-255, also of 16 bits.
 
     Raises:
-        ValueError: types differ, or the result is not a whole multiple of the input in size.
+        ValueError: another type, or sizes or colour channels that do not belong together.
     """
+    for planes in (low, result):
+        if planes.dtype not in (np.uint8, np.uint16) or planes.ndim != 3 or planes.shape[2] not in (1, 2, 3, 4):
+            raise ValueError(f"expected uint8 or uint16 (height, width, 1 to 4), got {planes.dtype} {planes.shape}")
     height, width = low.shape[:2]
-    if result.shape[0] % height or result.shape[1] % width:
-        raise ValueError(f"{result.shape[:2]} is no whole multiple of {low.shape[:2]}")
-    reduced = resize(result, height, width)
-    _check(reduced, low)
-    return float(cv2.norm(reduced, low, cv2.NORM_L1)) / low.size
+    if result.shape[:2] != (FACTOR * height, FACTOR * width):
+        raise ValueError(f"a result of {result.shape[:2]} is not {FACTOR} times its input of {low.shape[:2]}")
+    colours = _colours(low)
+    if colours != _colours(result):
+        raise ValueError(f"result and input differ in colour: {_colours(result)} and {colours} channels")
+    total = 0.0
+    for rows in _cuts(height, _TALL_TILE if height > 2 * width else _TILE):
+        for columns in _cuts(width, _TILE):
+            reduced = _reduce(result, rows, columns)
+            total += float(np.abs(reduced - _levels(low[rows, columns, :colours])).sum(dtype=np.float64))
+    return total / (height * width * colours)
+
+
+def _colours(planes: Planes) -> int:
+    """Channels without alpha, which is the last of two or four."""
+    channels: int = planes.shape[2]
+    return channels if channels % 2 else channels - 1
+
+
+def _levels(planes: Planes) -> NDArray[np.float32]:
+    """Values on the 0-255 scale."""
+    return planes.astype(np.float32) / np.float32(1 if planes.dtype == np.uint8 else 257)
+
+
+def _cuts(length: int, size: int) -> Iterator[slice]:
+    """Pieces of at least `size`, less than twice that, or all where there is less."""
+    count = max(1, length // size)
+    for index in range(count):
+        yield slice(index * size, (index + 1) * size if index + 1 < count else length)
+
+
+def _reduce(result: Planes, rows: slice, columns: slice) -> NDArray[np.float32]:
+    """A piece, in the input's rows and columns, of the reduced colour channels on the 0-255 scale."""
+    top, left = max(0, rows.start - _MARGIN), max(0, columns.start - _MARGIN)
+    there = tuple(slice(FACTOR * first, FACTOR * (cut.stop + _MARGIN)) for first, cut in ((top, rows), (left, columns)))
+    piece = np.ascontiguousarray(result[(*there, slice(_colours(result)))])
+    height, width, channels = piece.shape[0] // FACTOR, piece.shape[1] // FACTOR, piece.shape[2]
+    if piece.dtype == np.uint8:
+        # `resize` wants three channels, and treats each as it would treat it alone
+        three = np.broadcast_to(piece, (*piece.shape[:2], 3)).astype(np.uint8, copy=False)
+        reduced = resize(three, height, width)[:, :, :channels].astype(np.float32)
+    else:
+        # Pillow resizes 16-bit values one channel at a time, as floating point, which it does not clip
+        planes = [
+            Image.fromarray(piece[:, :, channel].astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+            for channel in range(channels)
+        ]
+        reduced = np.clip(np.stack([np.asarray(plane) for plane in planes], axis=2), 0, 65535) / np.float32(257)
+    return reduced[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]

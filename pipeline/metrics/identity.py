@@ -1,4 +1,4 @@
-"""Whether an enlarged face is still the same person: cosine of two face-recognition embeddings."""
+"""Identity: cosine of the face-recognition embeddings of a face and its enlargement."""
 
 import threading
 from collections.abc import Callable
@@ -56,20 +56,21 @@ class Identity:
         return None if against is None else against(high)
 
     def against(self, truth: Pixels) -> Callable[[Pixels], float] | None:
-        """What tells how like one picture others of the same face are, all aligned by this one's landmarks.
+        """Embed a picture once, for many others of the same face, all aligned by its landmarks.
 
         Args:
             truth: uint8 (h, w, 3), RGB.
 
         Returns:
-            uint8 (h, w, 3) of the same face at the same place -> -1..1, as `similarity`; None if no face is found.
+            Function of a picture of the same framing, uint8 (h, w, 3) -> -1..1, as `similarity`; None if no face is
+            found.
         """
         return self._against(truth, self._points(truth, truth))
 
-    def _against(self, picture: Pixels, points: Floats | None) -> Callable[[Pixels], float] | None:
+    def _against(self, image: Pixels, points: Floats | None) -> Callable[[Pixels], float] | None:
         if points is None:
             return None
-        first = self._embed(picture, points * picture.shape[1::-1])
+        first = self._embed(image, points * image.shape[1::-1])
         return lambda other: float(np.clip(first @ self._embed(other, points * other.shape[1::-1]), -1, 1))
 
     def _points(self, low: Pixels, high: Pixels) -> Floats | None:

@@ -1,4 +1,4 @@
-"""Networks that judge pictures: Inception for distances of sets, AlexNet and VGG-16 for LPIPS and DISTS.
+"""Metric networks: Inception for distances of sets, AlexNet and VGG-16 for LPIPS and DISTS.
 
 Each comes from a weights file that lies on this machine; nothing is downloaded and nothing is unpickled. The code is
 torch-fidelity's and torchmetrics'; ours hands them the weights.
@@ -6,38 +6,47 @@ torch-fidelity's and torchmetrics'; ours hands them the weights.
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 from unittest.mock import patch
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.core.errors import first_line
 from pipeline.core.images import Pixels
+from pipeline.pretrained.registry import WeightsError
 
 RESIZES: Final = ("fid", "fid_clean")
 """Resize of which distance: TensorFlow 1's bilinear (torch-fidelity), Pillow's bicubic in floats (clean-fid)."""
 _SIDE: Final = 299
 
 
-def _tensors(path: Path, what: str) -> dict[str, Any]:
+@contextmanager
+def _usable(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a loader raises into a WeightsError that names the file."""
+    try:
+        yield
+    except Exception as error:  # unpickling and load_state_dict raise half a dozen kinds
+        raise WeightsError(f"{path} holds no usable {what}: {first_line(error)}") from error
+
+
+def _tensors(path: Path, what: str) -> dict[str, torch.Tensor]:
     """A file's tensors by name.
 
     Raises:
-        ValueError: missing or no such file.
+        WeightsError: missing or no such file.
     """
-    import torch
-
-    try:
+    with _usable(path, f"{what} weights"):
         # tensors only: other loaders unpickle, that is run, whatever the file holds
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         if not all(isinstance(value, torch.Tensor) for value in state.values()):
             raise ValueError("it is not a state dict")
-    except Exception as error:  # unpickling raises half a dozen kinds
-        raise ValueError(f"{path} holds no usable {what} weights: {first_line(error)}") from error
     return state
 
 
@@ -67,25 +76,20 @@ class InceptionFeatures:
             layer: 2048 is FID's, the last pooling; 64, 192 and 768 are earlier ones, for other distances.
 
         Raises:
-            ValueError: the file is missing or is not such a state dict.
+            WeightsError: the file is missing or is not such a state dict.
         """
-        import torch
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         buffer = io.BytesIO()
         torch.save(_tensors(weights, "Inception"), buffer)
         buffer.seek(0)
-        try:
+        with _usable(weights, "Inception weights"):
             network = FeatureExtractorInceptionV3("inception", [layer], feature_extractor_weights_path=buffer)
-        except Exception as error:  # load_state_dict raises several kinds
-            raise ValueError(f"{weights} holds no usable Inception weights: {first_line(error)}") from error
         self._device = torch.device(device)
         self._network = network.to(self._device)
 
     def __call__(self, pixels: Pixels, resize: str = "fid") -> NDArray[np.float32]:
         """Features (2048,) of one picture, uint8 (height, width, 3) RGB of any size; `resize` is one of RESIZES."""
-        import torch
-
         with torch.inference_mode():
             if resize == "fid":
                 image = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).unsqueeze(0).to(self._device)
@@ -116,9 +120,8 @@ class Perceptual:
             device: torch device to run on.
 
         Raises:
-            ValueError: the file is missing or is not such a state dict.
+            WeightsError: the file is missing or is not such a state dict.
         """
-        import torch
         from torchmetrics.functional.image import dists, lpips
 
         state = _tensors(weights, "AlexNet" if kind == "lpips" else "VGG-16")
@@ -132,23 +135,19 @@ class Perceptual:
                 network = lpips._NoTrainLpips(net="alex" if kind == "lpips" else "vgg", pnet_rand=True)
             trunk = network.net
         parts = trunk.state_dict()
-        try:
+        with _usable(weights, f"trunk for {kind}"):
             for name, value in parts.items():
                 if found := re.fullmatch(r"(?:slice|stage)\d\.(\d+\.(?:weight|bias))", name):
-                    if state[f"features.{found[1]}"].shape != value.shape:
-                        raise ValueError(f"features.{found[1]} is {tuple(state[f'features.{found[1]}'].shape)}")
                     parts[name] = state[f"features.{found[1]}"]
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"{weights} holds no usable trunk for {kind}: {error}") from error
-        trunk.load_state_dict(parts)
+                    if parts[name].shape != value.shape:
+                        raise ValueError(f"features.{found[1]} is {tuple(parts[name].shape)}")
+            trunk.load_state_dict(parts)
         self._span = (0.0, 1.0) if kind == "dists" else (-1.0, 1.0)
         self._device = torch.device(device)
         self._network = network.to(self._device).eval()
 
     def __call__(self, truth: Pixels, result: Pixels) -> float:
         """Distance of two uint8 (h, w, 3) pictures, RGB; 0 for identical ones."""
-        import torch
-
         low, high = self._span
         with torch.inference_mode():
             first, second = (

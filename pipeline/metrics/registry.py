@@ -27,9 +27,23 @@ class Measure:
     source: str
     """Publication, and whose code computes it where it is not ours."""
     networks: tuple[str, ...] = ()
-    """Without these, by their names in `weights.NETWORKS`, it is null."""
+    """Without these, by their names in `pretrained.registry.NETWORKS`, it is null."""
     per_face: bool = True
     """False: a property of a set of pictures."""
+
+    @property
+    def title(self) -> str:
+        """Heading with its unit."""
+        return f"{self.heading}, {self.unit}" if self.unit else self.heading
+
+    def text(self, value: float) -> str:
+        """A figure as it is shown."""
+        return f"{value:.{self.digits}f}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A number with its sign, by the typographic minus: +0.77, −0.10."""
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 _WANG = "Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 2004"
@@ -91,11 +105,11 @@ VARIANTS: Final = ("psnr_y", "psnr_crop4", "psnr_y_crop4", "ssim_y", "ssim_crop4
 MAIN: Final = tuple(key for key in MEASURES if key not in VARIANTS)
 PER_FACE: Final = tuple(key for key, measure in MEASURES.items() if measure.per_face)
 OF_SETS: Final = tuple(key for key, measure in MEASURES.items() if not measure.per_face)
-FAULTS: Final = ("bias_r", "bias_g", "bias_b", "shift_x", "shift_y", "mirror_gain")
+DEFECTS: Final = ("bias_r", "bias_g", "bias_b", "shift_x", "shift_y", "mirror_gain")
 """Columns that tell how a method is broken, see `pipeline/metrics/defects.py`."""
 
 
-def why_null(key: str, networks: Mapping[str, str | None], problems: Mapping[str, str], fewest: str) -> str:
+def why_null(key: str, networks: Mapping[str, str], problems: Mapping[str, str], fewest: str) -> str:
     """Why a metric could not be had.
 
     Args:
@@ -105,7 +119,7 @@ def why_null(key: str, networks: Mapping[str, str | None], problems: Mapping[str
         fewest: the reason where all networks are there.
     """
     for name in MEASURES[key].networks:
-        if not networks.get(name):
+        if name not in networks:
             return problems.get(name) or f"no {name} weights: `facesr weights list` shows where they are looked for"
     if fewest:
         return fewest

@@ -3,15 +3,19 @@
 import csv
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pipeline.metrics.registry import MEASURES
-from pipeline.report.dvc_plots import histogram
-from pipeline.report.findings import Group, Row, gains_of, signed
+from pipeline.core.schema import Row
+from pipeline.core.shards import evenly_spaced
+from pipeline.metrics.registry import MEASURES, Measure, signed
+from pipeline.report.dvc_plots import Histogram, histogram
+from pipeline.report.findings import Group, rows_of
 
 POINTS: Final = 600
 """Faces in a scatter, at most: evenly spaced over the ids beyond that."""
+CURVE_POINTS: Final = 300
 CURVES: Final = (
     ("valid_psnr", "PSNR on the valid split", "dB"),
     ("valid_ssim", "SSIM on the valid split", ""),
@@ -21,123 +25,104 @@ CURVES: Final = (
 _WIDE, _HIGH = 400, 116
 
 
-def _chart(values: list[float], span: tuple[float, float], method: str) -> dict[str, Any]:
-    """A histogram as bars in a box of 400x96, with a sentence that says the same."""
-    bins = histogram(values, span=span)
-    wide = 400 / len(bins.counts)
-    bars = []
-    for place, count in enumerate(bins.counts):
-        left = bins.low + place * bins.width
-        height = round(90 * count / max(bins.counts), 2)
-        bars.append(
-            {
-                "x": round(place * wide + 1, 2),
-                "y": 96 - height,
-                "width": round(wide - 2, 2),
-                "height": height,
-                "loss": left < -bins.width / 2,
-                "label": f"{signed(left)} to {signed(left + bins.width)} dB: {count}",
-            }
-        )
-    median = statistics.median(values)
-    scale = 400 / (bins.high - bins.low)
-    return {
-        "method": method,
-        "bars": bars,
-        "zero": round(-bins.low * scale, 2),
-        "median": round((median - bins.low) * scale, 2),
-        "low": signed(bins.low),
-        "high": signed(bins.high),
-        "text": f"median {signed(median)} dB, from {signed(values[0])} to {signed(values[-1])} dB, "
-        f"above zero on {sum(value > 0 for value in values)} of {len(values)} faces",
-    }
+@dataclass(frozen=True)
+class GainChart:
+    """A histogram of one method's gains, with a sentence that says the same."""
+
+    method: str
+    bins: Histogram
+    text: str
 
 
-def charts(rows: Sequence[Row], group: Group, methods: Sequence[str]) -> list[dict[str, Any]]:
+def gain_charts(rows: Sequence[Row], group: Group, methods: Sequence[str]) -> list[GainChart]:
     """A histogram of PSNR gains for each method, all of a group over the same span."""
-    gains = {method: [row["gain_psnr"] for row in gains_of(rows, group, method)] for method in methods}
-    every = [value for values in gains.values() for value in values]
-    if not every:
-        return []
-    span = (min(0.0, *every), max(0.0, *every))
-    return [_chart(values, span, method) for method, values in gains.items() if values]
+    gains = {method: [row["gain_psnr"] for row in rows_of(rows, group, method, "gain_psnr")] for method in methods}
+    pooled = [0.0, *(value for values in gains.values() for value in values)]
+    drawn = []
+    for method, values in gains.items():
+        if values:
+            median, low, high = (signed(value) for value in (statistics.median(values), values[0], values[-1]))
+            won = f"above zero on {sum(value > 0 for value in values)} of {len(values)} faces"
+            text = f"median {median} dB, from {low} to {high} dB, {won}"
+            drawn.append(GainChart(method, histogram(values, span=(min(pooled), max(pooled))), text))
+    return drawn
 
 
-def scatter(rows: Sequence[Row], group: Group, key: str, first: str, second: str) -> dict[str, Any] | None:
-    """Two methods face by face by one metric: points in a box of 300x300 over the same span, with a sentence.
+@dataclass(frozen=True)
+class Scatter:
+    """Two methods face by face by one metric, both axes over the same span, with a sentence."""
 
-    None where no face has both.
-    """
-    found: dict[str, dict[str, float]] = {}
-    for row in rows:
-        if (row["split"], row["scale"]) == group and row["method"] in (first, second) and row.get(key) is not None:
-            found.setdefault(row["id"], {"name": row["name"]})[row["method"]] = row[key]
-    faces = [found[one] for one in sorted(found) if first in found[one] and second in found[one]]
-    if not faces:
+    measure: Measure
+    faces: list[tuple[str, float, float]]
+    """Name, value of the first method and of the second."""
+    low: float
+    high: float
+    text: str
+
+    def scaled(self, value: float) -> float:
+        """Where a value lies on an axis 300 long."""
+        return 300 * (value - self.low) / ((self.high - self.low) or 1.0)
+
+
+def scatter(rows: Sequence[Row], group: Group, key: str, first: str, second: str) -> Scatter | None:
+    """Draw two methods against each other; None where no face has both."""
+    across, up = ({row["id"]: row for row in rows_of(rows, group, method, key)} for method in (first, second))
+    ids = sorted(across.keys() & up.keys())
+    if not ids:
         return None
-    shown = faces[:: -(-len(faces) // POINTS)]
-    values = [face[method] for face in faces for method in (first, second)]
-    low, high = min(values), max(values)
-    span = (high - low) or 1.0
+    faces = [(across[face_id]["name"], across[face_id][key], up[face_id][key]) for face_id in ids]
+    values = [value for _, *pair in faces for value in pair]
     measure = MEASURES[key]
-    better = sum((face[second] - face[first]) * measure.sign > 0 for face in faces)
-    points = [
-        {
-            "x": round(300 * (face[first] - low) / span, 1),
-            "y": round(300 - 300 * (face[second] - low) / span, 1),
-            "label": f"{face['name']}: {face[first]:.{measure.digits}f}, {face[second]:.{measure.digits}f}",
-        }
-        for face in shown
-    ]
-    return {
-        "key": key,
-        "heading": measure.heading,
-        "points": points,
-        "low": f"{low:.{measure.digits}f}",
-        "high": f"{high:.{measure.digits}f}",
-        "text": f"{second} is better on {better} of {len(faces)} faces "
-        f"({'above' if measure.sign > 0 else 'below'} the diagonal)",
-    }
+    better = sum((y - x) * measure.sign > 0 for _, x, y in faces)
+    side = "above" if measure.sign > 0 else "below"
+    text = f"{second} is better on {better} of {len(faces)} faces ({side} the diagonal)"
+    shown = [faces[index] for index in evenly_spaced(len(faces), POINTS)]
+    return Scatter(measure, shown, min(values), max(values), text)
 
 
-def curves(training: Path | None) -> list[dict[str, Any]]:
-    """What dvclive recorded of each training, as lines in a box of 400x116; none where there are no records."""
-    charts = []
+@dataclass(frozen=True)
+class Curve:
+    """One figure of every training, as lines in a box of 400x116."""
+
+    title: str
+    unit: str
+    lines: dict[str, str]
+    """Points of SVG by training."""
+    low: str
+    high: str
+    right: str
+    text: str
+
+
+def curves(training: Path | None) -> list[Curve]:
+    """What dvclive recorded of each training; nothing where there are no records."""
+    drawn = []
     runs = sorted(path for path in training.iterdir() if path.is_dir()) if training and training.is_dir() else []
     for name, title, unit in CURVES:
-        lines = {run.name: _read(run / "plots" / "metrics" / f"{name}.tsv") for run in runs}
-        lines = {run: points for run, points in lines.items() if len(points) > 1}
-        if not lines:
+        records = {run.name: _read(run / "plots" / "metrics" / f"{name}.tsv") for run in runs}
+        records = {run: points for run, points in records.items() if len(points) > 1}
+        if not records:
             continue
-        every = [point for points in lines.values() for point in points]
-        right, low, high = max(x for x, _ in every), min(y for _, y in every), max(y for _, y in every)
-        drawn = []
-        for run, points in lines.items():
-            places = " ".join(
+        steps, values = zip(*(point for points in records.values() for point in points), strict=True)
+        right, low, high = max(steps), min(values), max(values)
+        lines = {
+            run: " ".join(
                 f"{_WIDE * x / (right or 1):.1f},{_HIGH - 16 - (_HIGH - 26) * (y - low) / ((high - low) or 1):.1f}"
                 for x, y in points
             )
-            drawn.append({"name": run, "points": places})
-        ends = ", ".join(f"{run} {points[0][1]:.4g} to {points[-1][1]:.4g}" for run, points in lines.items())
-        charts.append(
-            {
-                "title": title,
-                "unit": unit,
-                "lines": drawn,
-                "low": f"{low:.4g}",
-                "high": f"{high:.4g}",
-                "right": f"{right:.0f} steps",
-                "text": f"{title}, from first to last: {ends}",
-            }
-        )
-    return charts
+            for run, points in records.items()
+        }
+        ends = ", ".join(f"{run} {points[0][1]:.4g} to {points[-1][1]:.4g}" for run, points in records.items())
+        text = f"{title}, from first to last: {ends}"
+        drawn.append(Curve(title, unit, lines, f"{low:.4g}", f"{high:.4g}", f"{right:.0f} steps", text))
+    return drawn
 
 
 def _read(path: Path) -> list[tuple[float, float]]:
-    """(step, value) of a record, at most 300 of them."""
+    """(step, value) of a record, at most CURVE_POINTS of them."""
     if not path.is_file():
         return []
     with path.open(newline="") as handle:
         rows = list(csv.DictReader(handle, delimiter="\t"))
     points = [(float(row["step"]), float(row[path.stem])) for row in rows if row.get(path.stem)]
-    return points[:: -(-len(points) // 300) or 1]
+    return [points[index] for index in evenly_spaced(len(points), CURVE_POINTS)]

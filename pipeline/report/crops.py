@@ -7,38 +7,34 @@ import numpy as np
 from pipeline.evaluate.cases import Case, EvaluationConfig
 from pipeline.faces.detector import FaceFinder
 
-Spots = dict[str, tuple[float, float]]
+CropCentres = dict[str, tuple[float, float]]
 """Name of a feature -> its centre as shares of the picture's width and height."""
 
-ALIGNED: Spots = {"eye": (0.375, 0.46), "mouth": (0.5, 0.72), "hair": (0.36, 0.10)}
+ALIGNED: CropCentres = {"eye": (0.375, 0.46), "mouth": (0.5, 0.72), "hair": (0.36, 0.10)}
 """Where aligned portraits (the FFHQ and CelebA-HQ crop) have these."""
 
 
-class Spotter:
+class FaceCrops:
     """Finds a face's features by the detector's landmarks; without one, where aligned portraits have them."""
 
     def __init__(self, config: EvaluationConfig) -> None:
-        detector = config.get("networks", {}).get("detector")
+        detector = config.networks.get("detector")
         self._finder = FaceFinder(Path(detector)) if detector else None
-        self._known: dict[str, Spots] = {}
+        self._known: dict[str, CropCentres] = {}
 
-    def __call__(self, case: Case) -> Spots:
-        """Spots of a case, looked for in its true picture."""
+    def __call__(self, case: Case) -> CropCentres:
+        """Crops of a case, looked for in its true picture."""
         if case.id not in self._known:
             self._known[case.id] = self._find(case)
         return self._known[case.id]
 
-    def _find(self, case: Case) -> Spots:
-        if self._finder is None or case.truth is None:
+    def _find(self, case: Case) -> CropCentres:
+        if self._finder is None or case.truth is None or not (faces := self._finder.find(case.truth)):
             return ALIGNED
-        faces = self._finder.find(case.truth)
-        if not faces:
-            return ALIGNED
-        face = max(faces, key=lambda one: one.box[2] * one.box[3])
+        face = max(faces, key=lambda face: face.box[2] * face.box[3])
         points = face.points / case.truth.shape[1::-1]
         eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
         # above the forehead, as far from the eyes as the mouth is below them, and half as far again
         hair = np.clip(eyes + 1.5 * (eyes - mouth), 0.05, 0.95)
-        right = points[0]
-        centres = {"eye": right, "mouth": mouth, "hair": hair}
+        centres = {"eye": points[0], "mouth": mouth, "hair": hair}
         return {name: (float(x), float(y)) for name, (x, y) in centres.items()}

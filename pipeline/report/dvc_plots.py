@@ -1,35 +1,34 @@
 """Tables for `dvc plots show`, and the geometry of the report's histogram."""
 
-import csv
-import io
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
-from pipeline.core.files import write_bytes
+from pipeline.core.files import csv_text, write_bytes
 from pipeline.core.scales import BASELINE
+from pipeline.core.schema import Row
+from pipeline.evaluate.summary import Score, Summary, scores_of
 from pipeline.metrics.registry import MAIN, PER_FACE
 
-"""What gains are measured against."""
 _PER_IMAGE = ("id", "name", "split", "scale", "method", *PER_FACE, "gain_psnr")
 _SHORT = ("psnr", "ssim", "ms_ssim", "consistency", "lpips", "dists", "identity", "fid", "kid")
 
 
-def with_gains(rows: Iterable[dict[str, Any]], baseline: str = BASELINE) -> list[dict[str, Any]]:
+def with_gains(rows: Iterable[Row], baseline: str = BASELINE) -> list[Row]:
     """METRICS rows plus `gain_psnr`: dB over the baseline on the same face; null where it has no result."""
     listed = list(rows)
     base = {(row["split"], row["scale"], row["id"]): row["psnr"] for row in listed if row["method"] == baseline}
-    gains = []
-    for row in listed:
-        reference = base.get((row["split"], row["scale"], row["id"]))
-        gains.append({**row, "gain_psnr": None if reference is None else row["psnr"] - reference})
-    return gains
+    references = [base.get((row["split"], row["scale"], row["id"])) for row in listed]
+    return [
+        row | {"gain_psnr": None if reference is None else row["psnr"] - reference}
+        for row, reference in zip(listed, references, strict=True)
+    ]
 
 
-def short(summary: dict[str, Any]) -> dict[str, Any]:
+def short(summary: Summary) -> dict[str, dict[str, Score]]:
     """The figures that `dvc metrics show` and `diff` are for: `{"<split> <scale>": {method: {key: value}}}`."""
     return {
         f"{split} {scale}".strip(): {
@@ -42,21 +41,8 @@ def short(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _csv(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    for line in lines:
-        writer.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in line])
-    return text.getvalue().encode()
-
-
 def write_tables(
-    folder: Path,
-    rows: list[dict[str, Any]],
-    summary: dict[str, Any],
-    networks: Sequence[str] = (),
-    baseline: str = BASELINE,
+    folder: Path, rows: Sequence[Row], summary: Summary, networks: Sequence[str] = (), baseline: str = BASELINE
 ) -> None:
     """Write the tables that dvc.yaml plots.
 
@@ -64,35 +50,33 @@ def write_tables(
     `gain-{split}-{scale}.csv` each: a column per network of its PSNR gains over bicubic, sorted, beside `rank`, the
     share of faces (0-1) that gain no more. A column of `networks` is there also where it has no result.
     """
-    write_bytes(folder / "per_image.csv", _csv(_PER_IMAGE, ([row[name] for name in _PER_IMAGE] for row in rows)))
-    columns = [*MAIN, "psnr_y", "ssim_y"]
+    _write_csv(folder / "per_image.csv", _PER_IMAGE, ([row[name] for name in _PER_IMAGE] for row in rows))
+    keys = [*MAIN, "psnr_y", "ssim_y"]
     lines = [
-        [
-            " ".join(filter(None, (split, scale, method))),
-            split,
-            scale,
-            method,
-            *(score.get(key) for key in columns),
-            score["count"],
-        ]
-        for split, scales in summary.items()
-        for scale, methods in scales.items()
-        for method, score in methods.items()
+        [_joined(" ", split, scale, method), split, scale, method, *(score.get(key) for key in keys), score["count"]]
+        for split, scale, method, score in scores_of(summary)
     ]
-    write_bytes(folder / "summary.csv", _csv(["label", "split", "scale", "method", *columns, "count"], lines))
+    _write_csv(folder / "summary.csv", ["label", "split", "scale", "method", *keys, "count"], lines)
     groups: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row["method"] != baseline and row["gain_psnr"] is not None:
             groups[row["split"], row["scale"]][row["method"]].append(row["gain_psnr"])
-    for (split, scale), methods in groups.items():
-        sorts = {method: sorted(values) for method, values in methods.items()}
-        sorts |= {method: [] for method in networks if method not in sorts}
-        longest = max(map(len, sorts.values()))
-        curve = [
-            [(place + 1) / longest, *(values[place] if place < len(values) else "" for values in sorts.values())]
-            for place in range(longest)
-        ]
-        write_bytes(folder / f"gain-{'-'.join(filter(None, (split, scale)))}.csv", _csv(["rank", *sorts], curve))
+    for group, gains in groups.items():
+        curves = {method: sorted(values) for method, values in gains.items()}
+        curves |= {method: [] for method in networks if method not in curves}
+        longest = max(map(len, curves.values()))
+        ranks = [(index + 1) / longest for index in range(longest)]
+        columns = zip_longest(ranks, *curves.values(), fillvalue="")
+        _write_csv(folder / f"gain-{_joined('-', *group)}.csv", ["rank", *curves], columns)
+
+
+def _write_csv(path: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+    write_bytes(path, csv_text(header, lines).encode())
+
+
+def _joined(separator: str, *names: str) -> str:
+    """Names without the empty ones."""
+    return separator.join(filter(None, names))
 
 
 @dataclass(frozen=True)

@@ -3,32 +3,34 @@
 All of it is computed; nothing here knows which method ought to win.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from pipeline.core.scales import AUGMENTED, BASELINE, BASELINES, MEASURED_SCALES
+from pipeline.core.scales import AUGMENTED, BASELINE, BASELINES, MEASURED_SCALES, UPSCALED_SCALES
+from pipeline.core.schema import Row
 from pipeline.evaluate.aggregate import TESTED
-from pipeline.evaluate.cases import EvaluationConfig
+from pipeline.evaluate.cases import EvaluationConfig, count_small
+from pipeline.evaluate.statistics import PairedTest
+from pipeline.evaluate.summary import Score, Summary, scores_of
 from pipeline.metrics.defects import diagnose
 from pipeline.metrics.registry import MAIN, MEASURES, Measure
-from pipeline.report.tables import cell, measured_keys
+from pipeline.report.tables import measured_keys
 
-Row = dict[str, Any]
 Group = tuple[str, str]
 """Split and scale."""
 
-GROUPS: Final[tuple[Group, ...]] = (
-    ("test", "256to1024"),
-    ("test", "64to256"),
-    ("train", "256to1024"),
-    ("train", "64to256"),
-    *((split, f"{scale}{AUGMENTED}") for split in ("test", "train") for scale in ("256to1024", "64to256")),
+GROUPS: Final[tuple[Group, ...]] = tuple(
+    (split, f"{scale}{inputs}")
+    for inputs in ("", AUGMENTED)
+    for split in ("test", "train")
+    for scale in reversed(UPSCALED_SCALES)
 )
 """In the order of interest: the first that was measured carries the headline. Others come behind."""
-JUDGES: Final = ("psnr", "ssim", "fid")
+VERDICT_METRICS: Final = ("psnr", "ssim", "fid")
 """Metrics that the verdict weighs, where known."""
 SIGNIFICANT: Final = 0.05
-"""Adjusted p-value from which on a difference is not told as one."""
+"""Adjusted p-value from which on a difference is not stated as one."""
 FEW_FACES: Final = 100
 """Faces below which the page warns that the means may move with the choice of faces."""
 
@@ -39,37 +41,37 @@ def scale_name(scale: str) -> str:
     return f"{plain}, augmented inputs" if scale.endswith(AUGMENTED) else plain
 
 
-def signed(value: float, digits: int = 2) -> str:
-    """A number with its sign, by the typographic minus: +0.77, −0.10."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+def group_label(group: Group) -> str:
+    """Split and scale, short."""
+    return ", ".join(filter(None, (group[0], scale_name(group[1]))))
 
 
-def measured(summary: dict[str, Any]) -> list[Group]:
+def measured(summary: Summary) -> list[Group]:
     """Splits and scales of which there are means, the headline's first."""
-    every = [(split, scale) for split, scales in summary.items() for scale in scales]
-    some = [group for group in every if any(score["count"] for score in summary[group[0]][group[1]].values())]
-    return sorted(some, key=lambda group: (GROUPS.index(group) if group in GROUPS else len(GROUPS), group))
+    groups = {(split, scale) for split, scale, _, score in scores_of(summary) if score["count"]}
+    return sorted(groups, key=lambda group: (GROUPS.index(group) if group in GROUPS else len(GROUPS), group))
 
 
-def gains_of(rows: Sequence[Row], group: Group, method: str) -> list[Row]:
-    """Rows of a method with a gain, by rising gain."""
-    mine = [
+def rows_of(rows: Sequence[Row], group: Group, method: str, key: str, sign: int = 1) -> list[Row]:
+    """Rows of a method in one split and scale that have a value, by rising `sign` times that."""
+    chosen = [
         row
         for row in rows
-        if (row["split"], row["scale"], row["method"]) == (*group, method) and row["gain_psnr"] is not None
+        if (row["split"], row["scale"], row["method"]) == (*group, method) and row.get(key) is not None
     ]
-    return sorted(mine, key=lambda row: (row["gain_psnr"], row["id"]))
+    return sorted(chosen, key=lambda row: (row[key] * sign, row["id"]))
 
 
 def pick_extremes(rows: Sequence[Row], group: Group, subject: str, each: int = 3) -> list[Row]:
     """The subject's worst, median and best faces by PSNR gain, rising, each row with its `kind`."""
-    mine = gains_of(rows, group, subject)
-    middle = max((len(mine) - each) // 2, 0)
+    rising = rows_of(rows, group, subject, "gain_psnr")
+    middle = max((len(rising) - each) // 2, 0)
+    kinds = {"worst": rising[:each], "best": rising[::-1][:each], "median": rising[middle : middle + each]}
     picked: dict[str, Row] = {}
-    for kind, some in (("worst", mine[:each]), ("best", mine[::-1][:each]), ("median", mine[middle : middle + each])):
-        for row in some:
+    for kind, faces in kinds.items():
+        for row in faces:
             # of few faces one can be two of these; it is shown once
-            picked.setdefault(row["id"], {**row, "kind": kind})
+            picked.setdefault(row["id"], row | {"kind": kind})
     return sorted(picked.values(), key=lambda row: (row["gain_psnr"], row["id"]))
 
 
@@ -78,148 +80,122 @@ def pick_all(rows: Sequence[Row], group: Group, subject: str) -> list[Row]:
 
     Three of each by the gain where there is one, which the page's first table of faces is about, one by each metric.
     """
-    picked = [{**row, "by": "gain_psnr"} for row in pick_extremes(rows, group, subject)]
-    mine = [row for row in rows if (row["split"], row["scale"], row["method"]) == (*group, subject)]
+    picked = [row | {"by": "gain_psnr"} for row in pick_extremes(rows, group, subject)]
     for key in TESTED:
-        known = sorted(
-            (row for row in mine if row.get(key) is not None),
-            key=lambda row: (row[key] * MEASURES[key].sign, row["id"]),
-        )
-        if known:
-            places = {"worst": 0, "median": (len(known) - 1) // 2, "best": len(known) - 1}
-            picked += [{**known[place], "by": key, "kind": kind} for kind, place in places.items()]
+        if rising := rows_of(rows, group, subject, key, MEASURES[key].sign):
+            kinds = {"worst": rising[0], "median": rising[(len(rising) - 1) // 2], "best": rising[-1]}
+            picked += [row | {"by": key, "kind": kind} for kind, row in kinds.items()]
     return picked
 
 
-def verdict(
-    summary: dict[str, Any], rows: Sequence[Row], group: Group, subject: str, baseline: str = BASELINE
-) -> dict[str, Any] | None:
-    """Subject against the baseline in one split and scale: `outcome` in words, the differences, and on how many faces.
+@dataclass(frozen=True)
+class Verdict:
+    """Subject against the baseline in one split and scale."""
 
-    It beats it where no judge (PSNR, SSIM, FID where known) is worse and one is better; it does not where none is
-    better. None where the subject has no results.
+    group: Group
+    outcome: str
+    """In words."""
+    score: Score
+    """The subject's."""
+    base: Score
+    """The baseline's."""
+    deltas: dict[str, float]
+    """Subject minus baseline, by VERDICT_METRICS that both have over the same faces."""
+    test: PairedTest | None
+    """Of PSNR."""
+    won: int
+    """Faces where the subject's PSNR is higher."""
+    faces: int
+
+
+def verdict(
+    summary: Summary, rows: Sequence[Row], group: Group, subject: str, baseline: str = BASELINE
+) -> Verdict | None:
+    """Weigh the subject against the baseline; None where either has no results.
+
+    It beats it where no metric (PSNR, SSIM, FID where known) is worse and one is better; it does not where none is
+    better.
     """
     methods = summary[group[0]][group[1]]
-    mine, base = methods.get(subject, {}), methods.get(baseline, {})
-    if not mine.get("count") or not base.get("count"):
+    score, base = methods.get(subject, {}), methods.get(baseline, {})
+    if not score.get("count") or score["count"] != base.get("count"):
         return None
-    deltas = {
-        name: mine[name] - base[name]
-        for name in JUDGES
-        if mine.get(name) is not None and base.get(name) is not None and mine["count"] == base["count"]
-    }
+    both = [key for key in VERDICT_METRICS if None not in (score.get(key), base.get(key))]
+    deltas = {key: score[key] - base[key] for key in both}
     if "psnr" not in deltas:
         return None
-    better = [name for name, delta in deltas.items() if delta * MEASURES[name].sign > 0]
-    worse = [name for name, delta in deltas.items() if delta * MEASURES[name].sign < 0]
+    better = any(delta * MEASURES[key].sign > 0 for key, delta in deltas.items())
+    worse = any(delta * MEASURES[key].sign < 0 for key, delta in deltas.items())
     outcome = "does not beat" if not better else "only partly beats" if worse else "beats"
-    gains = [row["gain_psnr"] for row in gains_of(rows, group, subject)]
+    gains = [row["gain_psnr"] for row in rows_of(rows, group, subject, "gain_psnr")]
     test = base.get("against", {}).get(subject, {}).get("psnr")
-    sure = f"95 % of resamples between {signed(test['ci95'][0])} and {signed(test['ci95'][1])} dB" if test else None
-    return {
-        "sure": sure,
-        "group": group,
-        "outcome": outcome,
-        "psnr": f"{mine['psnr']:.2f}",
-        "base": f"{base['psnr']:.2f}",
-        "gain": signed(deltas["psnr"]),
-        "ssim": signed(deltas["ssim"], 4),
-        "fid": signed(deltas["fid"]) if "fid" in deltas else None,
-        "won": sum(gain > 0 for gain in gains),
-        "faces": len(gains),
-    }
+    return Verdict(group, outcome, score, base, deltas, test, sum(gain > 0 for gain in gains), len(gains))
 
 
-def columns_of(summary: dict[str, Any], keys: Sequence[str] = MAIN) -> list[Measure]:
+def columns_of(summary: Summary, keys: Sequence[str] = MAIN) -> list[Measure]:
     """Metrics of which any method has a figure."""
     return [MEASURES[key] for key in measured_keys(summary, keys)]
 
 
-def table(summary: dict[str, Any], group: Group, keys: Sequence[str] = MAIN) -> list[dict[str, Any]]:
-    """Lines of one split's and scale's table: `method`, `cells` (`text`, `value`, `best`, `span`), `count`, `failed`.
-
-    A method over fewer faces stands apart with the others over the same faces: lines of one `set` are comparable.
-    """
+def comparable(summary: Summary, group: Group) -> dict[str, dict[str, Score]]:
+    """Scores over the same faces: "" for those that all methods have, then by each method that has only some."""
     methods = summary[group[0]][group[1]]
-    partial = {method for method, score in methods.items() if "on_same_faces" in score}
-    sets = [("", {method: score for method, score in methods.items() if method not in partial})]
-    sets += [
-        (method, {method: methods[method], **methods[method]["on_same_faces"]})
-        for method in methods
-        if method in partial
+    partial = sorted(method for method, score in methods.items() if "on_same_faces" in score)
+    sets = {"": {method: score for method, score in methods.items() if method not in partial}}
+    sets |= {method: {method: methods[method], **methods[method]["on_same_faces"]} for method in partial}
+    return {name: scores for name, scores in sets.items() if scores}
+
+
+def best(scores: Mapping[str, Score], measure: Measure) -> str | None:
+    """The best figure of several methods as it is shown; None where fewer than two have one."""
+    values = [score[measure.key] * measure.sign for score in scores.values() if score.get(measure.key) is not None]
+    return measure.text(max(values) * measure.sign) if len(values) > 1 else None
+
+
+def tests(summary: Summary, group: Group, subject: str) -> list[tuple[str, Measure, PairedTest]]:
+    """The paired tests of the subject against each other method by each metric."""
+    return [
+        (method, MEASURES[key], test)
+        for method, score in summary[group[0]][group[1]].items()
+        for key, test in score.get("against", {}).get(subject, {}).items()
     ]
-    shown = columns_of(summary, keys)
-    lines = []
-    for name, scores in sets:
-        for method, score in scores.items():
-            cells = [_cell(score, measure, list(scores.values())) for measure in shown]
-            line = {"method": method, "cells": cells, "count": score["count"], "failed": score.get("failed", 0)}
-            lines.append(line | {"set": name})
-    return lines
 
 
-def _cell(score: dict[str, Any], measure: Measure, others: list[dict[str, Any]]) -> dict[str, Any]:
-    """One figure; `best` where none of the others reads better on the page."""
-    value = score.get(measure.key)
-    values = [one[measure.key] * measure.sign for one in others if one.get(measure.key) is not None]
-    top = f"{max(values) * measure.sign:.{measure.digits}f}" if len(values) > 1 else None
-    bounds = score.get(f"{measure.key}_ci95")
-    span = " to ".join(f"{bound:.{measure.digits}f}" for bound in bounds).replace("-", "−") if bounds else ""
-    best = value is not None and f"{value:.{measure.digits}f}" == top
-    return {"text": cell(score, measure.key), "value": value, "best": best, "span": span}
+def effect(test: PairedTest, measure: Measure) -> str:
+    """What a test says of the subject, in words."""
+    if test["p_holm"] >= SIGNIFICANT:
+        return "no difference shown"
+    return "better" if test["mean"] * measure.sign > 0 else "worse"
 
 
-def tests(summary: dict[str, Any], group: Group, subject: str) -> list[dict[str, Any]]:
-    """Lines of the paired tests: subject against each other method by each metric."""
-    lines = []
-    for method, score in summary[group[0]][group[1]].items():
-        for key, test in score.get("against", {}).get(subject, {}).items():
-            measure = MEASURES[key]
-            says = "better" if test["mean"] * measure.sign > 0 else "worse"
-            lines.append(
-                {
-                    "method": method,
-                    "metric": measure.heading,
-                    "mean": signed(test["mean"], measure.digits),
-                    "low": signed(test["ci95"][0], measure.digits),
-                    "high": signed(test["ci95"][1], measure.digits),
-                    "p": "< .001" if test["p_holm"] < 0.001 else f"{test['p_holm']:.3f}".lstrip("0"),
-                    "won": test["won"],
-                    "count": test["count"],
-                    "says": says if test["p_holm"] < SIGNIFICANT else "no difference shown",
-                }
-            )
-    return lines
+def p_text(p: float) -> str:
+    """A p-value as papers print it."""
+    return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0")
 
 
-def compared(summary: dict[str, Any], group: Group, baseline: str) -> list[str]:
+def compared(summary: Summary, group: Group, baseline: str) -> list[str]:
     """Methods whose gains over the baseline are worth a chart: all but what Pillow makes."""
     return [method for method in summary[group[0]][group[1]] if method not in (*BASELINES, baseline)]
 
 
-def faults(summary: dict[str, Any]) -> list[str]:
+def defects(summary: Summary) -> list[str]:
     """What is wrong with a method, a sentence each."""
     found: dict[str, list[str]] = {}
     for group in measured(summary):
         for method, score in summary[group[0]][group[1]].items():
-            for fault in diagnose(score):
-                found.setdefault(f"{method}: {fault}", []).append(place_name(group))
-    return [f"{fault} ({'; '.join(places)})." for fault, places in found.items()]
+            for defect in diagnose(score):
+                found.setdefault(f"{method}: {defect}", []).append(group_label(group))
+    return [f"{defect} ({'; '.join(groups)})." for defect, groups in found.items()]
 
 
-def place_name(group: Group) -> str:
-    """Split and scale, short."""
-    return ", ".join(part for part in (group[0], scale_name(group[1])) if part)
-
-
-def warnings(summary: dict[str, Any], config: EvaluationConfig) -> list[str]:
+def warnings(summary: Summary, config: EvaluationConfig) -> list[str]:
     """What a reader must know before believing the numbers."""
     notes: list[str] = []
-    if config.get("synthetic"):
+    if config.synthetic:
         notes.append("The faces are drawn by a program, not photographed: no figure here tells how photographs fare.")
-    if config.get("random_vgg"):
+    if config.random_vgg:
         notes.append("The perceptual loss had a VGG-19 with random weights instead of ImageNet's.")
-    if small := config.get("small"):
+    if small := count_small(config):
         counts = ", ".join(f"{count} of {split}" for split, count in small.items())
         notes.append(f"Faces under 256x256 have no 64 → 256 pair and no original, and are not measured: {counts}.")
     without = [
@@ -235,7 +211,7 @@ def warnings(summary: dict[str, Any], config: EvaluationConfig) -> list[str]:
         scores = summary[group[0]][group[1]]
         count = max(score["count"] for score in scores.values())
         if count < FEW_FACES:
-            few.append(f"{count} ({place_name(group)})")
+            few.append(f"{count} ({group_label(group)})")
         for method, score in scores.items():
             for key, measure in MEASURES.items():
                 if score["count"] and (reason := score.get(f"{key}_reason")):
@@ -243,7 +219,7 @@ def warnings(summary: dict[str, Any], config: EvaluationConfig) -> list[str]:
             if warning := score.get("fid_warning"):
                 reasons.setdefault(warning, []).append("FID")
             if score["failed"]:
-                failures.append(f"{method} {score['failed']} ({place_name(group)})")
+                failures.append(f"{method} {score['failed']} ({group_label(group)})")
     if few:
         notes.append(f"Few faces: {'; '.join(few)}. Other faces could move the means by more than methods differ.")
     notes += [f"{', '.join(dict.fromkeys(names))}: {reason}." for reason, names in reasons.items()]

@@ -3,19 +3,19 @@
 Pictures are embedded, scripts and styles are inline, and the page's own policy forbids any network access.
 """
 
-import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pipeline.core.images import Pixels, encode_jpeg, resize
-from pipeline.core.scales import BASELINE, FACTOR
+from pipeline.core.images import Pixels, resize
+from pipeline.core.scales import FACTOR
+from pipeline.core.schema import Row
 from pipeline.evaluate.aggregate import TESTED
-from pipeline.evaluate.cases import Case, EvaluationConfig, methods_of
-from pipeline.html.pages import environment
-from pipeline.metrics.registry import MAIN, MEASURES, VARIANTS
+from pipeline.evaluate.cases import Case, EvaluationConfig, Provenance
+from pipeline.evaluate.summary import Summary
+from pipeline.html.pages import embed, environment
+from pipeline.metrics.registry import MAIN, MEASURES, VARIANTS, signed
 from pipeline.report import charts, findings, sheets, tables
-from pipeline.report.crops import ALIGNED, Spots
 from pipeline.report.findings import Group
 
 _BUDGET: Final = 4_800_000
@@ -27,6 +27,10 @@ _DETAIL: Final = 512
 _THUMB: Final = 128
 
 
+Draw = Callable[[Sequence[Case], Sequence[str]], Pixels]
+"""Cases and methods -> a sheet of them."""
+
+
 def _detail(pixels: Pixels) -> Pixels:
     """The middle of a large picture at its own size; a small one whole."""
     height, width = pixels.shape[:2]
@@ -36,48 +40,29 @@ def _detail(pixels: Pixels) -> Pixels:
     return pixels[top : top + _DETAIL, left : left + _DETAIL]
 
 
-def _embed(pictures: dict[str, Pixels]) -> dict[str, str]:
-    """data: URIs of all pictures, by the best JPEG quality that keeps them within the budget together."""
-    uris: dict[str, str] = {}
-    for quality in _QUALITIES:
-        uris = {
-            name: "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pixels, quality)).decode()
-            for name, pixels in pictures.items()
-        }
-        if sum(map(len, uris.values())) <= _BUDGET:
-            break
-    return uris
-
-
-def _pictures(
-    shown: dict[Group, list[Case]],
-    extremes: list[Case],
+def _images(
+    shown: Mapping[Group, Sequence[Case]],
+    sliders: Sequence[Case],
+    extremes: Sequence[Case],
     config: EvaluationConfig,
-    group: Group | None,
-    spots: Callable[[Case], Spots],
-) -> tuple[dict[str, Pixels], list[Case]]:
-    """Every picture of the page by name, and the cases that have a slider."""
-    subject, baseline = config["methods"][0], config.get("baseline", BASELINE)
-    pictures = {}
+    draw: Draw,
+) -> dict[str, Pixels]:
+    """Every picture of the page by name."""
+    images = {}
     for (split, scale), cases in shown.items():
         if cases:
-            present = [name for name in methods_of(config) if any(name in case.results for case in cases)]
-            columns = [name for name in present if name in config["methods"] or name in config.get("peers", [])]
-            pictures[f"sheet-{split}-{scale}"] = sheets.draw(cases[:_SHEET_FACES], columns, baseline, spots)
-    cases = shown.get(group, []) if group else []
-    sliders = [case for case in cases if _before(case, baseline) is not None and subject in case.results][:_SLIDERS]
+            present = {method for case in cases for method in case.results}
+            columns = [method for method in (*config.methods, *config.references) if method in present]
+            images[f"sheet-{split}-{scale}"] = draw(cases[:_SHEET_FACES], columns)
     for case in sliders:
-        before = _before(case, baseline)
-        if before is not None:
-            pictures[f"before-{case.id}"] = _detail(before)
-        pictures[f"after-{case.id}"] = _detail(case.results[subject])
+        sides = {"before": _before(case, config.baseline), "after": case.results[config.subject]}
+        images |= {f"{side}-{case.id}": _detail(pixels) for side, pixels in sides.items() if pixels is not None}
     for case in extremes:
-        for name in (baseline, subject):
-            if name in case.results:
-                pictures[f"thumb-{name}-{case.id}"] = resize(case.results[name], _THUMB, _THUMB)
-        if case.truth is not None:
-            pictures[f"thumb-original-{case.id}"] = resize(case.truth, _THUMB, _THUMB)
-    return pictures, sliders
+        small = {name: case.results.get(name) for name in (config.baseline, config.subject)} | {"original": case.truth}
+        for name, pixels in small.items():
+            if pixels is not None:
+                images[f"thumb-{name}-{case.id}"] = resize(pixels, _THUMB, _THUMB)
+    return images
 
 
 def _before(case: Case, baseline: str) -> Pixels | None:
@@ -86,73 +71,71 @@ def _before(case: Case, baseline: str) -> Pixels | None:
 
 
 def render(
-    summary: dict[str, Any],
-    rows: list[dict[str, Any]],
-    shown: dict[Group, list[Case]],
-    extremes: list[Case],
+    summary: Summary,
+    rows: Sequence[Row],
+    shown: Mapping[Group, Sequence[Case]],
+    extremes: Sequence[Case],
     config: EvaluationConfig,
-    provenance: dict[str, Any],
-    spots: Callable[[Case], Spots] = lambda case: ALIGNED,
+    provenance: Provenance,
+    draw: Draw = sheets.draw,
 ) -> str:
     """Render the page.
 
     Args:
         summary: what metrics.json holds.
-        rows: METRICS rows with `gain_psnr` (`plots.with_gains`).
+        rows: METRICS rows with `gain_psnr` (`dvc_plots.with_gains`).
         shown: cases for sheets and sliders, by split and scale.
         extremes: cases of `findings.pick_all` in the headline's split and scale.
         config: the evaluation's config; its first method is the page's subject.
-        provenance: `{section: {name: value}}`, shown at the end in this order.
-        spots: where a face's features are.
+        provenance: shown at the end in this order.
+        draw: makes a sheet.
 
     Returns:
         HTML under about 6 MB that loads nothing from anywhere.
     """
-    training = config.get("training")
     groups = findings.measured(summary)
-    main = groups[0] if groups else None
-    subject, baseline = config["methods"][0], config.get("baseline", BASELINE)
-    pictures, sliders = _pictures(shown, extremes, config, main, spots)
-    place = main or ("", "")
-    base = {row["id"]: row for row in rows if (row["split"], row["scale"], row["method"]) == (*place, baseline)}
-    picked = findings.pick_all(rows, main, subject) if main else []
+    main = groups[0] if groups else ("", "")
+    subject, baseline = config.subject, config.baseline
+    pairs = [case for case in shown.get(main, ()) if _before(case, baseline) is not None and subject in case.results]
+    images = _images(shown, pairs[:_SLIDERS], extremes, config, draw)
+    picked = findings.pick_all(rows, main, subject)
     verdicts = [findings.verdict(summary, rows, group, subject, baseline) for group in groups]
-    scatters = [
-        charts.scatter(rows, group, key, baseline, subject)
-        for group in groups[:1]
-        for key in TESTED
-        if baseline and baseline != subject
-    ]
+    # without results of the baseline there is nothing to draw
+    scatters = [charts.scatter(rows, main, key, baseline, subject) for key in TESTED if baseline != subject]
+    papers = [tables.paper_table(summary, split, subject) for split in tables.PAPER]
     templates = environment("pipeline.report")
-    templates.filters |= {"scale": findings.scale_name, "signed": findings.signed}
+    templates.filters |= {"scale": findings.scale_name, "signed": signed, "p": findings.p_text}
     return templates.get_template("report.html.j2").render(
-        main=main,
+        main=main if groups else None,
         subject=subject,
         baseline=baseline,
         before=baseline or "original",
         factor=FACTOR,
         pipeline=any(group in findings.GROUPS for group in groups) or not groups,
-        verdicts=[one for one in verdicts if one],
+        verdicts=list(filter(None, verdicts)),
         warnings=findings.warnings(summary, config),
-        faults=findings.faults(summary),
-        unmatched=config.get("unmatched", []),
+        defects=findings.defects(summary),
+        unmatched=config.unmatched,
         columns=findings.columns_of(summary, MAIN),
         variants=findings.columns_of(summary, ("psnr", "ssim", *VARIANTS)),
-        tables={group: findings.table(summary, group, MAIN) for group in groups},
-        variant_tables={group: findings.table(summary, group, ("psnr", "ssim", *VARIANTS)) for group in groups},
+        tables={group: findings.comparable(summary, group) for group in groups},
+        best=findings.best,
+        cell=tables.cell,
         tests={group: findings.tests(summary, group, subject) for group in groups},
-        charts={group: charts.charts(rows, group, findings.compared(summary, group, baseline)) for group in groups},
-        scatters=[one for one in scatters if one],
-        curves=charts.curves(Path(training) if training else None),
+        effect=findings.effect,
+        charts={
+            group: charts.gain_charts(rows, group, findings.compared(summary, group, baseline)) for group in groups
+        },
+        scatters=list(filter(None, scatters)),
+        curves=charts.curves(Path(config.training) if config.training else None),
         cases=[row for row in picked if row["by"] == "gain_psnr"],
         others=[row for row in picked if row["by"] != "gain_psnr"],
         measures=MEASURES,
-        base=base,
-        sliders=sliders,
-        pictures=pictures,
-        uris=_embed(pictures),
+        base={row["id"]: row for row in findings.rows_of(rows, main, baseline, "psnr")},
+        sliders=pairs[:_SLIDERS],
+        images=embed(((images, quality) for quality in _QUALITIES), _BUDGET),
         groups=groups,
-        paper=[one for one in (tables.paper_table(summary, split, subject) for split in tables.PAPER) if one],
+        paper=list(filter(None, papers)),
         printed=tables.PAPER,
         provenance=provenance,
     )

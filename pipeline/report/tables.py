@@ -3,17 +3,15 @@
 Each table is a heading and lines of text cells; how it is written is the format's business alone.
 """
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pipeline.core.files import write_bytes
-from pipeline.core.scales import AUGMENTED
-from pipeline.evaluate.cases import EvaluationConfig
+from pipeline.core.files import csv_text, write_bytes
+from pipeline.core.scales import AUGMENTED, BASELINE, UPSCALED_SCALES
+from pipeline.evaluate.summary import Score, Summary, scores_of
 from pipeline.metrics.registry import MAIN, MEASURES, VARIANTS
 
 FORMATS: Final = {"csv": "csv", "markdown": "md", "latex": "tex"}
@@ -40,48 +38,45 @@ class TextTable:
     """What each column is, below the table."""
 
 
-def cell(score: dict[str, Any], key: str, interval: bool = False) -> str:
+def cell(score: Score, key: str, interval: bool = False) -> str:
     """A score's figure as it is shown; – for null."""
     value = score.get(key)
     if value is None:
         return _NONE
-    text = f"{value:.{MEASURES[key].digits}f}"
+    text = MEASURES[key].text(value)
     if key == "kid" and "kid_std" in score:
         return f"{text} ± {score['kid_std']:.5f}"
     bounds = score.get(f"{key}_ci95") if interval else None
-    return f"{text} [{bounds[0]:.{MEASURES[key].digits}f}, {bounds[1]:.{MEASURES[key].digits}f}]" if bounds else text
+    return f"{text} [{', '.join(map(MEASURES[key].text, bounds))}]" if bounds else text
 
 
-def measured_keys(summary: dict[str, Any], keys: Sequence[str]) -> list[str]:
+def measured_keys(summary: Summary, keys: Sequence[str]) -> list[str]:
     """Those of `keys` that some method has a figure of."""
-    scores = [score for scales in summary.values() for methods in scales.values() for score in methods.values()]
-    return [key for key in keys if any(score.get(key) is not None for score in scores)]
+    return [key for key in keys if any(score.get(key) is not None for *_, score in scores_of(summary))]
 
 
-def results(summary: dict[str, Any], keys: Sequence[str] = MAIN, *, interval: bool = False) -> TextTable:
+def results(summary: Summary, keys: Sequence[str] = MAIN, *, interval: bool = False) -> TextTable:
     """Every split, scale and method, one line each."""
     shown = measured_keys(summary, keys)
-    units = [f"{MEASURES[key].heading}{f', {MEASURES[key].unit}' if MEASURES[key].unit else ''}" for key in shown]
+    head = ["split", "scale", "method", *(MEASURES[key].title for key in shown), "faces"]
     lines = [
         [split, scale, method, *(cell(score, key, interval) for key in shown), str(score["count"])]
-        for split, scales in summary.items()
-        for scale, methods in scales.items()
-        for method, score in methods.items()
+        for split, scale, method, score in scores_of(summary)
     ]
     notes = [f"{MEASURES[key].heading}: {MEASURES[key].definition} ({MEASURES[key].source})." for key in shown]
-    missing = [key for key in keys if key not in shown]
+    missing = [MEASURES[key].heading for key in keys if key not in shown]
     if missing:
-        notes.append("Not measured: " + ", ".join(MEASURES[key].heading for key in missing) + ".")
-    return TextTable("Means over faces", ["split", "scale", "method", *units, "faces"], lines, notes)
+        notes.append(f"Not measured: {', '.join(missing)}.")
+    return TextTable("Means over faces", head, lines, notes)
 
 
-def paper_table(summary: dict[str, Any], split: str, subject: str) -> TextTable | None:
+def paper_table(summary: Summary, split: str, subject: str) -> TextTable | None:
     """Table 1 (train) or 2 (test) of the paper with our figures beside its own; None where we have none of the split.
 
     Ours are at 256to1024, or at 64to256 where the split has no originals at 1024, clean and augmented inputs apart.
     """
     scales = summary.get(split, {})
-    base = next((scale for scale in ("256to1024", "64to256") if scale in scales), None)
+    base = next((scale for scale in reversed(UPSCALED_SCALES) if scale in scales), None)
     if base is None:
         return None
     head, columns = ["metric", "paper: bicubic", "paper: theirs"], []
@@ -93,7 +88,7 @@ def paper_table(summary: dict[str, Any], split: str, subject: str) -> TextTable 
         if scale not in scales:
             continue
         kind = "augmented" if scale.endswith(AUGMENTED) else "clean"
-        for method in ("bicubic", subject):
+        for method in (BASELINE, subject):
             if method in scales[scale]:
                 head.append(f"{kind}: {method}")
                 columns.append(scales[scale][method])
@@ -120,26 +115,22 @@ def render(table: TextTable, form: str) -> str:
         ValueError: another form.
     """
     if form == "csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(table.head)
-        writer.writerows([["" if one == _NONE else one for one in line] for line in table.lines])
-        return text.getvalue()
+        return csv_text(table.head, [["" if text == _NONE else text for text in line] for line in table.lines])
     if form == "markdown":
         rows = [table.head, ["---"] * len(table.head), *table.lines]
-        body = "\n".join("| " + " | ".join(one.replace("|", "\\|") for one in row) + " |" for row in rows)
+        body = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows)
         return f"**{table.caption}**\n\n{body}\n\n" + "\n".join(f"- {note}" for note in table.notes) + "\n"
     if form == "latex":
-        kinds = "".join("r" if _numeric(table, place) else "l" for place in range(len(table.head)))
-        cells = [" & ".join(map(_tex, one)) + r" \\" for one in table.lines]
+        kinds = "".join("r" if _numeric(table, column) else "l" for column in range(len(table.head)))
+        cells = [" & ".join(map(_tex, line)) + r" \\" for line in table.lines]
         top = [rf"\begin{{tabular}}{{{kinds}}}", r"\hline", " & ".join(map(_tex, table.head)) + r" \\", r"\hline"]
         notes = [f"% {note}" for note in table.notes]
         return "\n".join([f"% {table.caption}", *notes, *top, *cells, r"\hline", r"\end{tabular}", ""])
     raise ValueError(f"{form!r}: one of {', '.join(FORMATS)}")
 
 
-def _numeric(table: TextTable, place: int) -> bool:
-    return all(re.fullmatch(r"–|[-−]?[\d.]+( .*)?", line[place]) for line in table.lines)
+def _numeric(table: TextTable, column: int) -> bool:
+    return all(re.fullmatch(r"–|[-−]?[\d.]+( .*)?", line[column]) for line in table.lines)
 
 
 def _tex(text: str) -> str:
@@ -148,17 +139,11 @@ def _tex(text: str) -> str:
     return text.replace("±", r"$\pm$").replace("–", "--").replace("−", "$-$").replace("²", "$^2$")
 
 
-def write(folder: Path, summary: dict[str, Any], config: EvaluationConfig) -> None:
+def write(folder: Path, summary: Summary, subject: str) -> None:
     """Write `results`, `variants` (other conventions of PSNR and SSIM), `table1` and `table2` in every format."""
-    tables = {
-        "results": results(summary, interval=True),
-        "variants": results(summary, ("psnr", "ssim", *VARIANTS)),
-        **{
-            f"table{number}": paper_table(summary, split, config["methods"][0])
-            for split, number in NUMBERS.items()
-            if config["methods"]
-        },
-    }
+    tables = {f"table{number}": paper_table(summary, split, subject) for split, number in NUMBERS.items()}
+    tables["results"] = results(summary, interval=True)
+    tables["variants"] = results(summary, ("psnr", "ssim", *VARIANTS))
     for name, table in tables.items():
         for form, suffix in FORMATS.items():
             if table is not None:

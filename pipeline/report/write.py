@@ -2,44 +2,27 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pipeline.core.files import write_bytes, write_json
 from pipeline.core.images import encode_png
-from pipeline.core.scales import BASELINE, MEASURED_SCALES, MEASURED_SPLITS
-from pipeline.core.schema import METRICS
-from pipeline.core.shards import write_rows
-from pipeline.evaluate.aggregate import Summary, aggregate, by_method, common_ids, read_parts
-from pipeline.evaluate.cases import Case, EvaluationConfig, find_cases
-from pipeline.evaluate.worker import _enlarged
-from pipeline.report import dvc_plots as plots
-from pipeline.report import findings, sheets, tables
-from pipeline.report import page as report
-from pipeline.report.crops import Spotter
+from pipeline.core.schema import METRICS, Row
+from pipeline.core.shards import evenly_spaced, write_rows
+from pipeline.evaluate.aggregate import aggregate, by_method, common_ids, read_parts
+from pipeline.evaluate.cases import Case, EvaluationConfig, Provenance, find_cases
+from pipeline.evaluate.summary import Summary
+from pipeline.report import dvc_plots, findings, page, sheets, tables
+from pipeline.report.crops import FaceCrops
+from pipeline.report.findings import Group
 
-Find = Callable[[str, str, list[str]], list[Case]]
+Find = Callable[[str, str, Sequence[str]], list[Case]]
 """(split, scale, ids) -> their cases, in the order of the ids."""
 
 
-def count_small(config: EvaluationConfig) -> dict[str, int]:
-    """Enlarged faces by split that are under 256x256, where there are any: the upscale stage gives them no 64to256."""
-    small = {
-        split: _enlarged(config, MEASURED_SCALES[1], split) - _enlarged(config, MEASURED_SCALES[0], split)
-        for split in MEASURED_SPLITS
-    }
-    return {split: count for split, count in small.items() if count > 0}
-
-
-def _spread(ids: Sequence[str], count: int) -> list[str]:
-    """`count` ids evenly spaced over the sorted ids, first and last included."""
-    if len(ids) <= count:
-        return list(ids)
-    return [ids[round(place * (len(ids) - 1) / max(count - 1, 1))] for place in range(count)]
-
-
-def finish(
-    parts: Path, config: EvaluationConfig, reports: Path, provenance: dict[str, Any], find: Find | None = None
+def write(
+    parts: Path, config: EvaluationConfig, reports: Path, provenance: Provenance, find: Find | None = None
 ) -> Summary:
     """Write everything under `reports` from the parts of all units, and return what metrics.json holds.
 
@@ -50,49 +33,83 @@ def finish(
         parts: the folder that the units were written to.
         config: the evaluation's config, as the worker had it.
         reports: folder to write to; its `sheets`, `plots` and `tables` are replaced.
-        provenance: sections of facts for the end of the report, `{section: {name: value}}`: data hashes, params,
-            model sha256, versions, hardware.
+        provenance: sections for the end of the report: data hashes, params, model sha256, versions, hardware.
         find: reads faces again, for pictures; by default from the shards that `config` names.
     """
-    networks = {name: Path(path).name for name, path in config.get("networks", {}).items() if path}
-    if networks:
-        provenance = provenance | {"networks of metrics": networks}
-    find = find or (lambda split, scale, ids: find_cases(config, split, scale, ids))
-    summary = aggregate(parts, config)
-    rows = [row for row in read_parts(parts) if row["psnr"] is not None]
-    write_json(reports / "metrics.json", summary)
-    write_json(reports / "summary.json", plots.short(summary))
-    write_rows(reports / "per_image.parquet", rows, METRICS)
+    rows = dvc_plots.with_gains((row for row in read_parts(parts) if row["psnr"] is not None), config.baseline)
+    draw = partial(sheets.draw, baseline=config.baseline, crops=FaceCrops(config))
+    report = _Report(reports, config, aggregate(parts, config), rows, find or partial(find_cases, config), draw)
     for folder in ("sheets", "plots", "tables"):
         shutil.rmtree(reports / folder, ignore_errors=True)
-    baseline = config.get("baseline", BASELINE)
-    gains = plots.with_gains(rows, baseline)
-    plots.write_tables(reports / "plots", gains, summary, config["methods"], baseline)
-    tables.write(reports / "tables", summary, config)
-    spots = Spotter(config)
-    shown: dict[tuple[str, str], list[Case]] = {}
-    for (split, scale), found in by_method(rows).items():
-        peers = [peer for peer in config.get("peers", []) if peer in found]
-        columns = [*(method for method in config["methods"] if method in found), *peers]
-        # where a method to compare with covers few faces, those are shown
-        few = [peer for peer in peers if not set(common_ids(found, peers)) <= found[peer].keys()]
-        ids = common_ids({name: faces for name, faces in found.items() if name not in peers or name in few})
-        ids = ids or common_ids(found, peers)
-        shown[split, scale] = find(split, scale, _spread(ids, config.get("sheet_faces", 4)))
-        drawn = sheets.draw(shown[split, scale], columns, baseline, spots)
-        write_bytes(reports / "sheets" / f"{sheets.stem(split, scale)}.png", encode_png(drawn, level=6))
-    extremes: list[Case] = []
-    for place in findings.measured(summary)[:1]:
-        picked = findings.pick_all(gains, place, config["methods"][0])
-        extremes = find(*place, list(dict.fromkeys(row["id"] for row in picked)))
+    write_metrics(report)
+    write_plots(report)
+    write_page(report, write_sheets(report), write_worst(report), provenance)
+    return report.summary
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What the files of a report are made of."""
+
+    folder: Path
+    config: EvaluationConfig
+    summary: Summary
+    rows: list[Row]
+    """METRICS rows that have metrics, with `gain_psnr`."""
+    find: Find
+    draw: page.Draw
+
+
+def write_metrics(report: _Report) -> None:
+    """Write `metrics.json`, `summary.json` and `per_image.parquet`."""
+    write_json(report.folder / "metrics.json", report.summary)
+    write_json(report.folder / "summary.json", dvc_plots.short(report.summary))
+    write_rows(report.folder / "per_image.parquet", report.rows, METRICS)
+
+
+def write_plots(report: _Report) -> None:
+    """Write `plots/` and `tables/`."""
+    config, summary = report.config, report.summary
+    dvc_plots.write_tables(report.folder / "plots", report.rows, summary, config.methods, config.baseline)
+    tables.write(report.folder / "tables", summary, config.subject)
+
+
+def write_sheets(report: _Report) -> dict[Group, list[Case]]:
+    """Write a sheet for each split and scale, and return the cases on them."""
+    shown = {}
+    for group, methods in by_method(report.rows).items():
+        references = [method for method in report.config.references if method in methods]
+        columns = [*(method for method in report.config.methods if method in methods), *references]
+        # where a reference covers few faces, those are shown
+        common = set(common_ids(methods, references))
+        full = [method for method in references if common <= methods[method].keys()]
+        ids = common_ids(methods, full) or sorted(common)
+        shown[group] = report.find(*group, [ids[index] for index in evenly_spaced(len(ids), report.config.sheet_faces)])
+        _write_png(report, sheets.stem(*group), shown[group], columns)
+    return shown
+
+
+def write_worst(report: _Report) -> list[Case]:
+    """Write a sheet of the subject's worst faces, and return these with its median and best ones."""
+    for group in findings.measured(report.summary)[:1]:
+        picked = findings.pick_all(report.rows, group, report.config.subject)
+        extremes = report.find(*group, list(dict.fromkeys(row["id"] for row in picked)))
         worst = {row["id"] for row in picked if row["kind"] == "worst"}
-        drawn = sheets.draw(
-            [case for case in extremes if case.id in worst],
-            config["methods"],
-            baseline,
-            spots,
-        )
-        write_bytes(reports / "sheets" / f"worst-{sheets.stem(*place)}.png", encode_png(drawn, level=6))
-    page = report.render(summary, gains, shown, extremes, {**config, "small": count_small(config)}, provenance, spots)
-    write_bytes(reports / "report.html", page.encode())
-    return summary
+        cases = [case for case in extremes if case.id in worst]
+        _write_png(report, f"worst-{sheets.stem(*group)}", cases, report.config.methods)
+        return extremes
+    return []
+
+
+def _write_png(report: _Report, name: str, cases: Sequence[Case], columns: Sequence[str]) -> None:
+    write_bytes(report.folder / "sheets" / f"{name}.png", encode_png(report.draw(cases, columns), level=6))
+
+
+def write_page(
+    report: _Report, shown: dict[Group, list[Case]], extremes: Sequence[Case], provenance: Provenance
+) -> None:
+    """Write `report.html`."""
+    networks = {name: Path(path).name for name, path in report.config.networks.items()}
+    provenance = provenance | ({"networks of metrics": networks} if networks else {})
+    text = page.render(report.summary, report.rows, shown, extremes, report.config, provenance, report.draw)
+    write_bytes(report.folder / "report.html", text.encode())

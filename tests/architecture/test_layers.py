@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "params": "core pretrained train.engine",
     "faces": "core pretrained",
     "runtime": "core params",
-    "metrics": "core faces",
+    "metrics": "core faces pretrained",
     "synthetic": "core runtime",
     "pairs": "core params runtime",
     "train.engine": "core models pretrained",

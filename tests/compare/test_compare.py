@@ -13,10 +13,12 @@ from support.pictures import face, saved
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.core.images import Pixels, decode, encode_png, resize
+from pipeline.compare.compare import compare
+from pipeline.compare.name_match import MatchError
+from pipeline.core.images import Pixels, decode, encode_png, psnr, resize
 from pipeline.evaluate.networks import find_networks
-from pipeline.metrics.defects import diagnose, find_faults
-from pipeline.metrics.fidelity import consistency, psnr, ssim
+from pipeline.metrics.defects import diagnose, find_defects
+from pipeline.metrics.fidelity import consistency, ssim
 from pipeline.pretrained import registry as weights
 
 SIDE = 192
@@ -77,6 +79,20 @@ def test_figures_are_those_of_each_pair_and_variants_have_keys_of_their_own(tmp_
     for key, network in (("lpips", "alexnet"), ("dists", "vgg16"), ("fid", "inception"), ("identity", "embedding")):
         assert score[key] is None
         assert network in score[f"{key}_reason"]
+
+
+def test_from_python_it_gives_the_same_figures_and_reasons(tmp_path: Path) -> None:
+    originals = place(tmp_path / "originals")
+    few = as_folder(tmp_path / "few", {name: encode_png(bicubic(TRUTHS[name])) for name in list(TRUTHS)[:3]})
+    code, _ = run(originals, few, "--against", "lanczos", "--json", str(tmp_path / "out.json"))
+    assert code == 1
+    found = compare(originals, few, baselines=["lanczos"], workers=1, report=tmp_path / "report")
+    assert json.loads(json.dumps(found.to_json())) == json.loads((tmp_path / "out.json").read_text())
+    assert (list(found.scores), found.baseline) == (["lanczos", "upscaled"], "lanczos")
+    assert list(found.unmatched) == [list(TRUTHS)[3]]
+    assert "upscaled" in (tmp_path / "report/report.html").read_text()
+    with pytest.raises(MatchError, match="no picture in"):
+        compare(originals, as_folder(tmp_path / "x", {"another.png": encode_png(TRUTHS["people/0.png"])}))
 
 
 def test_archives_suffixes_and_folders_are_matched_by_name(tmp_path: Path) -> None:
@@ -182,12 +198,12 @@ def test_a_sound_method_is_not_called_broken_and_equals_the_one_made_here(broken
 def test_a_tint_is_not_taken_for_a_shift_nor_a_shift_for_a_tint() -> None:
     truth = face(9, SIDE)
     low = resize(truth, SIDE // 4, SIDE // 4)
-    tint, shift = find_faults(truth, low, tinted(truth)), find_faults(truth, low, shifted(truth))
+    tint, shift = find_defects(truth, low, tinted(truth)), find_defects(truth, low, shifted(truth))
     assert max(abs(tint["shift_x"]), abs(tint["shift_y"])) < 0.05
     assert max(abs(shift[f"bias_{channel}"]) for channel in "rgb") < 0.5
     blue = bicubic(truth).copy()
     blue[..., 2] = np.clip(blue[..., 2].astype(int) - 3, 0, 255)
-    (said,) = diagnose(find_faults(truth, low, blue))
+    (said,) = diagnose(find_defects(truth, low, blue))
     assert "red +0.0, green +0.0, blue −" in said
 
 

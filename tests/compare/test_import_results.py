@@ -11,17 +11,18 @@ from support.training import write_inputs
 from support.upscaling import make_models
 
 from pipeline.compare.import_results import enlarge_inputs, import_pictures
+from pipeline.compare.name_match import MatchError
 from pipeline.core.degradation import Degradations, degrade, draw_degradation
-from pipeline.core.images import decode, encode_png, pixel_hash, resize
+from pipeline.core.images import decode, encode_png, pixel_hash, psnr, resize
 from pipeline.core.scales import AUGMENTED, MEASURED_SCALES
 from pipeline.core.scales import METHODS as GENERATORS
 from pipeline.core.schema import UPSCALED
 from pipeline.core.shards import read_rows, write_rows
-from pipeline.evaluate.aggregate import aggregate, headline
+from pipeline.evaluate.aggregate import aggregate
 from pipeline.evaluate.cases import find_cases
-from pipeline.metrics.fidelity import psnr
+from pipeline.evaluate.summary import headline
 from pipeline.report.tables import FORMATS, paper_table, render, results
-from pipeline.report.write import finish
+from pipeline.report.write import write
 from pipeline.runtime.units import RowUnit
 from pipeline.upscale.stage import UpscaleWorker
 from pipeline.upscale.upscaler import Upscaler
@@ -45,7 +46,7 @@ def test_a_folder_of_pictures_by_face_name_is_a_method_of_its_own(tmp_path: Path
     problems = import_pictures("theirs", str(place), config, tmp_path / "in")
     assert [problem.split(": ")[1] for problem in problems] == ["3.png", "9.png"]
     assert "256x50 is neither 64 x 64 nor 4 times that" in problems[0]
-    config |= {"peers": ["theirs"], "folders": {"theirs": str(tmp_path / "in")}}
+    config = replace(config, references=["theirs"], folders={"theirs": str(tmp_path / "in")})
     measure(config, tmp_path / "parts")
     scores = aggregate(tmp_path / "parts", config)["test"]["256to1024"]
     assert {name: score["count"] for name, score in scores.items()} == {
@@ -65,7 +66,7 @@ def test_a_method_over_all_faces_stands_in_the_main_rows_and_does_not_move_them(
     config = build(tmp_path, {"test": 3})
     measure(config, tmp_path / "without")
     enlarge_inputs("nearest", lambda low: np.repeat(np.repeat(low, 4, 0), 4, 1), config, tmp_path / "in")
-    more = config | {"peers": ["nearest"], "folders": {"nearest": str(tmp_path / "in")}}
+    more = replace(config, references=["nearest"], folders={"nearest": str(tmp_path / "in")})
     measure(more, tmp_path / "with")
     without, found = aggregate(tmp_path / "without", config)["test"], aggregate(tmp_path / "with", more)["test"]
     for scale in ("64to256", "256to1024"):
@@ -74,7 +75,7 @@ def test_a_method_over_all_faces_stands_in_the_main_rows_and_does_not_move_them(
         for method in ("bicubic", *METHODS):
             assert found[scale][method]["psnr"] == without[scale][method]["psnr"]
     reports = tmp_path / "reports"
-    finish(tmp_path / "with", more, reports, {})
+    write(tmp_path / "with", more, reports, {})
     assert "nearest" in (reports / "tables/results.md").read_text()
     assert json.loads((reports / "summary.json").read_text())["test 256to1024"]["nearest"]["psnr"] > 10
 
@@ -83,7 +84,7 @@ def test_no_picture_of_any_face_is_an_error(tmp_path: Path) -> None:
     config = build(tmp_path, {"test": 1})
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "else.png").write_bytes(encode_png(face(0)))
-    with pytest.raises(ValueError, match="bears a face's id or name"):
+    with pytest.raises(MatchError, match="bears a face's id or name"):
         import_pictures("x", str(tmp_path / "x"), config, tmp_path / "in")
 
 

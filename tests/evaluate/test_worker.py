@@ -1,6 +1,7 @@
 """Evaluation measures the same faces for every method, says what is missing, and gives the same bytes every time."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 from support.evaluation import CONFIG, METHODS, SIDE, build, change, face, image, measure
 
-from pipeline.core.images import Pixels, pixel_hash, resize
+from pipeline.core.images import Pixels, pixel_hash, psnr, resize
 from pipeline.core.schema import FACES, UPSCALED
 from pipeline.core.shards import write_rows
 from pipeline.evaluate import aggregate as aggregation
-from pipeline.evaluate import scorer as judges
-from pipeline.evaluate.aggregate import aggregate, headline
+from pipeline.evaluate import scorer
+from pipeline.evaluate.aggregate import aggregate
 from pipeline.evaluate.cases import EvaluationConfig, find_cases
+from pipeline.evaluate.summary import headline
 from pipeline.evaluate.worker import EvaluationWorker, plan_units
-from pipeline.metrics.fidelity import consistency, psnr, ssim
+from pipeline.metrics.fidelity import consistency, ssim
 from pipeline.report.dvc_plots import histogram
-from pipeline.report.write import finish
+from pipeline.report.write import write
 
 
 def test_every_method_is_measured_at_both_scales_against_the_right_truth(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_reports_are_the_same_bytes_however_the_work_was_cut(tmp_path: Path) -> 
         worker = EvaluationWorker(config)
         for unit in reversed(units):
             worker(unit)
-        finish(parts, config, reports, {"versions": {"facesr": "0"}})
+        write(parts, config, reports, {"versions": {"facesr": "0"}})
         outputs.append({str(path.relative_to(reports)): path.read_bytes() for path in reports.rglob("*.*")})
     assert outputs[0].keys() == outputs[1].keys()
     assert [name for name in outputs[0] if outputs[0][name] != outputs[1][name]] == []
@@ -148,9 +150,9 @@ class FakeInception:
 def test_fid_is_taken_over_the_common_faces_and_warns_of_its_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judges, "InceptionFeatures", FakeInception)
+    monkeypatch.setattr(scorer, "InceptionFeatures", FakeInception)
     monkeypatch.setattr(aggregation, "_FEATURE_BLOCK", 2)
-    config = build(tmp_path, {"train": 1, "test": 5}) | {"networks": {"inception": "inception.pth"}}
+    config = replace(build(tmp_path, {"train": 1, "test": 5}), networks={"inception": "inception.pth"})
     for method in METHODS:
         change(
             tmp_path / "upscaled" / method / "64to256" / "test-00000.parquet",
@@ -176,7 +178,7 @@ def test_fid_is_taken_over_the_common_faces_and_warns_of_its_sample(
 def test_plot_tables_carry_the_gain_over_bicubic(tmp_path: Path) -> None:
     config = build(tmp_path, {"test": 3})
     measure(config, tmp_path / "parts")
-    finish(tmp_path / "parts", config, tmp_path / "reports", {})
+    write(tmp_path / "parts", config, tmp_path / "reports", {})
     lines = (tmp_path / "reports" / "plots" / "per_image.csv").read_text().splitlines()
     assert lines[0].startswith("id,name,split,scale,method,psnr,ssim,ms_ssim,consistency,")
     assert lines[0].endswith(",gain_psnr")
@@ -214,15 +216,15 @@ def test_the_headline_is_the_gain_on_unseen_faces_at_the_largest_scale():
 
 def _with_small_faces(config: EvaluationConfig, split: str, count: int) -> None:
     """The first faces of a split become 128x128, which the upscale stage has enlarged at 256to1024 alone."""
-    path = Path(config["inputs"]) / split / f"{split}-00000.parquet"
+    path = Path(config.inputs) / split / f"{split}-00000.parquet"
     rows = pq.read_table(path).to_pylist()
     small = {row["id"] for row in rows[:count]}
     for row in rows[:count]:
         row |= {"image": image(face(99)[:128, :128]), "width": 128, "height": 128}
     write_rows(path, rows, FACES)
-    write_rows(Path(config["faces"]) / path.name, rows, FACES)
-    for method in config["methods"]:
-        done = Path(config["upscaled"]) / method / "64to256" / path.name
+    write_rows(Path(config.faces) / path.name, rows, FACES)
+    for method in config.methods:
+        done = Path(config.upscaled) / method / "64to256" / path.name
         change(done, UPSCALED, lambda rows: [row for row in rows if row["id"] not in small])
 
 
@@ -230,7 +232,7 @@ def test_faces_under_256_are_not_measured_and_the_report_says_how_many(tmp_path:
     config = build(tmp_path, {"train": 3, "test": 4})
     _with_small_faces(config, "test", 2)
     measure(config, tmp_path / "parts", 1)
-    summary = finish(tmp_path / "parts", config, tmp_path / "reports", {})
+    summary = write(tmp_path / "parts", config, tmp_path / "reports", {})
     assert (summary["test"]["64to256"]["bicubic"]["count"], summary["train"]["64to256"]["bicubic"]["count"]) == (2, 3)
     assert all(score["failed"] == 0 for score in summary["test"]["64to256"].values())
     page = (tmp_path / "reports/report.html").read_text()
@@ -241,7 +243,7 @@ def test_when_no_face_reaches_256_the_evaluation_says_so_and_still_writes_a_repo
     config = build(tmp_path, {"test": 2})
     _with_small_faces(config, "test", 2)
     measure(config, tmp_path / "parts")
-    summary = finish(tmp_path / "parts", config, tmp_path / "reports", {})
+    summary = write(tmp_path / "parts", config, tmp_path / "reports", {})
     assert summary == {}
     assert headline(summary).endswith("no face of 256x256 or more was enlarged")
     assert "are not measured: 2 of test." in (tmp_path / "reports/report.html").read_text()

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.core.images import Pixels, resize
+from pipeline.core.images import PSNR_CAP, Pixels, psnr, resize
 from pipeline.metrics.distances import FeatureStatistics, frechet_distance, kernel_distance
-from pipeline.metrics.fidelity import PSNR_CAP, Reference, consistency, psnr, ssim
+from pipeline.metrics.fidelity import Reference, consistency, ssim
 from pipeline.metrics.perceptual import InceptionFeatures
+from pipeline.pretrained.registry import WeightsError
 
 
 def picture(seed: int, side: int = 96) -> Pixels:
@@ -152,7 +153,7 @@ def test_the_true_picture_is_consistent_with_the_input_made_of_it() -> None:
     assert consistency(truth, low) == 0.0
     brighter = np.clip(truth.astype(int) + 3, 0, 255).astype(np.uint8)
     assert consistency(brighter, low) == pytest.approx(3.0, abs=0.25)
-    with pytest.raises(ValueError, match="whole multiple"):
+    with pytest.raises(ValueError, match="4 times its input"):
         consistency(truth, picture(8, 48))
 
 
@@ -256,5 +257,5 @@ def test_a_file_that_holds_no_inception_weights_is_refused_by_name(tmp_path: Pat
 
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
     for name in ("other.pth", "missing.pth"):
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(WeightsError, match=name):
             InceptionFeatures(tmp_path / name)

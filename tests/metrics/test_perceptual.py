@@ -1,4 +1,4 @@
-"""Networks that judge pictures give what their publications' own code gives with the same weights."""
+"""Metric networks give what their publications' own code gives with the same weights."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from PIL import Image
 from pipeline.core.images import Pixels, resize
 from pipeline.metrics.distances import kernel_distance, precision_recall
 from pipeline.metrics.perceptual import InceptionFeatures, Perceptual, clean_resize
+from pipeline.pretrained.registry import WeightsError
 
 
 def picture(seed: int, side: int = 96) -> Pixels:
@@ -91,9 +92,9 @@ def test_lpips_is_the_weighted_distance_of_unit_features(trunks: dict[str, Path]
         unit = [x / (x.square().sum(1, keepdim=True) + 1e-8).sqrt() for x in (a, b)]
         weights = heads[f"lin{layer}.model.1.weight"]
         total += float(((unit[0] - unit[1]).square() * weights).sum(1).mean())
-    judge = Perceptual(kind, trunks[trunk])
-    assert judge(first, second) == pytest.approx(total, abs=1e-5)
-    assert judge(first, first) == pytest.approx(0, abs=1e-6)
+    network = Perceptual(kind, trunks[trunk])
+    assert network(first, second) == pytest.approx(total, abs=1e-5)
+    assert network(first, first) == pytest.approx(0, abs=1e-6)
     assert total > 1e-3
 
 
@@ -118,18 +119,18 @@ def test_dists_is_the_published_sum_of_means_and_covariances(trunks: dict[str, P
         total += float((alpha[part] * means + beta[part] * spread).sum())
         start += len(a)
     expected = 1 - total / float(alpha.sum() + beta.sum())
-    judge = Perceptual("dists", trunks["vgg16"])
-    assert judge(first, second) == pytest.approx(expected, abs=1e-4)
-    assert judge(first, first) == pytest.approx(0, abs=1e-5)
+    network = Perceptual("dists", trunks["vgg16"])
+    assert network(first, second) == pytest.approx(expected, abs=1e-4)
+    assert network(first, first) == pytest.approx(0, abs=1e-5)
 
 
 def test_a_file_that_is_no_trunk_is_refused_by_name(tmp_path: Path, trunks: dict[str, Path]) -> None:
     torch.save({"features.0.weight": torch.zeros(2)}, tmp_path / "other.pth")
     (tmp_path / "text.pth").write_text("not weights")
     for name in ("other.pth", "missing.pth", "text.pth"):
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(WeightsError, match=name):
             Perceptual("lpips", tmp_path / name)
-    with pytest.raises(ValueError, match="alexnet"):
+    with pytest.raises(WeightsError, match="alexnet"):
         Perceptual("dists", trunks["alexnet"])
 
 

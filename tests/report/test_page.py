@@ -12,15 +12,13 @@ import pytest
 
 from pipeline.core.images import Pixels, resize
 from pipeline.evaluate.cases import Case, EvaluationConfig
-from pipeline.metrics.registry import MEASURES
-from pipeline.report import page as report
+from pipeline.metrics.registry import MEASURES, signed
 from pipeline.report import sheets
 from pipeline.report.dvc_plots import with_gains
-from pipeline.report.findings import pick_extremes, signed, verdict, warnings
+from pipeline.report.findings import pick_extremes, verdict, warnings
+from pipeline.report.page import render
 
-CONFIG = EvaluationConfig(
-    faces="", inputs="", upscaled="", methods=["facesr", "facesr-realism"], synthetic=True, random_vgg=True
-)
+CONFIG = EvaluationConfig(["facesr", "facesr-realism"], synthetic=True, random_vgg=True)
 GROUP = ("test", "256to1024")
 PROVENANCE = {"Data": {"faces": "ab" * 32}, "Versions": {"torch": "2.15.0"}}
 
@@ -58,7 +56,7 @@ def page_of(gains: list[float], **changes: Any) -> str:
     cases = changes.get("cases", [case_of(number) for number in range(len(gains))])
     summary = changes.get("summary", summary_of(bicubic=score(30, 0.8), facesr=score(mean, 0.8 + sum(gains) / 100)))
     shown = {GROUP: cases[:3]}
-    return report.render(summary, rows_of(gains), shown, cases, CONFIG, PROVENANCE)
+    return render(summary, rows_of(gains), shown, cases, CONFIG, PROVENANCE)
 
 
 GAINS = [0.5, 0.9, -0.2, 1.4, 0.1, 0.7, 0.8, 1.1, 0.3]
@@ -81,8 +79,8 @@ def test_the_verdict_follows_from_the_numbers(
     summary = summary_of(bicubic=score(30, 0.80, fid=fids[0]), facesr=score(psnr, ssim, fid=fids[1]))
     found = verdict(summary, rows_of([psnr - 30]), GROUP, "facesr")
     assert found is not None
-    assert found["outcome"] == outcome
-    assert found["won"] == int(psnr > 30)
+    assert found.outcome == outcome
+    assert found.won == int(psnr > 30)
 
 
 def test_the_headline_tells_a_loss_as_plainly_as_a_win() -> None:
@@ -94,9 +92,9 @@ def test_the_headline_tells_a_loss_as_plainly_as_a_win() -> None:
 
 
 def test_a_report_without_the_subject_or_without_anything_still_renders() -> None:
-    page = report.render(summary_of(bicubic=score(30, 0.8)), rows_of([]), {}, [], CONFIG, {})
+    page = render(summary_of(bicubic=score(30, 0.8)), rows_of([]), {}, [], CONFIG, {})
     assert "facesr has no results" in page
-    assert "Nothing was measured" in report.render({}, [], {}, [], CONFIG, {})
+    assert "Nothing was measured" in render({}, [], {}, [], CONFIG, {})
 
 
 def test_warnings_name_what_weakens_the_numbers() -> None:
@@ -109,11 +107,11 @@ def test_warnings_name_what_weakens_the_numbers() -> None:
         assert part in text
     assert "facesr 2 (test, 256 → 1024)" in text
     many = summary_of(bicubic=score(30, 0.8, count=5000, fid=1.0, fid_reason=""))
-    assert warnings(many, EvaluationConfig(faces="", inputs="", upscaled="", methods=[])) == []
+    assert warnings(many, EvaluationConfig([])) == []
 
 
 def test_a_split_without_originals_is_said_to_be_measured_at_64_to_256_alone() -> None:
-    config = EvaluationConfig(faces="", inputs="", upscaled="", methods=[])
+    config = EvaluationConfig([])
     both = {
         scale: {"bicubic": score(30, 0.8, count=5000, fid=1.0, fid_reason="")} for scale in ("64to256", "256to1024")
     }
@@ -133,7 +131,7 @@ def test_the_page_tells_of_broken_methods_intervals_tests_and_definitions() -> N
         bicubic=score(30, 0.8, against={"facesr": {"psnr": test, "ssim": doubt}}, **gone),
         facesr=score(31, 0.801, psnr_ci95=[30.5, 31.5], **tint, **gone),
     )
-    page = report.render(summary, rows_of([1.0]), {}, [], CONFIG, {})
+    page = render(summary, rows_of([1.0]), {}, [], CONFIG, {})
     assert "facesr: its reduction differs from the input by a constant colour of +2.0 levels" in page
     assert "95 % of resamples between +0.80 and +1.20 dB" in page
     assert "30.50 to 31.50" in page
@@ -166,7 +164,7 @@ def test_names_from_the_source_cannot_become_markup() -> None:
     for row in rows:
         row["name"] = evil
     summary = summary_of(bicubic=score(30, 0.8), facesr=score(31, 0.9))
-    page = report.render(summary, rows, {GROUP: cases}, cases, CONFIG, {"Params": {"<i>x</i>": evil}})
+    page = render(summary, rows, {GROUP: cases}, cases, CONFIG, {"Params": {"<i>x</i>": evil}})
     assert "<script>alert" not in page
     assert "<i>x</i>" not in page
     assert "&lt;script&gt;alert(1)" in page

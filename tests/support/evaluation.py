@@ -17,7 +17,7 @@ SIDE = 64
 METHODS = ["facesr", "facesr-realism"]
 
 
-CONFIG = EvaluationConfig(faces="", inputs="", upscaled="", methods=METHODS)
+CONFIG = EvaluationConfig(METHODS)
 
 
 def face(seed: int) -> Pixels:
@@ -68,9 +68,7 @@ def build(root: Path, splits: dict[str, int], *, originals: bool = True, realism
         for (method, scale), rows in upscaled.items():
             write_rows(root / "upscaled" / method / scale / stem, rows, UPSCALED)
     folders = {name: str(root / name) for name in ("faces", "inputs", "upscaled")}
-    return EvaluationConfig(
-        faces=folders["faces"], inputs=folders["inputs"], upscaled=folders["upscaled"], methods=METHODS, sheet_faces=2
-    )
+    return EvaluationConfig(METHODS, sheet_faces=2, **folders)
 
 
 def measure(config: EvaluationConfig, parts: Path, size: int = 16) -> list[dict]:

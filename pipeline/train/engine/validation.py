@@ -1,6 +1,5 @@
 """How good a generator is on held-back pairs while it trains: PSNR, SSIM and a sheet to look at. Plain torch."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.core.images import Pixels, resize
+from pipeline.core.images import Pixels, psnr, resize
 from pipeline.train.engine.dataset import Pairs
 
 SHOWN = 4
@@ -37,12 +36,6 @@ def validate(enlarge: Callable[[Pixels], Pixels], pairs: Pairs) -> tuple[dict[st
     width = max(row.shape[1] for row in rows)
     sheet = np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows])
     return {"valid_psnr": float(means[0]), "valid_ssim": float(means[1])}, sheet
-
-
-def psnr(result: Pixels, truth: Pixels) -> float:
-    """Peak signal-to-noise ratio of two uint8 pictures, dB; 138 for equal ones."""
-    error = float(np.square(result.astype(np.float64) - truth).mean())
-    return 10 * math.log10(255**2 / max(error, 1e-9))
 
 
 def ssim(result: Pixels, truth: Pixels) -> float:
