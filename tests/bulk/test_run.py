@@ -18,7 +18,7 @@ from support.archives import as_tar, as_zip
 from support.stages import ROOT
 from support.upscaling import command, encoded, make_models, manifest, picture, pictures, said, start, upscale
 
-from pipeline.bulk import picture_job as treatment
+from pipeline.bulk import picture_job
 from pipeline.core.images import decode
 from pipeline.core.scales import FACTOR
 from pipeline.upscale import upscaler as engine
@@ -278,7 +278,7 @@ def test_a_large_picture_on_a_memory_mapped_canvas_is_the_same_and_leaves_no_fil
     source.write_bytes(encoded(1, width=200, height=150))
     options = ("--model", model, "--workers", 1, "--tile", 64)
     upscale(source, tmp_path / "plain.png", *options)
-    monkeypatch.setattr(treatment, "LARGE", 1000)
+    monkeypatch.setattr(picture_job, "LARGE", 1000)
     upscale(source, tmp_path / "mapped.png", *options)
     assert (np.asarray(Image.open(tmp_path / "plain.png")) == np.asarray(Image.open(tmp_path / "mapped.png"))).all()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
