@@ -123,8 +123,7 @@ def choose(rows: Sequence[Row], limit: int) -> list[int]:
     shown = [index for index, row in enumerate(rows) if row["status"] == "ok"]
     flagged = sorted((index for index in shown if rows[index].get("flags")), key=lambda index: -severity(rows[index]))
     rest = [index for index in shown if not rows[index].get("flags")]
-    left = min(len(rest), max(0, limit - len(flagged)))
-    return flagged[:limit] + [rest[index] for index in evenly_spaced(len(rest), left)]
+    return flagged[:limit] + [rest[index] for index in evenly_spaced(len(rest), max(0, limit - len(flagged)))]
 
 
 def _colours(planes: Planes) -> int:

@@ -7,36 +7,26 @@ workers at random also hits some picture that is tried alone.
 """
 
 import json
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from threading import Lock
+from typing import NamedTuple
 
 from pipeline.storage.path import StoragePath
 
 DEATHS_ALONE = 2
 
 
-@dataclass
-class _Try:
+class _Try(NamedTuple):
     run: str
     node: str
-    open: set[int] = field(default_factory=set)
-    """Pictures that were begun and not ended."""
-    closed: bool = False
-
-    def unexplained(self, run: str, local: bool, alive: Callable[[str], bool]) -> bool:
-        """True if it died, and only a picture can have been the reason."""
-        if self.closed or not self.open:
-            return False
-        if local or not self.node:
-            return True  # the worker was the run itself
-        # a killed run takes all of its workers with it
-        return self.run == run and alive(self.node)
+    open: set[int]
+    """Pictures that were begun and not ended; none where the try was closed."""
 
 
 class CrashJournal:
-    """The journal of one unit, beside its part.
+    """The journal of one unit, beside its part; threads may share it.
 
     Args:
         path: its file.
@@ -47,15 +37,19 @@ class CrashJournal:
 
     def __init__(self, path: StoragePath, run: str, node: str, alive: Callable[[str], bool]):
         self.path = path
+        self._lock = Lock()
         self._text = path.read_bytes().decode(errors="replace") if path.exists() else ""
-        alone: defaultdict[int, list[bool]] = defaultdict(list)
+        self.suspects: set[int] = set()
+        alone: Counter[int] = Counter()
         for earlier in _tries(self._text):
-            if earlier.unexplained(run, not node, alive):
-                for index in earlier.open:
-                    alone[index].append(len(earlier.open) == 1)
-        self.poison = {index for index, deaths in alone.items() if sum(deaths) >= DEATHS_ALONE}
-        self.suspects = set(alone) - self.poison
-        self._removed = False
+            # without Ray the worker was the run itself; with it, a killed run takes all of its workers with it
+            if not node or not earlier.node or (earlier.run == run and alive(earlier.node)):
+                self.suspects |= earlier.open
+                alone.update(earlier.open if len(earlier.open) == 1 else ())
+        self.poison = {index for index, deaths in alone.items() if deaths >= DEATHS_ALONE}
+        self.suspects -= self.poison
+        if path.local is not None:
+            path.local.parent.mkdir(parents=True, exist_ok=True)
         self._write(**{"try": run, "node": node})
 
     def begin(self, indices: Iterable[int]) -> None:
@@ -68,36 +62,34 @@ class CrashJournal:
 
     def close(self) -> None:
         """The try ends in order: nothing in it was a death."""
-        if not self._removed:
-            self._write(closed=True)
+        self._write(closed=True)
 
     def remove(self) -> None:
         """The unit is done."""
-        self._removed = True
         self.path.remove()
 
     def _write(self, **line: object) -> None:
         # the line before may have been cut off in its middle
-        text = f"\n{json.dumps(line)}"
-        local = self.path.local
-        if local is None:  # objects cannot be appended to
-            self._text += text
-            self.path.write_bytes(self._text.encode())
-            return
-        local.parent.mkdir(parents=True, exist_ok=True)
-        with local.open("a") as file:
-            file.write(text)
+        text = f"\n{json.dumps(line)}\n"
+        with self._lock:
+            if self.path.local is None:  # objects cannot be appended to
+                self._text += text
+                self.path.write_bytes(self._text.encode())
+            else:
+                with self.path.local.open("a") as file:
+                    file.write(text)
 
 
 def _tries(text: str) -> list[_Try]:
     tries: list[_Try] = []
     for line in text.splitlines():
-        with suppress(ValueError):  # cut off in the middle of a line
+        with suppress(ValueError, IndexError):  # a line that was cut off, or that comes after such a one
             values = json.loads(line)
             if "try" in values:
-                tries.append(_Try(values["try"], values["node"]))
-            elif tries:
-                tries[-1].open |= set(values.get("begin", ()))
-                tries[-1].open -= set(values.get("end", ()))
-                tries[-1].closed |= "closed" in values
+                tries.append(_Try(values["try"], values["node"], set()))
+            elif "closed" in values:
+                tries[-1].open.clear()
+            else:
+                tries[-1].open.update(values.get("begin", ()))
+                tries[-1].open.difference_update(values.get("end", ()))
     return tries

@@ -40,8 +40,7 @@ def estimate(source: Source, items: Sequence[Item], settings: Settings, upscaler
         Sums for all `items`; pictures that cannot be read count for nothing.
     """
     readable = [item for item in items if not item.problem]
-    size = pixels = seconds = 0.0
-    read = 0
+    samples = []
     for index in evenly_spaced(len(readable), SAMPLES):
         start = time.perf_counter()
         try:
@@ -50,15 +49,11 @@ def estimate(source: Source, items: Sequence[Item], settings: Settings, upscaler
         except (FacesrError, OSError):
             continue
         count = picture.pixels.shape[0] * picture.pixels.shape[1]
-        read += 1
-        pixels += count
-        size += encoded * count / part
-        seconds += (time.perf_counter() - start) * count / part
-    if not read:
+        samples.append(((time.perf_counter() - start) * count / part, count, encoded * count / part))
+    if not samples:
         return Estimate(0, 0.0)
-    each = seconds / read + (pixels / read * _network(upscaler) if upscaler is not None else 0.0)
-    total = None if upscaler is None else each * len(readable)
-    return Estimate(int(size / read * len(readable)), total)
+    seconds, pixels, size = len(readable) * np.mean(samples, axis=0)
+    return Estimate(int(size), None if upscaler is None else float(seconds + pixels * _network(upscaler)))
 
 
 def _encoded(picture: Picture, settings: Settings, target: str) -> tuple[int, int]:

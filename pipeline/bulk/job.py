@@ -8,7 +8,6 @@ of it is kept, the rest is done.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 
 from pipeline.bulk.listing import Listing
 from pipeline.bulk.outputs import Output
@@ -150,9 +149,9 @@ def locked(output: Output) -> Iterator[None]:
 def _go_on(job: Job, same_listing: bool) -> Job:
     """With a run that ended too early."""
     if same_listing:
-        return _planned(job, list(part_rows(job.parts, CARRIED)))
-    parts = job.output.work / "parts"
-    rows = [row for name in sorted({Path(name).parts[0] for name in _names(parts)}) for row in part_rows(parts / name)]
+        carried = job.parts / CARRIED
+        return _planned(job, read_part(carried) if carried.exists() else [])
+    rows = list(part_rows(job.output.work / "parts"))
     return _planned(replace(job, note=_changed(job.items, rows)), rows)
 
 

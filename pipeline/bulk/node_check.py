@@ -130,8 +130,7 @@ def _problems(node: Node, here: Node) -> list[str]:
             problems.append(f"has no {file}: put the weights on storage that all nodes share")
         elif node.files[file] != digest:
             problems.append(f"has other weights at {file}: put them on storage that all nodes share")
-    if node.marker != here.marker:
-        problems.append("does not see OUTPUT: it must lie on storage that all nodes share (NFS, s3://…)")
-    if node.input != here.input:
-        problems.append("does not see INPUT: it must lie on storage that all nodes share (NFS, s3://…)")
+    for name, same in (("OUTPUT", node.marker == here.marker), ("INPUT", node.input == here.input)):
+        if not same:
+            problems.append(f"does not see {name}: it must lie on storage that all nodes share (NFS, s3://…)")
     return problems

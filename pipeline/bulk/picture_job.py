@@ -54,7 +54,6 @@ class Work:
     row: Row
     picture: Picture | None = None
     steps: int = 0
-    format: str = "png"
 
     @property
     def pixels(self) -> Planes:
@@ -107,11 +106,11 @@ class PictureJob:
             data = self.source.read(work.item.key)
             picture = read_picture(data)
             height, width, channels = picture.pixels.shape
-            work.format = self.settings.format_of(work.item.target)
+            result_format = self.settings.format_of(work.item.target)
             depth = 8 * picture.pixels.itemsize
             # what can still be seen of a damaged picture is enlarged, but not silently
             damage = complaint(data, picture.mode) if picture.format in FORMATS else ""
-            notes = (damage, fits(work.format, FACTOR * width, FACTOR * height, channels, depth))
+            notes = (damage, fits(result_format, FACTOR * width, FACTOR * height, channels, depth))
             work.row["note"] = "; ".join(filter(None, notes))
             work.row |= {"input_width": width, "input_height": height}
             steps = self.settings.back_projection
@@ -182,8 +181,9 @@ class PictureJob:
             if self.settings.check:
                 self._check(work, result)
             with self.output.writing(item.target) as path:
-                settings = self.settings
-                write_picture(path, result, work.picture.facts, work.format, settings.quality, settings.provenance_tag)
+                result_format = self.settings.format_of(item.target)
+                tag = self.settings.provenance_tag
+                write_picture(path, result, work.picture.facts, result_format, self.settings.quality, tag)
                 row["bytes"] = path.stat().st_size
             row |= {"status": "ok", "file": item.target, "id": pixel_hash(work.pixels)}
             row |= {"width": result.shape[1], "height": result.shape[0]}

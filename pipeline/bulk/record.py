@@ -57,10 +57,10 @@ def read_part(path: StoragePath) -> list[Row]:
     return rows
 
 
-def part_rows(folder: StoragePath, only: str | None = None) -> Iterator[Row]:
-    """Rows of all parts in a folder, or of the one called `only`."""
+def part_rows(folder: StoragePath) -> Iterator[Row]:
+    """Rows of all parts in a folder and those below it."""
     for name, _, _ in folder.files():
-        if name.endswith(".parquet") and not name.startswith(".") and only in (None, name):
+        if name.endswith(".parquet"):
             yield from read_part(folder / name)
 
 

@@ -2,9 +2,9 @@
 
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -32,7 +32,7 @@ CPU_BATCH = 256 * 256
 """Input pixels that go through the network together on a CPU, where more is no faster."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Summary:
     """Result of a run."""
 
@@ -40,9 +40,9 @@ class Summary:
     counts: Counter[str]
     flagged: int
     seconds: float
-    failures: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[tuple[str, str]]
     """Names and reasons, of failed and skipped pictures."""
-    done_before: bool = False
+    done_before: bool
     """Nothing was left to do."""
 
 
@@ -143,12 +143,7 @@ def _work(job: Job, listing: Listing) -> None:
     if job.note:
         console.print(job.note, markup=False)
     counts: Counter[str] = Counter()
-    alive = 0
-
-    def count_alive(number: int) -> None:
-        nonlocal alive
-        alive = number
-
+    alive = deque([0], maxlen=1)
     total = len(job.items)
     with progress("upscale", total, total - len(job.left)) as advance:
         try:
@@ -160,13 +155,13 @@ def _work(job: Job, listing: Listing) -> None:
                 cpus_per_worker=engine.threads if options.address else min(engine.threads, cores()),
                 gpus_per_worker=options.gpus_per_worker,
                 address=options.address,
-                alive=count_alive,
+                alive=alive.append,
             )
             for statistics in units:
                 if statistics.get("stop"):
                     raise StageError(statistics["stop"])
                 counts.update({name: statistics[name] for name in ("failed", "skipped")})
-                _advance(advance, statistics["images"], counts, alive)
+                _advance(advance, statistics["images"], counts, alive[-1])
         except WorkerError as error:
             raise StageError(f"{error}; what is done is kept, run the same command again to go on") from error
 

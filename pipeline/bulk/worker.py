@@ -4,11 +4,10 @@ Columns in: entries of an archive. Columns out: the manifest's, one row per entr
 """
 
 import errno
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import chain
 from typing import TypeVar
 
@@ -59,7 +58,6 @@ class BulkWorker:
         self.images = PictureJob(output, settings, engine, source, strict)
         self.readers = ThreadPoolExecutor(1, "read")
         self.writers = ThreadPoolExecutor(max(1, engine.threads), "write")
-        self.journal_lock = threading.Lock()
 
     def __call__(self, unit: BulkUnit) -> Statistics:
         """Write the unit's pictures, then its part, which is the mark that all of them are there.
@@ -75,12 +73,13 @@ class BulkWorker:
         try:
             rows = self._unit(unit.items, journal)
             write_part(part, rows)
-            journal.remove()
         except (StrictError, OSError) as error:
             return _counted([]) | {"stop": _why_stopped(error)}
         finally:
             with suppress(OSError):
                 journal.close()
+        with suppress(OSError):  # beside its part it says nothing any more
+            journal.remove()
         return _counted(rows)
 
     def _unit(self, items: Sequence[Item], journal: CrashJournal) -> list[Row]:
@@ -103,19 +102,18 @@ class BulkWorker:
         """Reading, the network and writing overlap; pictures in work are bounded."""
 
         def read(work: Work) -> Work:
-            with self.journal_lock:
-                journal.begin([work.index])
+            journal.begin([work.index])
             self.images.read(work)
             return work
 
         def write(enlarged: tuple[Work, Planes, float]) -> None:
             self.images.write(*enlarged)
-            with self.journal_lock:
-                journal.end([enlarged[0].index])
+            journal.end([enlarged[0].index])
 
-        batches = self._batches(_ahead(self.readers, read, works, AHEAD))
-        results = chain.from_iterable(map(self.images.enlarged, batches))
-        deque(_ahead(self.writers, write, results, AHEAD + self.engine.threads), maxlen=0)
+        # nothing is begun any more when the journal is closed
+        with closing(_ahead(self.readers, read, works, AHEAD)) as decoded:
+            results = chain.from_iterable(map(self.images.enlarged, self._batches(decoded)))
+            deque(_ahead(self.writers, write, results, AHEAD + self.engine.threads), maxlen=0)
 
     def _carefully(self, works: Sequence[Work], journal: CrashJournal) -> None:
         """One after the other, suspects alone, so that the next death has one cause. The batches are those of always,
@@ -157,7 +155,7 @@ def _counted(rows: Sequence[Row]) -> Statistics:
     return {"images": len(rows), **counts}
 
 
-def _ahead(executor: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
+def _ahead(executor: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], depth: int) -> Generator[R]:
     """`map`, some items ahead of whoever takes the results, in order."""
     waiting: deque[Future[R]] = deque()
     try:
@@ -170,7 +168,7 @@ def _ahead(executor: ThreadPoolExecutor, function: Callable[[T], R], items: Iter
     finally:
         for future in waiting:
             if not future.cancel():
-                future.exception()  # let it end before the journal is closed
+                future.exception()  # waits for it
 
 
 def _why_stopped(error: StrictError | OSError) -> str:
