@@ -150,7 +150,6 @@ def _write_in_steps(output: Output, path: Path, work: Path, rows: Sequence[Row],
                 os.fsync(journal.fileno())
             for row in done:
                 output.result_path(row["file"]).remove()
-            advance(len(done))
 
         try:
             for start in range(count, len(rows), STEP):
@@ -159,6 +158,7 @@ def _write_in_steps(output: Output, path: Path, work: Path, rows: Sequence[Row],
                     archive.add(output, row)
                     members.append(archive.last())
                 commit(rows[start : start + STEP], members)
+                advance(len(members))
         except BaseException:
             archive.abandon()
             raise

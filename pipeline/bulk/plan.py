@@ -83,7 +83,7 @@ def items_of(entries: Iterable[Entry], settings: Settings, only_name: str | None
             target = f"{base}-{ordinal}{suffix}"
         used.add(target)
         stamp = content_hash(entry.stamp)[:16]
-        items.append(Item(entry.name, entry.key, entry.problem, only_name or target, stamp, entry.size))
+        items.append(Item(entry.name, entry.key, entry.problem or "", only_name or target, stamp, entry.size))
     return items
 
 

@@ -443,6 +443,47 @@ def test_a_changed_model_or_option_is_noticed_and_the_choice_is_clear(model: Pat
     assert pictures(out) == pictures(tmp_path / "other")
 
 
+BEFORE_WINGS = {
+    "back_projection": None, "check": False, "detector": None, "embedding": None, "faces": False, "format": "png",
+    "name": "fidelity", "precision": "auto", "quality": 95, "realism": 0.0, "realism_model": None, "strict": False,
+    "tile": 512,
+}  # fmt: skip
+"""Settings in a job.json of the time when `strict` was one of them; `fidelity` and `model` are the run's own."""
+
+
+def test_a_run_that_was_begun_by_the_code_of_before_goes_on(model: Path, tmp_path: Path) -> None:
+    source = many(tmp_path)
+    out = tmp_path / "out"
+    kill_at_part(start(source, out, "--model", model, "--workers", 1), out / ".facesr", 0)
+    record = json.loads((out / ".facesr/job.json").read_text())
+    assert record.keys() == {"facesr", "input", "output", "settings", "engine", "listing", "count"}
+    assert record["engine"].keys() == {"precision", "threads", "batch_pixels"}
+    assert record["settings"].keys() == {*BEFORE_WINGS, "fidelity", "model"} - {"strict"}
+    record["settings"] |= BEFORE_WINGS
+    (out / ".facesr/job.json").write_text(json.dumps(record, indent=2, sort_keys=True))
+    before = {path: path.stat().st_mtime_ns for path in out.glob(".facesr/parts/*/[!.]*.parquet")}
+    made = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    assert before
+    upscale(source, out, "--model", model, "--workers", 1)
+    upscale(source, tmp_path / "whole", "--model", model, "--workers", 1)
+    assert pictures(out) == pictures(tmp_path / "whole")
+    assert sum(path.stat().st_mtime_ns == time for path, time in made.items()) >= len(before), "done is done"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"engine": {}}', '{"settings": {"tile": 1}, "engine": {"threads": 1}}'])
+def test_a_record_that_cannot_be_understood_is_refused_and_left_alone(
+    text: str, good: Path, model: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "out/.facesr"
+    work.mkdir(parents=True)
+    (work / "job.json").write_text(text)
+    done = upscale(good, tmp_path / "out", "--model", model, "--workers", 1, "--resume", code=2)
+    assert "job.json: not the record of a run that can be gone on with" in said(done)
+    assert (work / "job.json").read_text() == text
+    upscale(good, tmp_path / "out", "--model", model, "--workers", 1, "--overwrite")
+    assert len(pictures(tmp_path / "out")) == 3
+
+
 def test_files_that_are_not_ours_are_not_replaced(good: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "deep/er").mkdir(parents=True)
