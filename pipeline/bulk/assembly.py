@@ -5,7 +5,6 @@ the disk twice. A single Parquet file, and archives on an object store, are the 
 their middle after a kill, so nothing is removed before they are whole.
 """
 
-import json
 import os
 import shutil
 import tarfile
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import consecutive_groups
+from pipeline.bulk.record import json_line, json_lines
 from pipeline.core.schema import PICTURES, ROWS_PER_GROUP, Row
 from pipeline.core.shards import GROUP_BYTES
 from pipeline.runtime.console import Advance, progress
@@ -127,7 +127,7 @@ _ARCHIVES: dict[str, type[_Zip] | type[_Tar]] = {"zip": _Zip, "tar": _Tar}
 def _write_in_steps(output: Output, path: Path, work: Path, rows: Sequence[Row], advance: Advance) -> None:
     """Append to a hidden file; every `STEP` pictures note how far it is, then remove those from the work folder."""
     temporary, notes = work / "assembled", work / "assembled.jsonl"
-    noted = _noted(notes)
+    noted: list[Note] = list(json_lines(notes.read_text())) if notes.exists() else []
     count = sum(note["count"] for note in noted)
     if noted and noted[-1]["whole"]:
         if temporary.exists():
@@ -145,7 +145,7 @@ def _write_in_steps(output: Output, path: Path, work: Path, rows: Sequence[Row],
             os.fsync(handle.fileno())
             note: Note = {"count": len(done), "length": handle.tell(), "members": members, "whole": whole}
             with notes.open("a") as journal:
-                journal.write(json.dumps(note) + "\n")
+                journal.write(json_line(note))
                 journal.flush()
                 os.fsync(journal.fileno())
             for row in done:
@@ -167,17 +167,6 @@ def _write_in_steps(output: Output, path: Path, work: Path, rows: Sequence[Row],
     temporary.replace(path)
 
 
-def _noted(notes: Path) -> list[Note]:
-    """Pictures, bytes and members that are safely in the unfinished archive, and if it is whole."""
-    found: list[Note] = []
-    for text in notes.read_text().splitlines() if notes.exists() else ():
-        try:
-            found.append(json.loads(text))
-        except ValueError:
-            break  # cut off in the middle of a line
-    return found
-
-
 def _write_shards(output: Output, rows: Sequence[Row], advance: Advance) -> None:
     """Which rows a shard holds follows from their sizes alone, so a killed run goes on with the next one."""
     for number, shard in enumerate(consecutive_groups(rows, _size, SHARD_BYTES)):
@@ -194,13 +183,10 @@ def _stream_parquet(handle: IO[bytes], output: Output, rows: Iterable[Row], adva
     # pictures are compressed already
     with pq.ParquetWriter(handle, PICTURES, compression="none") as writer:
         for group in consecutive_groups(rows, _size, GROUP_BYTES, ROWS_PER_GROUP):
-            table = [row | {"image": {"bytes": _bytes(output, row), "path": row["file"]}} for row in group]
+            images = [{"bytes": output.result_path(row["file"]).read_bytes(), "path": row["file"]} for row in group]
+            table = [row | {"image": image} for row, image in zip(group, images, strict=True)]
             writer.write_table(pa.Table.from_pylist(table, schema=PICTURES))
             advance(len(group))
-
-
-def _bytes(output: Output, row: Row) -> bytes:
-    return output.result_path(row["file"]).read_bytes()
 
 
 def _size(row: Row) -> int:

@@ -6,13 +6,12 @@ alone; one that was alone in work when its worker died, twice, is named and skip
 workers at random also hits some picture that is tried alone.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from threading import Lock
 from typing import NamedTuple
 
+from pipeline.bulk.record import json_line, json_lines
 from pipeline.storage.path import StoragePath
 
 DEATHS_ALONE = 2
@@ -69,27 +68,23 @@ class CrashJournal:
         self.path.remove()
 
     def _write(self, **line: object) -> None:
-        # the line before may have been cut off in its middle
-        text = f"\n{json.dumps(line)}\n"
         with self._lock:
             if self.path.local is None:  # objects cannot be appended to
-                self._text += text
+                self._text += json_line(line)
                 self.path.write_bytes(self._text.encode())
             else:
                 with self.path.local.open("a") as file:
-                    file.write(text)
+                    file.write(json_line(line))
 
 
 def _tries(text: str) -> list[_Try]:
     tries: list[_Try] = []
-    for line in text.splitlines():
-        with suppress(ValueError, IndexError):  # a line that was cut off, or that comes after such a one
-            values = json.loads(line)
-            if "try" in values:
-                tries.append(_Try(values["try"], values["node"], set()))
-            elif "closed" in values:
-                tries[-1].open.clear()
-            else:
-                tries[-1].open.update(values.get("begin", ()))
-                tries[-1].open.difference_update(values.get("end", ()))
+    for line in json_lines(text):
+        if "try" in line:
+            tries.append(_Try(line["try"], line["node"], set()))
+        elif tries and "closed" in line:
+            tries[-1].open.clear()
+        elif tries:
+            tries[-1].open.update(line.get("begin", ()))
+            tries[-1].open.difference_update(line.get("end", ()))
     return tries

@@ -5,6 +5,7 @@ Another model or option is never mixed in silently. An archive that has grown or
 of it is kept, the rest is done.
 """
 
+import fnmatch
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -20,7 +21,6 @@ from pipeline.bulk.record import (
     read_part,
     read_record,
     write_part,
-    write_record,
 )
 from pipeline.bulk.settings import Engine, Settings
 from pipeline.core.schema import Row
@@ -121,7 +121,7 @@ def begin(job: Job) -> None:
         _clear(job.output)
     if job.carried:
         write_part(job.parts / CARRIED, job.carried)
-    write_record(job.output, job.record)
+    job.output.job.write_bytes(job.record.to_json(indent=2).encode())
 
 
 @contextmanager
@@ -169,16 +169,12 @@ def _again(job: Job, same_listing: bool) -> Job:
 
 def _planned(job: Job, done: Sequence[Row]) -> Job:
     """Cut what is not done yet into units; rows of what is done are kept beside their parts."""
-    known = {row["name"]: row for row in done}
-    there = _names(job.output.path) if known and job.output.kind == "folder" else None
-    carried, left = [], []
-    for item in job.items:
-        row = known.get(item.name)
-        lost = row is not None and row["status"] == "ok" and there is not None and item.target not in there
-        if row is not None and item.same(row) and not lost:
-            carried.append(row | {"target": item.target})
-        else:
-            left.append(item)
+    if done and job.output.kind == "folder":
+        there = _names(job.output.path)
+        done = [row for row in done if row["status"] != "ok" or row["target"] in there]
+    known = {(row["name"], row["stamp"], row["target"]): row for row in done}
+    carried = [known[item.identity] for item in job.items if item.identity in known]
+    left = [item for item in job.items if item.identity not in known]
     return replace(job, units=units_of(left, job.parts), carried=carried)
 
 
@@ -213,14 +209,11 @@ def _names(folder: StoragePath, recursive: bool = True) -> set[str]:
 
 
 def _refuse_foreign_files(job: Job) -> None:
-    path = job.output.path
-    if not job.output.is_folder:
-        if path.is_file():
-            raise JobError(f"{path} exists already: name another OUTPUT, or `--overwrite` it")
-        return
+    path, is_folder = job.output.path, job.output.is_folder
     if path.is_file():
-        raise JobError(f"{path} is a file, not a folder")
-    taken = sorted(_names(path) & {item.target for item in job.items})
+        choice = "is a file, not a folder" if is_folder else "exists already: name another OUTPUT, or `--overwrite` it"
+        raise JobError(f"{path} {choice}")
+    taken = sorted(_names(path) & {item.target for item in job.items}) if is_folder else ()
     if taken:
         raise JobError(
             f"{path} holds files that would be replaced, {taken[0]} and {len(taken) - 1} more: name another "
@@ -234,13 +227,12 @@ def _clear(output: Output) -> None:
         (output.work / folder).remove_tree()
     for name in _names(output.work, recursive=False) - {"lock"}:  # held by this very run
         (output.work / name).remove()
-    if not output.manifest.is_file():
-        return
-    if output.is_folder and manifest_record(output) is not None:
+    ours = manifest_record(output) is not None
+    if ours and output.kind == "folder":
         for row in read_part(output.manifest):
-            if row["file"] and output.kind == "folder":
+            if row["file"]:
                 (output.path / row["file"]).remove()
-        for name in _names(output.path, recursive=False):
-            if output.kind == "shards" and name.startswith("pictures-") and name.endswith(".parquet"):
-                (output.path / name).remove()
+    if ours and output.kind == "shards":
+        for name in fnmatch.filter(_names(output.path, recursive=False), "pictures-*.parquet"):
+            (output.path / name).remove()
     output.manifest.remove()

@@ -79,11 +79,6 @@ class Output:
         return self.job.is_file()
 
     @property
-    def begun(self) -> bool:
-        """True if a run has begun or come to its end."""
-        return self.unfinished or self.manifest.exists()
-
-    @property
     def format(self) -> str | None:
         """The format that the name of one picture asks for."""
         return format_of(self.path.name) if self.kind == "picture" else None

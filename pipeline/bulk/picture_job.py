@@ -85,10 +85,8 @@ class PictureJob:
         self.upscaler = load_upscaler(settings, engine)
         if self.upscaler.metadata["sha256"] != settings.model:
             raise ModelError(f"{settings.fidelity}: these are not the weights that the run was started with")
-        wanted = settings.faces or settings.check
-        self.finder = FaceFinder(Path(settings.detector)) if wanted and settings.detector else None
-        embedding = settings.embedding if settings.check else None
-        self.identity = Identity(Path(embedding), self.finder) if embedding else None
+        self.finder = FaceFinder(Path(settings.detector)) if settings.detector else None
+        self.identity = Identity(Path(settings.embedding), self.finder) if settings.embedding else None
 
     def work(self, index: int, item: Item) -> Work:
         """An entry, before anything is done to it."""

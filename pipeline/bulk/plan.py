@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeVar
 from pipeline.bulk.settings import Settings
 from pipeline.codecs.reader import FORMATS, format_of
 from pipeline.core.files import content_hash
-from pipeline.core.schema import Row
 from pipeline.runtime.units import Unit
 from pipeline.sources.base import Entry
 from pipeline.storage.path import StoragePath
@@ -37,9 +36,10 @@ class Item(NamedTuple):
     size: int = 0
     """Encoded bytes, where the listing knows."""
 
-    def same(self, row: Row) -> bool:
-        """True if a manifest's row tells of this very entry and result."""
-        return bool(row["name"] == self.name and row["stamp"] == self.stamp and row["target"] == self.target)
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What a manifest's row shares with it if the row tells of this very entry and result."""
+        return self.name, self.stamp, self.target
 
 
 @dataclass(frozen=True)

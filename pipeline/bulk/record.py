@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
@@ -41,6 +42,18 @@ class RunRecord:
     def to_json(self, indent: int | None = None) -> str:
         """As JSON, the inverse of `read_record`."""
         return json.dumps(asdict(self), indent=indent, sort_keys=True)
+
+
+def json_line(value: object) -> str:
+    """A line for a file that is appended to, whose last line may have been cut off in its middle."""
+    return f"\n{json.dumps(value)}\n"
+
+
+def json_lines(text: str) -> Iterator[Any]:
+    """Values of such lines, without those that were cut off."""
+    for line in text.splitlines():
+        with suppress(ValueError):
+            yield json.loads(line)
 
 
 def write_part(path: StoragePath, rows: Iterable[Row]) -> None:
@@ -87,11 +100,6 @@ def read_record(output: Output) -> RunRecord | None:
 def _known(kind: type[T], values: Mapping[str, Any]) -> T:
     """A dataclass from JSON; keys of another version are left out."""
     return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})  # type: ignore[arg-type]
-
-
-def write_record(output: Output, record: RunRecord) -> None:
-    """Beside partial work, so that the same command finds it."""
-    output.job.write_bytes(record.to_json(indent=2).encode())
 
 
 def manifest_record(output: Output) -> bytes | None:

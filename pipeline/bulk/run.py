@@ -127,9 +127,8 @@ def _warn_of_space(job: Job, source: Source) -> None:
     free = job.output.work.free()
     if free is None:
         return
-    needed = estimate(source, job.left, job.settings, None).bytes
-    if job.output.kind == "parquet":
-        needed *= 2
+    copies = 2 if job.output.kind == "parquet" else 1
+    needed = copies * estimate(source, job.left, job.settings, None).bytes
     if needed > free:
         console.print(
             f"[yellow]warning:[/] about {needed / 1e9:.1f} GB are needed at {job.output.path}, "

@@ -111,7 +111,8 @@ def upscale(
                 _show_plan(listing, as_json)
                 return
             # a run that is there already may have nothing left to do: it starts Ray when it knows
-            with listing.options.ray(wanted=not listing.output.begun):
+            known = listing.output.unfinished or listing.output.manifest.exists()
+            with listing.options.ray(wanted=not known):
                 # this imports torch, while Ray starts
                 from pipeline.bulk import run
 
@@ -123,11 +124,12 @@ def upscale(
         console.quiet = False
         # 1: it had started, or a disk or store failed; 2: it cannot start
         raise fail(str(error), 1 if isinstance(error, (StageError, OSError)) else 2) from error
+    else:
+        _show_summary(summary, as_json)
+        if summary.failures:
+            raise typer.Exit(1)
     finally:
         console.quiet = False
-    _show_summary(summary, as_json, quiet)
-    if summary.failures:
-        raise typer.Exit(1)
 
 
 def _workers(text: str) -> int | tuple[int, int] | None:
@@ -186,7 +188,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _show_summary(summary: "Summary", as_json: bool, quiet: bool) -> None:
+def _show_summary(summary: "Summary", as_json: bool) -> None:
     counts = {status: summary.counts[status] for status in ("ok", "failed", "skipped")}
     if as_json:
         values = {
@@ -198,8 +200,6 @@ def _show_summary(summary: "Summary", as_json: bool, quiet: bool) -> None:
         }
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return
-    if quiet:
-        return
     if summary.failures:
         _show_table(("not done", "why"), summary.failures[:SHOWN])
         if len(summary.failures) > SHOWN:
@@ -209,4 +209,6 @@ def _show_summary(summary: "Summary", as_json: bool, quiet: bool) -> None:
     words += f", {counts['skipped']} skipped" if counts["skipped"] else ""
     words += f", {summary.flagged} flagged to be looked at" if summary.flagged else ""
     before = "nothing was left to do: " if summary.done_before else ""
-    console.print(f"{before}{words}, {_duration(summary.seconds)}; every file's fate: {summary.manifest}", markup=False)
+    console.print(
+        f"{before}{words}, {_duration(summary.seconds)}; every file's outcome: {summary.manifest}", markup=False
+    )

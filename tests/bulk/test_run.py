@@ -389,6 +389,31 @@ def test_an_archive_half_assembled_goes_on_where_it_was(
         assert out.read_bytes() == (tmp_path / f"whole.{kind}").read_bytes()
 
 
+def test_a_note_of_an_archive_that_was_cut_off_hides_none_after_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.bulk import assembly
+
+    source = many(tmp_path, 20)
+    upscale(source, tmp_path / "whole.zip", "--model", model, "--workers", 1)
+    monkeypatch.setattr(assembly, "STEP", 3)
+    add = assembly._Zip.add
+    for name in ("010.png", "017.png"):
+
+        def broken(self, output, row, name=name):  # type: ignore[no-untyped-def]
+            if row["name"] == name:
+                raise OSError("power loss")
+            add(self, output, row)
+
+        monkeypatch.setattr(assembly._Zip, "add", broken)
+        upscale(source, tmp_path / "out.zip", "--model", model, "--workers", 1, code=1)
+        with (tmp_path / ".out.zip.facesr/assembled.jsonl").open("a") as notes:
+            notes.write('{"count": 3, "len')
+    monkeypatch.setattr(assembly._Zip, "add", add)
+    upscale(source, tmp_path / "out.zip", "--model", model, "--workers", 1)
+    assert (tmp_path / "out.zip").read_bytes() == (tmp_path / "whole.zip").read_bytes()
+
+
 def test_a_finished_run_is_not_done_again(good: Path, model: Path, tmp_path: Path) -> None:
     for out in (tmp_path / "out", tmp_path / "out.zip"):
         upscale(good, out, "--model", model, "--workers", 1)
@@ -482,6 +507,14 @@ def test_a_record_that_cannot_be_understood_is_refused_and_left_alone(
     assert (work / "job.json").read_text() == text
     upscale(good, tmp_path / "out", "--model", model, "--workers", 1, "--overwrite")
     assert len(pictures(tmp_path / "out")) == 3
+
+
+def test_how_a_run_is_done_and_where_its_weights_lie_may_differ(good: Path, model: Path, tmp_path: Path) -> None:
+    upscale(good, tmp_path / "out", "--model", model, "--workers", 1)
+    moved = tmp_path / "other.safetensors"
+    moved.write_bytes(model.read_bytes())
+    done = upscale(good, tmp_path / "out", "--model", moved, "--cpus-per-worker", 1, "--strict", "--manifest", "csv")
+    assert "nothing was left to do" in said(done)
 
 
 def test_files_that_are_not_ours_are_not_replaced(good: Path, model: Path, tmp_path: Path) -> None:
