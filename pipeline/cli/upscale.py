@@ -68,7 +68,7 @@ def upscale(
     """
     from pipeline.bulk.listing import listed
     from pipeline.bulk.outputs import Output
-    from pipeline.bulk.settings import RunOptions, Settings, absolute
+    from pipeline.bulk.settings import RunOptions, Settings
     from pipeline.core.errors import FacesrError
     from pipeline.runtime.signals import exit_on_sigterm
     from pipeline.runtime.stage import StageError
@@ -76,12 +76,12 @@ def upscale(
     if manifest not in ("parquet", "csv"):
         raise fail(f"--manifest {manifest}: parquet or csv")
     if precision not in ("auto", "bf16", "fp32"):
-        raise fail(f"--precision {precision}: auto, bf16 or fp32")
+        raise fail(f"precision must be auto, bf16 or fp32, not {precision!r}")
     if resume and overwrite:
         raise fail("--resume and --overwrite: one of them")
     settings = Settings(
-        fidelity=absolute(model),
-        realism_model=absolute(realism_model),
+        fidelity=str(model) if model else None,
+        realism_model=str(realism_model) if realism_model else None,
         realism=realism,
         format=format,
         quality=quality,

@@ -18,7 +18,7 @@ class FacesrError(Exception):
     │   └── NoModelError       there is none
     ├── IngestError, SplitError, ListError
     ├── OutOfMemoryError, DivergedError, NoOriginalsError, NoSpandrelError
-    ├── JobError, OutputError, ClusterError, ViewError
+    ├── JobError, OutputError, ClusterError, StrictError, ViewError
     └── FacesError             too few faces to adapt to
     """
 

@@ -610,6 +610,9 @@ def test_the_summary_as_json_and_a_quiet_run(archive: Path, model: Path, tmp_pat
         (("{archive}", "out", "--format", "gif"), "--format gif"),
         (("{archive}", "out", "--to", "rar"), "--to rar"),
         (("{archive}", "out", "--manifest", "xlsx"), "--manifest xlsx"),
+        (("{archive}", "out", "--precision", "int8"), "precision must be auto, bf16 or fp32, not 'int8'"),
+        (("{archive}", "out", "--resume", "--overwrite"), "--resume and --overwrite: one of them"),
+        (("{archive}", "out", "--quiet", "--format", "gif"), "--format gif"),
         (("{archive}", "out", "--faces", "--detector", "nowhere.onnx"), "nowhere.onnx"),
     ],
 )
