@@ -13,15 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from pipeline.bulk.listing import Listing
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import BulkUnit, Item, items_of, listing_hash, units_of
-from pipeline.bulk.record import (
-    JobError,
-    RunRecord,
-    manifest_record,
-    part_rows,
-    read_part,
-    read_record,
-    write_part,
-)
+from pipeline.bulk.record import JobError, RunRecord, manifest_record, part_rows, read_part, read_record, write_part
 from pipeline.bulk.settings import Engine, Settings
 from pipeline.core.schema import Row
 from pipeline.storage.path import StoragePath

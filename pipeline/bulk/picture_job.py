@@ -63,8 +63,7 @@ class Work:
 
     def alike(self, other: "Work") -> bool:
         """True if both can go through the network together."""
-        shapes = {(work.pixels.shape, work.pixels.dtype, work.steps) for work in (self, other)}
-        return len(shapes) == 1
+        return len({(work.pixels.shape, work.pixels.dtype, work.steps) for work in (self, other)}) == 1
 
 
 def load_upscaler(settings: Settings, engine: Engine) -> Upscaler:
