@@ -28,7 +28,7 @@ import torch
 from upscale_common import Faces, Promises, Run, folder, make_generator, rows_of, run
 from upscale_damaged import differing, write_damaged
 
-from pipeline.bulk.task import Settings
+from pipeline.bulk.settings import Settings
 from pipeline.codecs.reader import read_picture
 from pipeline.codecs.writer import encode_picture
 from pipeline.models.checkpoint import load_generator
@@ -85,7 +85,7 @@ def _alone(
     torch.set_num_threads(1)
     upscaler = Upscaler.load(model)
     fidelity, _ = released.choose(model, None, 0.0)
-    settings = Settings(str(fidelity), None, 0.0, load_generator(fidelity)[1]["sha256"], "facesr")
+    settings = Settings(model=load_generator(fidelity)[1]["sha256"])
     start = 0.0
     for index, encoded in enumerate([data[0], *data * times]):
         if index == 1:  # the first one warms up
@@ -93,7 +93,7 @@ def _alone(
             start = time.process_time()
         picture = read_picture(encoded)
         (result,) = upscaler.at_once([picture.pixels], clean_steps(settings.realism) * picture.lossless)
-        encode_picture(result, picture.metadata, settings.format, settings.quality, settings.mark)
+        encode_picture(result, picture.metadata, "png", settings.quality, settings.provenance_tag)
     answers.put(time.process_time() - start)
 
 

@@ -5,20 +5,21 @@ the disk twice. A single Parquet file, and archives on an object store, are the 
 their middle after a kill, so nothing is removed before they are whole.
 """
 
-import json
 import os
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.bulk.outputs import Output
-from pipeline.core.schema import PICTURES, ROWS_PER_GROUP
+from pipeline.bulk.plan import consecutive_groups
+from pipeline.bulk.record import json_line, json_lines
+from pipeline.core.schema import PICTURES, ROWS_PER_GROUP, Row
 from pipeline.core.shards import GROUP_BYTES
 from pipeline.runtime.console import Advance, progress
 
@@ -27,7 +28,19 @@ SHARD_BYTES = 256 << 20
 STEP = 64
 """Pictures between two notes of how far a zip or tar is."""
 
-Row = dict[str, Any]
+Member = list[Any]
+"""What the directory of a zip says of a member, JSON; a tar has none."""
+
+
+class Note(TypedDict):
+    """How far an unfinished archive is: a line of JSON."""
+
+    count: int
+    """Pictures since the line before."""
+    length: int
+    """Bytes of the archive."""
+    members: list[Member]
+    whole: bool
 
 
 def assemble(output: Output, rows: Sequence[Row]) -> None:
@@ -35,21 +48,21 @@ def assemble(output: Output, rows: Sequence[Row]) -> None:
     done = [row for row in rows if row["status"] == "ok"]
     if output.kind in ("folder", "picture"):
         return
-    with progress(f"writing {output.place.name}", len(done)) as advance:
+    with progress(f"writing {output.path.name}", len(done)) as advance:
         if output.kind == "shards":
             _write_shards(output, done, advance)
         elif output.kind == "parquet":
-            with output.place.writing() as handle:
+            with output.path.writing() as handle:
                 _stream_parquet(handle, output, done, advance)
-        elif output.place.local is None or output.work.local is None:
-            with output.place.writing() as handle:
-                archive = _ARCHIVES[output.kind](handle, 0, [])
+        elif output.path.local is None or output.work.local is None:
+            with output.path.writing() as handle:
+                archive = _ARCHIVES[output.kind](handle, [])
                 for row in done:
                     archive.add(output, row)
                     advance(1)
                 archive.close()
         else:
-            _write_in_steps(output, output.place.local, output.work.local, done, advance)
+            _write_in_steps(output, output.path.local, output.work.local, done, advance)
 
 
 class _Zip:
@@ -57,11 +70,10 @@ class _Zip:
 
     Args:
         handle: to write to, where the archive goes on.
-        length: bytes that are there already.
-        members: their members, as `last` told them.
+        members: that are there already, as `last` gave them.
     """
 
-    def __init__(self, handle: IO[bytes], length: int, members: list[list[Any]]):
+    def __init__(self, handle: IO[bytes], members: list[Member]):
         self.archive = zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED)
         for name, crc, size, offset, flags, attributes in members:
             info = zipfile.ZipInfo(name)
@@ -73,10 +85,10 @@ class _Zip:
     def add(self, output: Output, row: Row) -> None:
         info = zipfile.ZipInfo(row["file"])
         info.file_size = row["bytes"]
-        with output.slot(row["file"]).open() as source, self.archive.open(info, "w") as member:
+        with output.result_path(row["file"]).open() as source, self.archive.open(info, "w") as member:
             shutil.copyfileobj(source, member, 1 << 20)
 
-    def last(self) -> list[Any]:
+    def last(self) -> Member:
         info = self.archive.filelist[-1]
         return [info.filename, info.CRC, info.file_size, info.header_offset, info.flag_bits, info.external_attr]
 
@@ -90,19 +102,16 @@ class _Zip:
 class _Tar:
     """Members of a tar without dates or owners; otherwise as `_Zip`."""
 
-    def __init__(self, handle: IO[bytes], length: int, members: list[list[Any]]):
-        if handle.seekable():
-            self.archive = tarfile.open(fileobj=handle, mode="w")  # noqa: SIM115
-        else:
-            self.archive = tarfile.open(fileobj=handle, mode="w|")  # noqa: SIM115
+    def __init__(self, handle: IO[bytes], members: list[Member]):
+        self.archive = tarfile.open(fileobj=handle, mode="w")  # noqa: SIM115
 
     def add(self, output: Output, row: Row) -> None:
         info = tarfile.TarInfo(row["file"])
         info.size = row["bytes"]
-        with output.slot(row["file"]).open() as source:
+        with output.result_path(row["file"]).open() as source:
             self.archive.addfile(info, source)
 
-    def last(self) -> list[Any]:
+    def last(self) -> Member:
         return []
 
     def close(self) -> None:
@@ -118,107 +127,67 @@ _ARCHIVES: dict[str, type[_Zip] | type[_Tar]] = {"zip": _Zip, "tar": _Tar}
 def _write_in_steps(output: Output, path: Path, work: Path, rows: Sequence[Row], advance: Advance) -> None:
     """Append to a hidden file; every `STEP` pictures note how far it is, then remove those from the work folder."""
     temporary, notes = work / "assembled", work / "assembled.jsonl"
-    count, length, members, whole = _noted(notes)
-    if whole:
+    noted: list[Note] = list(json_lines(notes.read_text())) if notes.exists() else []
+    count = sum(note["count"] for note in noted)
+    if noted and noted[-1]["whole"]:
         if temporary.exists():
             temporary.replace(path)
         return
     advance(count)
     temporary.touch()
-    fresh: list[list[Any]] = []
-    waiting: list[Row] = []
     with temporary.open("rb+") as handle:
-        handle.truncate(length)
-        handle.seek(length)
-        archive = _ARCHIVES[output.kind](handle, length, members)
+        handle.truncate(noted[-1]["length"] if noted else 0)
+        handle.seek(0, os.SEEK_END)
+        archive = _ARCHIVES[output.kind](handle, [member for note in noted for member in note["members"]])
 
-        def commit(whole: bool = False) -> None:
+        def commit(done: Sequence[Row], members: list[Member], whole: bool = False) -> None:
             handle.flush()
             os.fsync(handle.fileno())
-            note = {"count": len(waiting), "length": handle.tell(), "members": fresh, "whole": whole}
+            note: Note = {"count": len(done), "length": handle.tell(), "members": members, "whole": whole}
             with notes.open("a") as journal:
-                journal.write(json.dumps(note) + "\n")
+                journal.write(json_line(note))
                 journal.flush()
                 os.fsync(journal.fileno())
-            for row in waiting:
-                output.slot(row["file"]).remove()
-            advance(len(waiting))
-            fresh.clear()
-            waiting.clear()
+            for row in done:
+                output.result_path(row["file"]).remove()
 
         try:
-            for row in rows[count:]:
-                archive.add(output, row)
-                fresh.append(archive.last())
-                waiting.append(row)
-                if len(waiting) == STEP:
-                    commit()
+            for start in range(count, len(rows), STEP):
+                members = []
+                for row in rows[start : start + STEP]:
+                    archive.add(output, row)
+                    members.append(archive.last())
+                commit(rows[start : start + STEP], members)
+                advance(len(members))
         except BaseException:
             archive.abandon()
             raise
         archive.close()
-        commit(whole=True)
+        commit([], [], whole=True)
     temporary.replace(path)
-
-
-def _noted(notes: Path) -> tuple[int, int, list[list[Any]], bool]:
-    """Pictures, bytes and members that are safely in the unfinished archive, and whether it is whole."""
-    count, length, whole = 0, 0, False
-    members: list[list[Any]] = []
-    for text in notes.read_text().splitlines() if notes.exists() else ():
-        try:
-            note = json.loads(text)
-        except ValueError:
-            break  # cut off in the middle of a line
-        count, length, whole = count + note["count"], note["length"], note["whole"]
-        members += note["members"]
-    return count, length, members, whole
 
 
 def _write_shards(output: Output, rows: Sequence[Row], advance: Advance) -> None:
     """Which rows a shard holds follows from their sizes alone, so a killed run goes on with the next one."""
-    shards: list[list[Row]] = []
-    size = 0
-    for row in rows:
-        if not shards or size + row["bytes"] > SHARD_BYTES:
-            shards.append([])
-            size = 0
-        shards[-1].append(row)
-        size += row["bytes"]
-    for number, shard in enumerate(shards):
-        mark = output.work / f"shard-{number:05d}"
-        if not mark.exists():
-            with (output.place / f"pictures-{number:05d}.parquet").writing() as handle:
+    for number, shard in enumerate(consecutive_groups(rows, _size, SHARD_BYTES)):
+        done = output.work / f"shard-{number:05d}"
+        if not done.exists():
+            with (output.path / f"pictures-{number:05d}.parquet").writing() as handle:
                 _stream_parquet(handle, output, shard, advance)
-            mark.write_bytes(b"")
+            done.write_bytes(b"")
         for row in shard:
-            slot = output.slot(row["file"])
-            if slot.exists():
-                slot.remove()
+            output.result_path(row["file"]).remove()
 
 
 def _stream_parquet(handle: IO[bytes], output: Output, rows: Iterable[Row], advance: Advance) -> None:
     # pictures are compressed already
     with pq.ParquetWriter(handle, PICTURES, compression="none") as writer:
-        for group in _groups(rows):
-            table = [row | {"image": {"bytes": _bytes(output, row), "path": row["file"]}} for row in group]
+        for group in consecutive_groups(rows, _size, GROUP_BYTES, ROWS_PER_GROUP):
+            images = [{"bytes": output.result_path(row["file"]).read_bytes(), "path": row["file"]} for row in group]
+            table = [row | {"image": image} for row, image in zip(group, images, strict=True)]
             writer.write_table(pa.Table.from_pylist(table, schema=PICTURES))
             advance(len(group))
 
 
-def _bytes(output: Output, row: Row) -> bytes:
-    return output.slot(row["file"]).read_bytes()
-
-
-def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Row groups of bounded count and size."""
-    group: list[Row] = []
-    size = 0
-    for row in rows:
-        if group and (len(group) == ROWS_PER_GROUP or size + row["bytes"] > GROUP_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(row)
-        size += row["bytes"]
-    if group:
-        yield group
+def _size(row: Row) -> int:
+    return int(row["bytes"])

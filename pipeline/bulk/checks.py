@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+from pipeline.core.schema import Row
+from pipeline.core.shards import evenly_spaced
 
 DISAGREES: Final = 1.0
 """Grey levels that a result may stray from its input unremarked. The released networks stray by 0.004 on clean inputs,
@@ -29,7 +31,7 @@ _SPREAD: Final = 0.01
 """Least spread, grey levels or cosine, so that among equal values the smallest difference is no outlier."""
 
 
-def flag(rows: list[dict[str, Any]]) -> None:
+def flag(rows: Sequence[Row]) -> None:
     """Set `flags` of every manifest row: comma separated, "" where nothing calls for a look.
 
     - `disagrees`: `consistency` above DISAGREES and an outlier among the rows, or above DISAGREES_ALWAYS.
@@ -40,23 +42,22 @@ def flag(rows: list[dict[str, Any]]) -> None:
     DISAGREES is enough. Rows whose status is not ok have no flags: their error says it.
     """
     done = [row for row in rows if row.get("status") == "ok"]
-    strays, likenesses = (_values(done, column) for column in ("consistency", "identity"))
     # with few values there is no telling what is usual, and a picture too many is soon looked at
-    most = min(max(DISAGREES, _edge(strays, OUTLIER, DISAGREES)), DISAGREES_ALWAYS)
-    least = max(IDENTITY_LOW, min(_edge(likenesses, -OUTLIER, IDENTITY_LOW), IDENTITY_SURE))
+    most = min(max(DISAGREES, _edge(done, "consistency", OUTLIER, DISAGREES)), DISAGREES_ALWAYS)
+    least = max(IDENTITY_LOW, min(_edge(done, "identity", -OUTLIER, IDENTITY_LOW), IDENTITY_SURE))
     for row in rows:
         row["flags"] = ""
     for row in done:
-        stray, likeness = (_number(row.get(column)) for column in ("consistency", "identity"))
+        disagreement, identity = (_number(row.get(column)) for column in ("consistency", "identity"))
         found = {
-            "disagrees": stray is not None and stray > most,
-            "identity": likeness is not None and likeness < least,
+            "disagrees": disagreement is not None and disagreement > most,
+            "identity": identity is not None and identity < least,
             "no-face": row.get("faces") == 0,
         }
         row["flags"] = ",".join(name for name, holds in found.items() if holds)
 
 
-def severity(row: dict[str, Any]) -> float:
+def severity(row: Row) -> float:
     """How much a flagged row calls for a look: 0 without flags, 1 and more with them, more for more and worse ones."""
     names = [name for name in (row.get("flags") or "").split(",") if name]
     worst = float(len(names))
@@ -67,16 +68,15 @@ def severity(row: dict[str, Any]) -> float:
     return worst
 
 
-def choose(rows: Sequence[dict[str, Any]], limit: int) -> list[int]:
-    """Which rows to show: indices of at most `limit` rows that have a result.
+def choose(rows: Sequence[Row], limit: int) -> list[int]:
+    """Choose the rows to show: indices of at most `limit` rows that have a result.
 
     Flagged ones first, worst first; then an even sample of the rest, in the manifest's order.
     """
     shown = [index for index, row in enumerate(rows) if row["status"] == "ok"]
     flagged = sorted((index for index in shown if rows[index].get("flags")), key=lambda index: -severity(rows[index]))
     rest = [index for index in shown if not rows[index].get("flags")]
-    left = min(len(rest), max(0, limit - len(flagged)))
-    return flagged[:limit] + [rest[place] for place in np.linspace(0, len(rest) - 1, left).round().astype(int)]
+    return flagged[:limit] + [rest[index] for index in evenly_spaced(len(rest), max(0, limit - len(flagged)))]
 
 
 def _number(value: Any) -> float | None:
@@ -84,14 +84,11 @@ def _number(value: Any) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _values(rows: Sequence[dict[str, Any]], column: str) -> NDArray[np.float64]:
-    return np.array([number for row in rows if (number := _number(row.get(column))) is not None], dtype=np.float64)
-
-
-def _edge(values: NDArray[np.float64], deviations: float, without: float) -> float:
+def _edge(rows: Sequence[Row], column: str, deviations: float, without: float) -> float:
     """The value that lies so many robust standard deviations from the median; `without` where values are few."""
+    values = [number for row in rows if (number := _number(row.get(column))) is not None]
     if len(values) < _FEWEST:
         return without
     middle = float(np.median(values))
-    spread = max(_NORMAL * float(np.median(np.abs(values - middle))), _SPREAD)
+    spread = max(_NORMAL * float(np.median(np.abs(np.subtract(values, middle)))), _SPREAD)
     return middle + deviations * spread

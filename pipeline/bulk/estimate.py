@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.bulk.plan import Item
-from pipeline.bulk.task import Settings
-from pipeline.codecs.reader import Picture, format_of, read_picture
+from pipeline.bulk.settings import Settings
+from pipeline.codecs.reader import Picture, read_picture
 from pipeline.codecs.writer import encode_picture, loss_note
 from pipeline.core.errors import FacesrError
 from pipeline.core.images import eight_bit_rgb, resize
 from pipeline.core.scales import FACTOR
+from pipeline.core.shards import evenly_spaced
 from pipeline.sources.base import Source
 from pipeline.upscale.upscaler import Upscaler
 
@@ -25,9 +26,8 @@ SIDE = 96
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a whole run."""
+    """Time and space of a whole run."""
 
-    pictures: int
     bytes: int
     """Of all results together."""
     seconds: float | None
@@ -41,28 +41,20 @@ def estimate(source: Source, items: Sequence[Item], settings: Settings, upscaler
         Sums for all `items`; pictures that cannot be read count for nothing.
     """
     readable = [item for item in items if not item.problem]
-    if not readable:
-        return Estimate(0, 0, 0.0)
-    places = sorted({round(i * (len(readable) - 1) / max(1, SAMPLES - 1)) for i in range(SAMPLES)})
-    size = pixels = seconds = 0.0
-    read = 0
-    for place in places:
+    samples = []
+    for index in evenly_spaced(len(readable), SAMPLES):
         start = time.perf_counter()
         try:
-            picture = read_picture(source.read(readable[place].key))
-            part, encoded = _encoded(picture, settings, readable[place].target)
-        except (FacesrError, ValueError, OSError):
+            picture = read_picture(source.read(readable[index].key))
+            part, encoded = _encoded(picture, settings, readable[index].target)
+        except (FacesrError, OSError):
             continue
         count = picture.pixels.shape[0] * picture.pixels.shape[1]
-        read += 1
-        pixels += count
-        size += encoded * count / part
-        seconds += (time.perf_counter() - start) * count / part
-    if not read:
-        return Estimate(len(readable), 0, 0.0)
-    each = seconds / read + (pixels / read * _network(upscaler) if upscaler is not None else 0.0)
-    total = None if upscaler is None else each * len(readable)
-    return Estimate(len(readable), int(size / read * len(readable)), total)
+        samples.append(((time.perf_counter() - start) * count / part, count, encoded * count / part))
+    if not samples:
+        return Estimate(0, 0.0)
+    seconds, pixels, size = len(readable) * np.mean(samples, axis=0)
+    return Estimate(int(size), None if upscaler is None else float(seconds + pixels * _network(upscaler)))
 
 
 def _encoded(picture: Picture, settings: Settings, target: str) -> tuple[int, int]:
@@ -70,11 +62,11 @@ def _encoded(picture: Picture, settings: Settings, target: str) -> tuple[int, in
     low = picture.pixels
     while low.shape[0] * low.shape[1] > LARGEST_SAMPLE:
         low = low[: -(-low.shape[0] // 2), : -(-low.shape[1] // 2)]
-    kind = (format_of(target) or "png") if settings.format == "same" else settings.format
+    kind = settings.format_of(target)
     loss_note(kind, FACTOR * low.shape[1], FACTOR * low.shape[0], low.shape[2], 8 * low.itemsize)
     # smooth as a result is: repeated pixels would compress far too well
     high = resize(eight_bit_rgb(low), FACTOR * low.shape[0], FACTOR * low.shape[1])
-    data = encode_picture(high, picture.metadata, kind, settings.quality, settings.mark)
+    data = encode_picture(high, picture.metadata, kind, settings.quality, settings.provenance_tag)
     more = low.itemsize * low.shape[2] / 3 if kind == "png" else 1
     return low.shape[0] * low.shape[1], round(more * len(data))
 

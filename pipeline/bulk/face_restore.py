@@ -13,8 +13,7 @@ from PIL import Image
 
 from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
-from pipeline.faces.detector import Face as Face
-from pipeline.faces.detector import FaceFinder as FaceFinder
+from pipeline.faces.detector import Face
 from pipeline.faces.geometry import Floats, apply, box_around, canonical, centred, inverse, sample, snapped
 
 _LARGEST = 512

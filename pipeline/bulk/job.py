@@ -1,21 +1,21 @@
-"""A run on record: what it makes, what of it is done, and whether the same command goes on or asks first.
+"""A run on record: what it makes, what of it is done, and if the same command goes on or asks first.
 
 Beside partial work lies `job.json`: settings, engine, listing. A run that finds it goes on with the same engine.
 Another model or option is never mixed in silently. An archive that has grown or changed is no such change: what is done
 of it is kept, the rest is done.
 """
 
+import fnmatch
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
 
+from pipeline.bulk.listing import Listing
 from pipeline.bulk.outputs import Output
-from pipeline.bulk.plan import Item, listing_hash, units_of
-from pipeline.bulk.record import Row, part_rows, read_part, read_record, write_part, write_record
-from pipeline.bulk.task import NOT_IN_PICTURES, Engine, Settings
-from pipeline.core.errors import FacesrError
+from pipeline.bulk.plan import BulkUnit, Item, items_of, listing_hash, units_of
+from pipeline.bulk.record import JobError, RunRecord, manifest_record, part_rows, read_part, read_record, write_part
+from pipeline.bulk.settings import Engine, Settings
+from pipeline.core.schema import Row
 from pipeline.storage.path import StoragePath
 from pipeline.version import __version__
 
@@ -25,117 +25,95 @@ CARRIED = "carried.parquet"
 CHOICE = "`--resume` finishes what is there with its own options, `--overwrite` starts anew"
 
 
-class JobError(FacesrError):
-    """OUTPUT holds something else; the message says what, and the choice."""
-
-
 @dataclass(frozen=True)
 class Job:
     """What is to do."""
 
     output: Output
-    settings: Settings
-    engine: Engine
+    record: RunRecord
     items: list[Item]
-    units: list[dict[str, Any]]
+    units: list[BulkUnit] = field(default_factory=list)
     """All units of this listing, finished ones too."""
-    parts: StoragePath
     carried: list[Row] = field(default_factory=list)
     """Rows of an earlier listing or run that still hold."""
     fresh: bool = True
-    """Whether it starts here, rather than going on with recorded work."""
+    """True if it starts here, rather than going on with recorded work."""
     clear: bool = False
-    """Whether results of a run before are removed first."""
+    """True if results of a run before are removed first."""
     note: str = ""
     """What is worth saying before the start."""
     finished: bool = False
     """There is nothing to do: the manifest tells of this very run."""
 
     @property
-    def missing(self) -> list[dict[str, Any]]:
+    def settings(self) -> Settings:
+        """Of the run: as asked for, or with `--resume` the recorded ones."""
+        return self.record.settings
+
+    @property
+    def engine(self) -> Engine:
+        """Of the run: one that is gone on with keeps its own."""
+        return self.record.engine
+
+    @property
+    def parts(self) -> StoragePath:
+        """Folder for the rows of finished units."""
+        return self.output.work / "parts" / self.record.listing
+
+    @property
+    def missing(self) -> list[BulkUnit]:
         """Units without a part."""
-        there = {name for name, _, _ in self.parts.files()} if self.parts.exists() and not self.clear else set()
-        return [unit for unit in self.units if StoragePath.of(unit["part"]).name not in there]
+        there = set() if self.clear else _names(self.parts)
+        return [unit for unit in self.units if StoragePath.of(unit.part).name not in there]
 
     @property
     def left(self) -> list[Item]:
         """Items without a row."""
-        names = {values[3] for unit in self.missing for values in unit["items"]}
-        return [item for item in self.items if item.target in names]
+        return [item for unit in self.missing for item in unit.items]
 
     def rows(self) -> list[Row]:
         """Rows of all that is done, in the order of the archive."""
         found = {row["target"]: row for row in part_rows(self.parts)}
         return [found[item.target] for item in self.items if item.target in found]
 
-    def record(self, source: str) -> dict[str, Any]:
-        """What a later run compares with; `source` is INPUT."""
-        return {
-            "facesr": __version__,
-            "input": source,
-            "output": self.output.place.uri,
-            "settings": self.settings.to_dict(),
-            "engine": self.engine.to_dict(),
-            "listing": listing_hash(self.items),
-            "count": len(self.items),
-        }
 
-
-def open_job(
-    source: str,
-    output: Output,
-    settings: Settings,
-    engine: Engine,
-    items: list[Item],
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-) -> Job:
+def open_job(listing: Listing, settings: Settings, engine: Engine) -> Job:
     """Plan a new run, or how to go on with the one that is there. Nothing is written or removed yet: `begin` does.
 
     Args:
-        source: INPUT.
-        output: OUTPUT.
+        listing: INPUT and OUTPUT; its options decide between `resume` and `overwrite`.
         settings: as asked for.
         engine: for a new run; one that is gone on with keeps its own.
-        items: the listing of INPUT.
-        resume: go on with other options than those asked for: the recorded ones.
-        overwrite: begin anew whatever is there.
 
     Raises:
         JobError: OUTPUT holds another run's work, or files that are not ours.
     """
-    parts = output.work / "parts" / listing_hash(items)
-    job = Job(output, settings, engine, items, [], parts)
-    if overwrite:
-        return _planned(replace(job, clear=True), [])
-    record = read_record(output)
-    if record is None:
-        _refuse_foreign_files(output, items)
+    output, options = listing.output, listing.options
+    items = items_of(listing.entries, settings, output.path.name if output.kind == "picture" else None)
+    record = RunRecord(__version__, listing.input, output.path.uri, settings, engine, listing_hash(items), len(items))
+    job = Job(output, record, items, clear=options.overwrite)
+    before = None if options.overwrite else read_record(output)
+    if before is None:
+        if not options.overwrite:
+            _refuse_foreign_files(job)
         return _planned(job, [])
-    unfinished = record.pop("unfinished")
-    recorded = Settings.from_dict(record["settings"])
-    differences = _differences(recorded, settings, record, source, items)
-    if differences and not resume:
-        what = "an unfinished run" if unfinished else "the results of a run"
-        raise JobError(f"{output.place} holds {what} with other options: {'; '.join(differences)}. {CHOICE}")
-    if differences:
-        job = replace(job, settings=replace(recorded, strict=settings.strict))
-    if "engine" in record:
-        job = replace(job, engine=Engine.from_dict(record["engine"]), fresh=False)
-    same_listing = record["listing"] == listing_hash(items)
-    if unfinished:
-        return _go_on(job, same_listing)
-    return _again(job, same_listing)
+    differences = _differences(before, record)
+    if differences and not options.resume:
+        what = "an unfinished run" if output.unfinished else "the results of a run"
+        raise JobError(f"{output.path} holds {what} with other options: {'; '.join(differences)}. {CHOICE}")
+    kept = replace(record, engine=before.engine, settings=before.settings if differences else settings)
+    job = replace(job, record=kept, fresh=False)
+    same_listing = before.listing == record.listing
+    return _go_on(job, same_listing) if output.unfinished else _again(job, same_listing)
 
 
-def begin(job: Job, source: str) -> None:
+def begin(job: Job) -> None:
     """Put the run on record; `overwrite` takes effect."""
     if job.clear:
         _clear(job.output)
     if job.carried:
         write_part(job.parts / CARRIED, job.carried)
-    write_record(job.output, job.record(source))
+    job.output.job.write_bytes(job.record.to_json(indent=2).encode())
 
 
 @contextmanager
@@ -156,66 +134,57 @@ def locked(output: Output) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise JobError(f"{output.place}: another run is at work on it") from error
+            raise JobError(f"{output.path}: another run is at work on it") from error
         yield
 
 
 def _go_on(job: Job, same_listing: bool) -> Job:
     """With a run that ended too early."""
     if same_listing:
-        return _planned(job, list(part_rows(job.parts, CARRIED)))
-    old = [row for place in _part_folders(job.output) for row in part_rows(place)]
-    return _planned(replace(job, note=_changed(job.items, old)), old)
+        carried = job.parts / CARRIED
+        return _planned(job, read_part(carried) if carried.exists() else [])
+    rows = list(part_rows(job.output.work / "parts"))
+    return _planned(replace(job, note=_changed(job.items, rows)), rows)
 
 
 def _again(job: Job, same_listing: bool) -> Job:
     """With a run that came to its end: what failed is tried again, what is new is done."""
-    rows = [row | {"target": row["file"]} for row in read_part(job.output.manifest)]
     if job.output.kind != "folder":
         if same_listing:
             return replace(job, finished=True)
-        raise JobError(f"{job.output.place} was made of an archive that has changed since: `--overwrite` makes it anew")
-    kept = [row for row in rows if row["status"] == "ok"]
-    planned = _planned(replace(job, note="" if same_listing else _changed(job.items, rows)), kept)
+        raise JobError(f"{job.output.path} was made of an archive that has changed since: `--overwrite` makes it anew")
+    rows = [row | {"target": row["file"]} for row in read_part(job.output.manifest)]
+    note = "" if same_listing else _changed(job.items, rows)
+    planned = _planned(replace(job, note=note), [row for row in rows if row["status"] == "ok"])
     return replace(job, finished=True) if same_listing and not planned.units else planned
 
 
 def _planned(job: Job, done: Sequence[Row]) -> Job:
     """Cut what is not done yet into units; rows of what is done are kept beside their parts."""
-    known = {row["name"]: row for row in done}
-    carried, left = [], []
-    there = {name for name, _, _ in job.output.place.files()} if known and job.output.kind == "folder" else None
-    for item in job.items:
-        row = known.get(item.name)
-        lost = row is not None and row["status"] == "ok" and there is not None and item.target not in there
-        if row is not None and item.same(row) and not lost:
-            carried.append(row | {"target": item.target})
-        else:
-            left.append(item)
-    units = units_of(left)
-    for unit in units:
-        unit["part"] = (job.parts / f"{unit['number']:06d}.parquet").uri
-    return replace(job, units=units, carried=carried)
+    if done and job.output.kind == "folder":
+        there = _names(job.output.path)
+        done = [row for row in done if row["status"] != "ok" or row["target"] in there]
+    known = {(row["name"], row["stamp"], row["target"]): row for row in done}
+    carried = [known[item.identity] for item in job.items if item.identity in known]
+    left = [item for item in job.items if item.identity not in known]
+    return replace(job, units=units_of(left, job.parts), carried=carried)
 
 
-def _differences(
-    recorded: Settings, asked: Settings, record: dict[str, Any], source: str, items: Sequence[Item]
-) -> list[str]:
+def _differences(before: RunRecord, now: RunRecord) -> list[str]:
     """In words."""
-    before, now = recorded.to_dict(), asked.to_dict()
-    words = [
-        f"{name} was {_short(before[name])}, now {_short(now[name])}"
-        for name in now
-        if name not in NOT_IN_PICTURES and before[name] != now[name]
-    ]
-    if record["facesr"] != __version__:
-        words.append(f"facesr was {record['facesr']}, now {__version__}")
-    if record["input"] != source and record["listing"] != listing_hash(items):
-        words.append(f"INPUT was {StoragePath.of(record['input'])}")
+    words = []
+    for name in (setting.name for setting in fields(Settings) if setting.compare):
+        was, asked = getattr(before.settings, name), getattr(now.settings, name)
+        if was != asked:
+            words.append(f"{name} was {_short(was)}, now {_short(asked)}")
+    if before.facesr != now.facesr:
+        words.append(f"facesr was {before.facesr}, now {now.facesr}")
+    if before.input != now.input and before.listing != now.listing:
+        words.append(f"INPUT was {StoragePath.of(before.input)}")
     return words
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value[:12]}…" if isinstance(value, str) and len(value) > 16 else str(value)
 
 
@@ -227,18 +196,19 @@ def _changed(items: Sequence[Item], rows: Sequence[Row]) -> str:
     return f"INPUT has changed since: {new} new or not done yet, {other} changed, {gone} gone; what is done is kept"
 
 
-def _refuse_foreign_files(output: Output, items: Sequence[Item]) -> None:
-    if not output.is_folder:
-        if output.place.is_file():
-            raise JobError(f"{output.place} exists already: name another OUTPUT, or `--overwrite` it")
-        return
-    if output.place.is_file():
-        raise JobError(f"{output.place} is a file, not a folder")
-    there = {name for name, _, _ in output.place.files()} if output.place.exists() else set()
-    taken = sorted(there & {item.target for item in items})
+def _names(folder: StoragePath, recursive: bool = True) -> set[str]:
+    return {name for name, _, _ in folder.files(recursive)}
+
+
+def _refuse_foreign_files(job: Job) -> None:
+    path, is_folder = job.output.path, job.output.is_folder
+    if path.is_file():
+        choice = "is a file, not a folder" if is_folder else "exists already: name another OUTPUT, or `--overwrite` it"
+        raise JobError(f"{path} {choice}")
+    taken = sorted(_names(path) & {item.target for item in job.items}) if is_folder else ()
     if taken:
         raise JobError(
-            f"{output.place} holds files that would be replaced, {taken[0]} and {len(taken) - 1} more: name another "
+            f"{path} holds files that would be replaced, {taken[0]} and {len(taken) - 1} more: name another "
             "OUTPUT, or `--overwrite` them"
         )
 
@@ -247,23 +217,14 @@ def _clear(output: Output) -> None:
     """Remove the work and results of a run before, and nothing else."""
     for folder in ("parts", "pictures", "incoming"):
         (output.work / folder).remove_tree()
-    for name, _, _ in output.work.files(recursive=False) if output.work.exists() else ():
-        if name != "lock":  # held by this very run
-            (output.work / name).remove()
-    if not output.manifest.is_file():
-        return
-    # the work folder's record is gone by now: this asks whether the manifest is ours
-    if output.is_folder and read_record(output) is not None:
+    for name in _names(output.work, recursive=False) - {"lock"}:  # held by this very run
+        (output.work / name).remove()
+    ours = manifest_record(output) is not None
+    if ours and output.kind == "folder":
         for row in read_part(output.manifest):
-            if row["file"] and output.kind == "folder":
-                (output.place / row["file"]).remove()
-        for name, _, _ in output.place.files(recursive=False):
-            if output.kind == "shards" and name.startswith("pictures-") and name.endswith(".parquet"):
-                (output.place / name).remove()
+            if row["file"]:
+                (output.path / row["file"]).remove()
+    if ours and output.kind == "shards":
+        for name in fnmatch.filter(_names(output.path, recursive=False), "pictures-*.parquet"):
+            (output.path / name).remove()
     output.manifest.remove()
-
-
-def _part_folders(output: Output) -> list[StoragePath]:
-    parts = output.work / "parts"
-    names = {Path(name).parts[0] for name, _, _ in parts.files()} if parts.exists() else set()
-    return [parts / name for name in sorted(names)]

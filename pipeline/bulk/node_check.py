@@ -1,8 +1,9 @@
-"""What must be the same on every node of a cluster: code, weights, INPUT and OUTPUT. Asked before the start."""
+"""What must be the same on every node of a cluster: code, weights, INPUT and OUTPUT. Checked before the start."""
 
 import hashlib
-import os
 import secrets
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from pipeline.bulk.outputs import Output
-from pipeline.bulk.task import Settings
+from pipeline.bulk.settings import Settings, cores
 from pipeline.core.errors import FacesrError
 from pipeline.core.files import file_hash
 from pipeline.models.device import choose_device, choose_precision
@@ -35,32 +36,52 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
-def look(source: str, marker: str, files: list[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Machine:
+    """What a machine computes with."""
+
+    precision: str
+    """bf16 where the hardware computes in it, else fp32."""
+    cpus: int
+    gpus: int
+
+    @classmethod
+    def here(cls) -> "Machine":
+        """Ask torch and the operating system of this one."""
+        precision = "bf16" if choose_precision("auto", choose_device()) is torch.bfloat16 else "fp32"
+        return cls(precision, cores(), torch.cuda.device_count())
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a machine is and sees."""
+
+    machine: Machine
+    version: str
+    code: str
+    files: dict[str, str | None]
+    """Weights -> sha256; None where there is no such file."""
+    marker: str | None
+    """What the marker holds that lies beside OUTPUT; None where it is not seen."""
+    input: list[Any] | None
+    """As `seen` gives it."""
+
+
+def look(source: str, marker: str, files: list[str]) -> Node:
     """What this machine is and sees; runs on every node."""
-    device = choose_device()
-    facts: dict[str, Any] = {
-        "version": __version__,
-        "code": code_hash(),
-        "torch": torch.__version__,
-        "precision": "bf16" if choose_precision("auto", device) is torch.bfloat16 else "fp32",
-        "cpus": os.cpu_count() or 1,
-        "gpus": torch.cuda.device_count(),
-        "files": {file: file_hash(Path(file)) if Path(file).is_file() else None for file in files},
-    }
-    try:
-        facts["marker"] = StoragePath.of(marker).read_bytes().decode()
-    except OSError:
-        facts["marker"] = None
-    facts["input"] = seen(source)
-    return facts
+    found = None
+    with suppress(OSError):
+        found = StoragePath.of(marker).read_bytes().decode()
+    hashes = {file: file_hash(Path(file)) if Path(file).is_file() else None for file in files}
+    return Node(Machine.here(), __version__, code_hash(), hashes, found, seen(source))
 
 
 def seen(source: str) -> list[Any] | None:
     """What this machine sees of INPUT, without reading it; None where it sees nothing."""
     try:
-        place = StoragePath.of(source)
-        if place.exists():
-            return ["folder"] if place.is_dir() else ["file", place.size()]
+        path = StoragePath.of(source)
+        if path.exists():
+            return ["folder"] if path.is_dir() else ["file", path.size()]
         with TemporaryDirectory() as scratch:  # a pattern
             first = next(iter(open_archive(source, Path(scratch)).entries()), None)
         return None if first is None else ["several", first.name]
@@ -68,8 +89,8 @@ def seen(source: str) -> list[Any] | None:
         return None
 
 
-def check_nodes(address: str, source: str, output: Output, settings: Settings) -> list[dict[str, Any]]:
-    """Ask every node, and compare with this machine.
+def check_nodes(address: str, source: str, output: Output, settings: Settings) -> list[Machine]:
+    """Look from every node, and compare with this machine.
 
     Args:
         address: of the cluster.
@@ -78,44 +99,38 @@ def check_nodes(address: str, source: str, output: Output, settings: Settings) -
         settings: of the run.
 
     Returns:
-        What each node is: `precision`, `cpus`, `gpus`.
+        What each node computes with.
 
     Raises:
         ClusterError: code, weights, INPUT or OUTPUT differ on a node, or it cannot run this at all.
     """
-    files = [
-        file for file in (settings.fidelity, settings.realism_model, settings.detector, settings.embedding) if file
-    ]
-    secret = secrets.token_hex(16)
+    paths = (settings.fidelity, settings.realism_model, settings.detector, settings.embedding)
     marker = output.work / "marker"
-    marker.write_bytes(secret.encode())
+    marker.write_bytes(secrets.token_hex(16).encode())
+    arguments = (source, marker.uri, [path for path in paths if path])
     try:
-        nodes = on_every_node(look, (source, marker.uri, files), address)
+        here = look(*arguments)
+        nodes: dict[str, Node] = on_every_node(look, arguments, address)
     except WorkerError as error:
         raise ClusterError(str(error)) from error
     finally:
         marker.remove()
-    here: dict[str, Any] = {"version": __version__, "code": code_hash(), "input": seen(source)}
-    here["files"] = {file: file_hash(Path(file)) for file in files}
-    problems = [
-        f"node {node}: {problem}" for node, facts in nodes.items() for problem in _problems(facts, here, secret)
-    ]
+    problems = [f"node {name}: {problem}" for name, node in nodes.items() for problem in _problems(node, here)]
     if problems:
         raise ClusterError("\n".join(problems))
-    return list(nodes.values())
+    return [node.machine for node in nodes.values()]
 
 
-def _problems(facts: dict[str, Any], here: dict[str, Any], secret: str) -> list[str]:
-    if facts["version"] != here["version"] or facts["code"] != here["code"]:
-        return [f"runs another facesr ({facts['version']}, here {here['version']}): install the same on every node"]
+def _problems(node: Node, here: Node) -> list[str]:
+    if node.version != here.version or node.code != here.code:
+        return [f"runs another facesr ({node.version}, here {here.version}): install the same on every node"]
     problems = []
-    for file, digest in here["files"].items():
-        if facts["files"][file] is None:
+    for file, digest in here.files.items():
+        if node.files[file] is None:
             problems.append(f"has no {file}: put the weights on storage that all nodes share")
-        elif facts["files"][file] != digest:
+        elif node.files[file] != digest:
             problems.append(f"has other weights at {file}: put them on storage that all nodes share")
-    if facts["marker"] != secret:
-        problems.append("does not see OUTPUT: it must lie on storage that all nodes share (NFS, s3://…)")
-    if facts["input"] != here["input"]:
-        problems.append("does not see INPUT: it must lie on storage that all nodes share (NFS, s3://…)")
+    for name, same in (("OUTPUT", node.marker == here.marker), ("INPUT", node.input == here.input)):
+        if not same:
+            problems.append(f"does not see {name}: it must lie on storage that all nodes share (NFS, s3://…)")
     return problems

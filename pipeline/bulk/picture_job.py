@@ -1,4 +1,4 @@
-"""What is done with one picture: read, enlarge, check, encode, write; and the row that tells of it.
+"""One picture: read, enlarge, check, encode, write; and its row of the manifest.
 
 One bad picture is a failed row, whatever its decoder raises. What would meet the next picture too, such as a full disk,
 is raised.
@@ -16,19 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bulk.face_restore import FaceFinder, restore_faces
+from pipeline.bulk.face_restore import restore_faces
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import Item
-from pipeline.bulk.task import Settings, Task
-from pipeline.codecs.reader import Picture, format_of, read_picture
+from pipeline.bulk.settings import Engine, Settings
+from pipeline.codecs.reader import Picture, read_picture
 from pipeline.codecs.strict_jpeg import FORMATS, decode_warning
-from pipeline.codecs.writer import encode_picture, loss_note, write_picture
-from pipeline.core.errors import first_line
+from pipeline.codecs.writer import loss_note, write_picture
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import Planes, eight_bit_rgb, pixel_hash
 from pipeline.core.scales import FACTOR
-from pipeline.core.schema import UPSCALE_MANIFEST
+from pipeline.core.schema import UPSCALE_MANIFEST, Row
+from pipeline.faces.detector import FaceFinder
 from pipeline.metrics.fidelity import consistency
 from pipeline.metrics.identity import Identity
+from pipeline.models.checkpoint import ModelError
 from pipeline.sources.base import Source, SourceError
 from pipeline.storage.path import StorageError
 from pipeline.upscale.upscaler import Upscaler, clean_steps
@@ -40,12 +42,8 @@ OURS_ALONE = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, err
 """Errors of writing that are one picture's own; any other would meet the next one too."""
 
 
-class StrictError(Exception):
+class StrictError(FacesrError):
     """A picture failed where `--strict` was asked for."""
-
-
-class _FailedError(Exception):
-    """Done with this picture; its row says why."""
 
 
 @dataclass
@@ -54,10 +52,9 @@ class Work:
 
     index: int
     item: Item
-    row: dict[str, Any]
+    row: Row
     picture: Picture | None = None
     steps: int = 0
-    format: str = "png"
 
     @property
     def pixels(self) -> Planes:
@@ -65,39 +62,40 @@ class Work:
         assert self.picture is not None  # noqa: S101
         return self.picture.pixels
 
+    def alike(self, other: "Work") -> bool:
+        """True if both can go through the network together."""
+        return len({(work.pixels.shape, work.pixels.dtype, work.steps) for work in (self, other)}) == 1
 
-class Treatment:
+
+def load_upscaler(settings: Settings, engine: Engine) -> Upscaler:
+    """The network that results come from."""
+    weights = (settings.fidelity, settings.realism_model, settings.realism)
+    return Upscaler.load(*weights, precision=engine.precision, tile=settings.tile)
+
+
+class PictureJob:
     """All that pictures of one job have in common.
 
     Raises:
-        ValueError: the weights are not those that the run was started with.
+        ModelError: the weights are not those that the run was started with.
     """
 
-    def __init__(self, task: Task, source: Source):
-        self.settings: Settings = task.settings
-        self.output: Output = task.output
-        self.source = source
-        self.upscaler = Upscaler.load(
-            self.settings.fidelity,
-            self.settings.realism_model,
-            self.settings.realism,
-            precision=task.engine.precision,
-            tile=self.settings.tile,
-        )
-        if self.upscaler.metadata["sha256"] != self.settings.model:
-            raise ValueError(f"{self.settings.fidelity}: these are not the weights that the run was started with")
-        wanted = self.settings.faces or self.settings.check
-        self.finder = FaceFinder(Path(self.settings.detector)) if wanted and self.settings.detector else None
-        embedding = self.settings.embedding if self.settings.check else None
-        self.identity = Identity(Path(embedding), self.finder) if embedding else None
+    def __init__(self, output: Output, settings: Settings, engine: Engine, source: Source, strict: bool):
+        self.output, self.settings, self.source, self.strict = output, settings, source, strict
+        self.upscaler = load_upscaler(settings, engine)
+        if self.upscaler.metadata["sha256"] != settings.model:
+            raise ModelError(f"{settings.fidelity}: these are not the weights that the run was started with")
+        self.finder = FaceFinder(Path(settings.detector)) if settings.detector else None
+        self.identity = Identity(Path(settings.embedding), self.finder) if settings.embedding else None
 
     def work(self, index: int, item: Item) -> Work:
         """An entry, before anything is done to it."""
-        row: dict[str, Any] = dict.fromkeys(UPSCALE_MANIFEST.names)
-        row |= {"name": item.name, "stamp": item.stamp, "model": self.settings.model, "status": "failed"}
-        row["target"] = item.target
-        zeros = dict.fromkeys(("width", "height", "bytes", "input_width", "input_height"), 0)
-        return Work(index, item, row | zeros | {"error": "", "note": "", "flags": "", "seconds": 0.0})
+        row: Row = dict.fromkeys(UPSCALE_MANIFEST.names)
+        row |= dict.fromkeys(("width", "height", "bytes", "input_width", "input_height"), 0)
+        row |= dict.fromkeys(("error", "note", "flags"), "")
+        row |= {"name": item.name, "stamp": item.stamp, "target": item.target}
+        row |= {"model": self.settings.model, "status": "failed", "seconds": 0.0}
+        return Work(index, item, row)
 
     def read(self, work: Work) -> None:
         """Decode; `work.picture` stays None where that fails."""
@@ -106,11 +104,11 @@ class Treatment:
             data = self.source.read(work.item.key)
             picture = read_picture(data)
             height, width, channels = picture.pixels.shape
-            work.format = self._format(work.item)
+            result_format = self.settings.format_of(work.item.target)
             depth = 8 * picture.pixels.itemsize
             # what can still be seen of a damaged picture is enlarged, but not silently
             damage = decode_warning(data, picture.mode) if picture.format in FORMATS else None
-            notes = (damage, loss_note(work.format, FACTOR * width, FACTOR * height, channels, depth))
+            notes = (damage, loss_note(result_format, FACTOR * width, FACTOR * height, channels, depth))
             work.row["note"] = "; ".join(filter(None, notes))
             work.row |= {"input_width": width, "input_height": height}
             steps = self.settings.back_projection
@@ -118,7 +116,7 @@ class Treatment:
             work.steps = clean_steps(self.settings.realism) * picture.lossless if steps is None else steps
             work.picture = picture
         except StorageError:
-            raise  # the store is gone: the next picture would fare no better
+            raise  # the store is gone, for the next picture too
         except Exception as error:  # one bad picture never stops a run, whatever a decoder raises
             if isinstance(error, SourceError) and isinstance(error.__cause__, StorageError):
                 raise error.__cause__ from error
@@ -132,29 +130,20 @@ class Treatment:
         start = time.perf_counter()
         height, width = works[0].pixels.shape[:2]
         large = FACTOR * FACTOR * height * width > LARGE
-        if large or max(height, width) > self.upscaler.tile:
-            yield from self._one_by_one(works, large)
-            return
-        pixels = [work.pixels for work in works]
-        pixels += [pixels[0]] * (slots - len(pixels))
-        try:
-            results = self.upscaler.at_once(pixels, works[0].steps)
-        except MemoryError:
-            yield from self._one_by_one(works, large)
-            return
-        seconds = (time.perf_counter() - start) / len(works)
-        for work, result in zip(works, results, strict=False):
-            with suppress(_FailedError):
-                yield work, self._with_faces(work, result), seconds
-
-    def _one_by_one(self, works: Sequence[Work], large: bool) -> Iterator[tuple[Work, Planes, float]]:
-        for work in works:
+        results: Sequence[Planes] = ()
+        if not large and max(height, width) <= self.upscaler.tile:
+            pixels = [work.pixels for work in works]
+            pixels += [pixels[0]] * (slots - len(pixels))
+            with suppress(MemoryError):  # one by one, and in tiles, they need less
+                results = self.upscaler.at_once(pixels, works[0].steps)
+        shared = (time.perf_counter() - start) / len(works)
+        for index, work in enumerate(works):
             start = time.perf_counter()
-            with suppress(_FailedError):
-                result = self._with_faces(work, self._tiled(work, large))
-                yield work, result, time.perf_counter() - start
+            result = results[index] if results else self._tiled(work, large)
+            if result is not None and self._faces_restored(work, result):
+                yield work, result, shared + time.perf_counter() - start
 
-    def _tiled(self, work: Work, large: bool) -> Planes:
+    def _tiled(self, work: Work, large: bool) -> Planes | None:
         height, width, channels = work.pixels.shape
         shape = (FACTOR * height, FACTOR * width, channels)
         try:
@@ -162,7 +151,7 @@ class Treatment:
             result, tile = self.upscaler.into(work.pixels, canvas, work.steps)
         except MemoryError as error:
             self.failed(work, first_line(error))
-            raise _FailedError from error
+            return None
         if tile != self.upscaler.tile:
             work.row["note"] = "; ".join(filter(None, [work.row["note"], f"tiles of {tile}: memory was short"]))
         return result
@@ -189,7 +178,11 @@ class Treatment:
             assert work.picture is not None  # noqa: S101
             if self.settings.check:
                 self._check(work, result)
-            row["bytes"] = self._store(work, result)
+            with self.output.writing(item.target) as path:
+                result_format = self.settings.format_of(item.target)
+                tag = self.settings.provenance_tag
+                write_picture(path, result, work.picture.metadata, result_format, self.settings.quality, tag)
+                row["bytes"] = path.stat().st_size
             row |= {"status": "ok", "file": item.target, "id": pixel_hash(work.pixels)}
             row |= {"width": result.shape[1], "height": result.shape[0]}
         except OSError as error:
@@ -202,23 +195,10 @@ class Treatment:
             work.picture = None
         row["seconds"] += seconds + time.perf_counter() - start
 
-    def _store(self, work: Work, result: Planes) -> int:
-        """Encode and write; bytes written."""
-        assert work.picture is not None  # noqa: S101
-        options = (work.picture.metadata, work.format, self.settings.quality, self.settings.mark)
-        if not isinstance(result, np.memmap):
-            data = encode_picture(result, *options)
-            with self.output.writing(work.item.target) as path:
-                path.write_bytes(data)
-            return len(data)
-        with self.output.writing(work.item.target) as path:
-            write_picture(path, result, *options)
-            return path.stat().st_size
-
-    def _with_faces(self, work: Work, result: Planes) -> Planes:
-        """The result with its faces done in the frame that the network was trained on, where that was asked for."""
+    def _faces_restored(self, work: Work, result: Planes) -> bool:
+        """Do faces of the result in the frame that the network was trained on, if asked for; False if that failed."""
         if not self.settings.faces or self.finder is None:
-            return result
+            return True
         try:
             found = self.finder.find(eight_bit_rgb(work.pixels))
             work.row["faces"] = restore_faces(
@@ -226,8 +206,8 @@ class Treatment:
             )
         except Exception as error:  # OpenCV's errors have no base but this
             self.failed(work, f"faces: {first_line(error)}")
-            raise _FailedError from error
-        return result
+            return False
+        return True
 
     def _check(self, work: Work, result: Planes) -> None:
         work.row["consistency"] = consistency(result, work.pixels)
@@ -238,8 +218,5 @@ class Treatment:
         """Note why there is no result."""
         work.row |= {"status": "failed", "error": reason, "width": 0, "height": 0, "bytes": 0}
         work.picture = None
-        if self.settings.strict:
+        if self.strict:
             raise StrictError(f"{work.item.name}: {reason}; stopped, because --strict was asked for")
-
-    def _format(self, item: Item) -> str:
-        return format_of(item.target) or "png" if self.settings.format == "same" else self.settings.format

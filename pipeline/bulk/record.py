@@ -1,76 +1,128 @@
 """What of a run lies on storage beside its pictures: rows of finished units, the run's record, the manifest."""
 
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.bulk.outputs import Output
-from pipeline.core.schema import UPSCALE_MANIFEST
+from pipeline.bulk.settings import Engine, Settings
+from pipeline.core.errors import FacesrError
+from pipeline.core.schema import UPSCALE_MANIFEST, Row
 from pipeline.storage.path import StoragePath
-
-Row = dict[str, Any]
 
 PART = pa.schema([*UPSCALE_MANIFEST, ("target", pa.string())])
 """Rows of a finished unit: the manifest's, and the name of the result whether there is one or not."""
 
+T = TypeVar("T")
 
-def write_part(place: StoragePath, rows: Iterable[Row]) -> None:
+
+class JobError(FacesrError):
+    """OUTPUT holds something else; the message says what, and the choice."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a later run compares with: `job.json` beside partial work, then metadata of the manifest."""
+
+    facesr: str
+    """Version."""
+    input: str
+    output: str
+    settings: Settings
+    engine: Engine
+    listing: str
+    """Hash of the entries and the names of their results."""
+    count: int
+
+    def to_json(self, indent: int | None = None) -> str:
+        """As JSON, the inverse of `read_record`."""
+        return json.dumps(asdict(self), indent=indent, sort_keys=True)
+
+
+def json_line(value: object) -> str:
+    """A line for a file that is appended to, whose last line may have been cut off in its middle."""
+    return f"\n{json.dumps(value)}\n"
+
+
+def json_lines(text: str) -> Iterator[Any]:
+    """Values of such lines, without those that were cut off."""
+    for line in text.splitlines():
+        with suppress(ValueError):
+            yield json.loads(line)
+
+
+def write_part(path: StoragePath, rows: Iterable[Row]) -> None:
     """Write rows of a unit: the mark that it is done."""
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(list(rows), schema=PART), sink)
-    place.write_bytes(sink.getvalue().to_pybytes())
+    path.write_bytes(sink.getvalue().to_pybytes())
 
 
-def read_part(place: StoragePath) -> list[Row]:
+def read_part(path: StoragePath) -> list[Row]:
     """Rows of a finished unit, or of a manifest."""
-    with place.open() as handle:
+    with path.open() as handle:
         rows: list[Row] = pq.read_table(handle).to_pylist()
     return rows
 
 
-def part_rows(folder: StoragePath, only: str | None = None) -> Iterator[Row]:
-    """Rows of all parts in a folder, or of the one called `only`."""
-    names = [name for name, _, _ in folder.files()] if folder.exists() else []
-    for name in names:
-        if name.endswith(".parquet") and not name.startswith(".") and only in (None, name):
+def part_rows(folder: StoragePath) -> Iterator[Row]:
+    """Rows of all parts in a folder and those below it."""
+    for name, _, _ in folder.files():
+        if name.endswith(".parquet"):
             yield from read_part(folder / name)
 
 
-def read_record(output: Output) -> dict[str, Any] | None:
-    """The record of the run that OUTPUT holds, finished or not (`unfinished`); None where there is none of ours."""
-    place = output.work / "job.json"
-    if place.is_file():
-        return json.loads(place.read_bytes()) | {"unfinished": True}
+def read_record(output: Output) -> RunRecord | None:
+    """The record of the run that OUTPUT holds, finished or not; None where there is none of ours.
+
+    Raises:
+        JobError: it cannot be understood.
+    """
+    path = output.job if output.unfinished else output.manifest
+    text = path.read_bytes() if output.unfinished else manifest_record(output)
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+        parts = {"settings": _known(Settings, values["settings"]), "engine": _known(Engine, values["engine"])}
+        return _known(RunRecord, values | parts)
+    except (ValueError, KeyError, TypeError) as error:
+        raise JobError(
+            f"{path}: not the record of a run that can be gone on with: `--overwrite` starts anew"
+        ) from error
+
+
+def _known(kind: type[T], values: Mapping[str, Any]) -> T:
+    """A dataclass from JSON; keys of another version are left out."""
+    return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})  # type: ignore[arg-type]
+
+
+def manifest_record(output: Output) -> bytes | None:
+    """The record of a finished run as JSON; None where there is no manifest, or one that is not ours."""
     if not output.manifest.is_file():
         return None
     with output.manifest.open() as handle:
         try:
-            metadata = pq.read_schema(handle).metadata or {}
+            metadata: dict[bytes, bytes] = pq.read_schema(handle).metadata or {}
         except pa.ArrowInvalid:
-            metadata = {}
-    if b"facesr" not in metadata:
-        return None
-    return json.loads(metadata[b"facesr"]) | {"unfinished": False}
+            return None
+    return metadata.get(b"facesr")
 
 
-def write_record(output: Output, record: dict[str, Any]) -> None:
-    """Beside partial work, so that the same command finds it."""
-    (output.work / "job.json").write_bytes(json.dumps(record, indent=2, sort_keys=True).encode())
-
-
-def write_manifest(output: Output, record: dict[str, Any], rows: Iterable[Row], csv: bool) -> StoragePath:
-    """Write every file's fate, with the run's record in the file's metadata; also as CSV on request."""
-    schema = UPSCALE_MANIFEST.with_metadata({"facesr": json.dumps(record, sort_keys=True)})
+def write_manifest(output: Output, record: RunRecord, rows: Iterable[Row], csv: bool) -> None:
+    """Write every file's outcome, with the run's record in the file's metadata; also as CSV on request."""
+    schema = UPSCALE_MANIFEST.with_metadata({"facesr": record.to_json()})
     table = pa.Table.from_pylist([{name: row[name] for name in schema.names} for row in rows], schema=schema)
-    place = output.manifest
-    with place.writing() as handle:
+    path = output.manifest
+    with path.writing() as handle:
         pq.write_table(table, handle)
     if csv:
         from pyarrow import csv as arrow_csv
 
-        with place.with_name(place.name.removesuffix(".parquet") + ".csv").writing() as handle:
+        with path.with_name(path.name.removesuffix(".parquet") + ".csv").writing() as handle:
             arrow_csv.write_csv(table, handle)
-    return place

@@ -2,17 +2,18 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli._shared import fail
 from pipeline.runtime.console import console
 
 if TYPE_CHECKING:
-    from pipeline.bulk.request import Listing, Request
+    from pipeline.bulk.listing import Listing
     from pipeline.bulk.run import Summary
 
 SHOWN = 10
@@ -65,71 +66,70 @@ def upscale(
     Exit 0: all done, 1: some failed (the manifest says which and why) or it could not go on, 2: it cannot start.
     Restored detail is invented and must not serve to identify a person.
     """
-    from pipeline.bulk.request import Request, listed, ray_early
+    from pipeline.bulk.listing import listed
+    from pipeline.bulk.outputs import Output
+    from pipeline.bulk.settings import RunOptions, Settings
     from pipeline.core.errors import FacesrError
     from pipeline.runtime.signals import exit_on_sigterm
     from pipeline.runtime.stage import StageError
 
+    if manifest not in ("parquet", "csv"):
+        raise fail(f"--manifest {manifest}: parquet or csv")
+    if precision not in ("auto", "bf16", "fp32"):
+        raise fail(f"precision must be auto, bf16 or fp32, not {precision!r}")
+    if resume and overwrite:
+        raise fail("--resume and --overwrite: one of them")
+    settings = Settings(
+        fidelity=str(model) if model else None,
+        realism_model=str(realism_model) if realism_model else None,
+        realism=realism,
+        format=format,
+        quality=quality,
+        back_projection=back_projection,
+        tile=tile,
+        precision=precision,
+        faces=faces,
+        detector=detector,
+        check=check,
+        embedding=embedding,
+    )
+    options = RunOptions(
+        workers=_workers(workers),
+        cpus_per_worker=cpus_per_worker,
+        gpus_per_worker=gpus_per_worker,
+        address=address,
+        resume=resume,
+        overwrite=overwrite,
+        strict=strict,
+        csv=manifest == "csv",
+    )
     exit_on_sigterm()
     console.quiet = quiet
     try:
-        if manifest not in ("parquet", "csv"):
-            raise ValueError(f"--manifest {manifest}: parquet or csv")
-        if resume and overwrite:
-            raise ValueError("--resume and --overwrite: one of them")
-        request = Request(
-            input=input,
-            output=output,
-            model=model,
-            realism=realism,
-            realism_model=realism_model,
-            to=to,
-            format=format,
-            quality=quality,
-            back_projection=back_projection,
-            tile=tile,
-            precision=precision,
-            faces=faces,
-            detector=detector,
-            check=check,
-            embedding=embedding,
-            workers=_workers(workers),
-            cpus_per_worker=cpus_per_worker,
-            gpus_per_worker=gpus_per_worker,
-            address=address,
-            resume=resume,
-            overwrite=overwrite,
-            strict=strict,
-            csv=manifest == "csv",
-        )
-        with listed(request) as listing:
+        with listed(input, Output.of(output, to), settings, options) as listing:
             if dry_run:
-                _show_plan(request, listing, as_json)
+                _show_plan(listing, as_json)
                 return
-            with ray_early(request, listing):
+            # a run that is there already may have nothing left to do: it starts Ray when it knows
+            known = listing.output.unfinished or listing.output.manifest.exists()
+            with listing.options.ray(wanted=not known):
                 # this imports torch, while Ray starts
                 from pipeline.bulk import run
 
-                summary = run.upscale(request, listing)
-    except StageError as error:
-        raise _failed(str(error), 1) from error
+                summary = run.upscale(listing)
     except KeyboardInterrupt:
-        raise _failed("stopped; what is done is kept, run the same command again to go on", 130) from None
-    except OSError as error:
-        raise _failed(str(error), 1) from error
-    except (FacesrError, ValueError) as error:
-        raise _failed(str(error), 2) from error
+        console.quiet = False
+        raise fail("stopped; what is done is kept, run the same command again to go on", 130) from None
+    except (FacesrError, OSError) as error:
+        console.quiet = False
+        # 1: it had started, or a disk or store failed; 2: it cannot start
+        raise fail(str(error), 1 if isinstance(error, (StageError, OSError)) else 2) from error
+    else:
+        _show_summary(summary, as_json)
+        if summary.failures:
+            raise typer.Exit(1)
     finally:
         console.quiet = False
-    _show_summary(summary, as_json, quiet)
-    if summary.failures:
-        raise typer.Exit(1)
-
-
-def _failed(message: str, code: int) -> typer.Exit:
-    # also with --quiet
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message, style="red", markup=False)
-    return typer.Exit(code)
 
 
 def _workers(text: str) -> int | tuple[int, int] | None:
@@ -141,24 +141,23 @@ def _workers(text: str) -> int | tuple[int, int] | None:
     except ValueError:
         numbers = (0, 0)
     if not 1 <= numbers[0] <= numbers[1]:
-        raise ValueError(f"--workers {text}: auto, a number from 1 up, or MIN:MAX")
+        raise fail(f"--workers {text}: auto, a number from 1 up, or MIN:MAX")
     return numbers if colon else numbers[0]
 
 
-def _show_plan(request: "Request", listing: "Listing", as_json: bool) -> None:
+def _show_plan(listing: "Listing", as_json: bool) -> None:
     from pipeline.bulk.run import dry_run
 
-    job, estimate, workers = dry_run(request, listing)
-    missing = [values for unit in job.missing for values in unit["items"]]
+    job, estimate, workers = dry_run(listing)
+    left, free = job.left, job.output.path.free()
     seconds = (estimate.seconds or 0.0) / workers
-    bad = [(values[0], values[2]) for values in missing if values[2]]
     if as_json:
         plan = {
             "pictures": len(job.items),
-            "to_do": len(missing),
-            "files": [{"name": values[0], "file": values[3], "problem": values[2]} for values in missing],
+            "to_do": len(left),
+            "files": [{"name": item.name, "file": item.target, "problem": item.problem} for item in left],
             "bytes": estimate.bytes,
-            "free_bytes": job.output.place.free(),
+            "free_bytes": free,
             "seconds": round(seconds, 3),
             "workers": workers,
         }
@@ -166,16 +165,21 @@ def _show_plan(request: "Request", listing: "Listing", as_json: bool) -> None:
         return
     if job.note:
         console.print(job.note, markup=False)
-    shown = Table("input", "result", "problem", box=None)
-    for values in missing[:SHOWN]:
-        shown.add_row(values[0], "" if values[2] else values[3], values[2])
-    console.print(shown)
-    if len(missing) > SHOWN:
-        console.print(f"… and {len(missing) - SHOWN} more")
-    console.print(f"{len(missing)} of {len(job.items)} pictures to do, {len(bad)} known to be unusable")
-    free = job.output.place.free()
+    files = [(item.name, "" if item.problem else item.target, item.problem) for item in left[:SHOWN]]
+    _show_table(("input", "result", "problem"), files)
+    if len(left) > SHOWN:
+        console.print(f"… and {len(left) - SHOWN} more")
+    bad = sum(bool(item.problem) for item in left)
+    console.print(f"{len(left)} of {len(job.items)} pictures to do, {bad} known to be unusable")
     room = "" if free is None else f", {free / 1e9:.1f} GB free"
     console.print(f"about {_duration(seconds)} with {workers} worker(s), {estimate.bytes / 1e9:.2f} GB{room}")
+
+
+def _show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(*header, box=None)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _duration(seconds: float) -> str:
@@ -184,7 +188,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _show_summary(summary: "Summary", as_json: bool, quiet: bool) -> None:
+def _show_summary(summary: "Summary", as_json: bool) -> None:
     counts = {status: summary.counts[status] for status in ("ok", "failed", "skipped")}
     if as_json:
         values = {
@@ -196,13 +200,8 @@ def _show_summary(summary: "Summary", as_json: bool, quiet: bool) -> None:
         }
         typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return
-    if quiet:
-        return
     if summary.failures:
-        shown = Table("not done", "why", box=None)
-        for name, error in summary.failures[:SHOWN]:
-            shown.add_row(name, error)
-        console.print(shown)
+        _show_table(("not done", "why"), summary.failures[:SHOWN])
         if len(summary.failures) > SHOWN:
             reasons = Counter(error for _, error in summary.failures)
             console.print(f"… {len(summary.failures)} in all, for {len(reasons)} reasons")
@@ -210,4 +209,6 @@ def _show_summary(summary: "Summary", as_json: bool, quiet: bool) -> None:
     words += f", {counts['skipped']} skipped" if counts["skipped"] else ""
     words += f", {summary.flagged} flagged to be looked at" if summary.flagged else ""
     before = "nothing was left to do: " if summary.done_before else ""
-    console.print(f"{before}{words}, {_duration(summary.seconds)}; every file's fate: {summary.manifest}", markup=False)
+    console.print(
+        f"{before}{words}, {_duration(summary.seconds)}; every file's outcome: {summary.manifest}", markup=False
+    )

@@ -8,9 +8,9 @@ from PIL import Image
 from PIL.Image import Resampling
 from support.faces import DETECTOR, EMBEDDING, PHOTOS, face_at, texture
 
-from pipeline.bulk.face_restore import Face, FaceFinder, restore_faces
+from pipeline.bulk.face_restore import restore_faces
 from pipeline.core.images import Pixels, Planes
-from pipeline.faces.detector import _distinct
+from pipeline.faces.detector import Face, FaceFinder, _distinct
 from pipeline.faces.geometry import apply, canonical, roll, sample, snapped
 from pipeline.metrics.identity import Identity
 from pipeline.pretrained.registry import WeightsError

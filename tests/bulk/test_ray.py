@@ -4,6 +4,7 @@ import os
 import signal
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -12,8 +13,8 @@ from PIL import PngImagePlugin
 from support.stages import ROOT
 from support.upscaling import encoded, make_models, manifest, picture, pictures, start, upscale
 
-from pipeline.bulk.crash_journal import Journal
-from pipeline.bulk.node_check import _problems
+from pipeline.bulk.crash_journal import CrashJournal
+from pipeline.bulk.node_check import Machine, Node, _problems
 from pipeline.storage.path import StoragePath
 
 POISON = """
@@ -113,7 +114,7 @@ def alive(node: str) -> bool:
 def tries(place: StoragePath, *attempts: tuple[str, str, list[list[int]], bool]) -> None:
     """Tries of which each begins and ends pictures: (run, node, groups begun, closed); the last group is left open."""
     for run, node, groups, closed in attempts:
-        journal = Journal(place, run, node, alive)
+        journal = CrashJournal(place, run, node, alive)
         for group in groups[:-1]:
             journal.begin(group)
             journal.end(group)
@@ -127,7 +128,7 @@ def test_what_was_in_work_at_a_death_is_suspect_and_what_was_alone_at_two_is_poi
     place = StoragePath.of(tmp_path / "journal")
     tries(place, ("run", node, [[0, 1], [2, 3]], False))
     for poison in (set(), set(), {3}):
-        journal = Journal(place, "run", node, alive)
+        journal = CrashJournal(place, "run", node, alive)
         assert (journal.suspects, journal.poison) == ({2, 3} - poison, poison)
         journal.begin([2])
         journal.end([2])
@@ -143,16 +144,16 @@ def test_a_death_that_has_a_reason_of_its_own_makes_nobody_suspect(
 ) -> None:
     place = StoragePath.of(tmp_path / "journal")
     tries(place, (run, node, [[1]], closed), (run, node, [[1]], closed))
-    journal = Journal(place, "run", "node", alive)
+    journal = CrashJournal(place, "run", "node", alive)
     assert not journal.suspects | journal.poison
 
 
 def test_without_ray_deaths_count_over_several_runs(tmp_path: Path) -> None:
     place = StoragePath.of(tmp_path / "journal")
     tries(place, ("a", "", [[0, 1]], False), ("b", "", [[1]], False))
-    assert Journal(place, "c", "", alive).suspects == {0, 1}
+    assert CrashJournal(place, "c", "", alive).suspects == {0, 1}
     tries(place, ("d", "", [[1]], False))
-    assert Journal(place, "e", "", alive).poison == {1}
+    assert CrashJournal(place, "e", "", alive).poison == {1}
 
 
 def test_a_journal_cut_off_in_a_line_is_read_up_to_there(tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_a_journal_cut_off_in_a_line_is_read_up_to_there(tmp_path: Path) -> None
     tries(place, ("run", "node", [[4]], False))
     path = tmp_path / "journal"
     path.write_bytes(path.read_bytes() + b'{"end": [')
-    assert Journal(place, "run", "node", alive).suspects == {4}
+    assert CrashJournal(place, "run", "node", alive).suspects == {4}
 
 
 # nodes
@@ -179,7 +180,6 @@ def test_a_journal_cut_off_in_a_line_is_read_up_to_there(tmp_path: Path) -> None
     ],
 )
 def test_what_differs_on_a_node_is_said(change: dict[str, object], words: str | None) -> None:
-    here = {"version": "1", "code": "c", "files": {"w": "a"}, "input": ["file", 7]}
-    node = here | {"marker": "secret"} | change
-    problems = _problems(node, here, "secret")
+    here = Node(Machine("fp32", 2, 0), "1", "c", {"w": "a"}, "secret", ["file", 7])
+    problems = _problems(replace(here, **change), here)
     assert (not problems) if words is None else words in problems[0]

@@ -18,7 +18,7 @@ from support.archives import as_tar, as_zip
 from support.stages import ROOT
 from support.upscaling import command, encoded, make_models, manifest, picture, pictures, said, start, upscale
 
-from pipeline.bulk import picture_job as treatment
+from pipeline.bulk import picture_job
 from pipeline.core.images import decode
 from pipeline.core.scales import FACTOR
 from pipeline.upscale import upscaler as engine
@@ -278,7 +278,7 @@ def test_a_large_picture_on_a_memory_mapped_canvas_is_the_same_and_leaves_no_fil
     source.write_bytes(encoded(1, width=200, height=150))
     options = ("--model", model, "--workers", 1, "--tile", 64)
     upscale(source, tmp_path / "plain.png", *options)
-    monkeypatch.setattr(treatment, "LARGE", 1000)
+    monkeypatch.setattr(picture_job, "LARGE", 1000)
     upscale(source, tmp_path / "mapped.png", *options)
     assert (np.asarray(Image.open(tmp_path / "plain.png")) == np.asarray(Image.open(tmp_path / "mapped.png"))).all()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
@@ -389,6 +389,31 @@ def test_an_archive_half_assembled_goes_on_where_it_was(
         assert out.read_bytes() == (tmp_path / f"whole.{kind}").read_bytes()
 
 
+def test_a_note_of_an_archive_that_was_cut_off_hides_none_after_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.bulk import assembly
+
+    source = many(tmp_path, 20)
+    upscale(source, tmp_path / "whole.zip", "--model", model, "--workers", 1)
+    monkeypatch.setattr(assembly, "STEP", 3)
+    add = assembly._Zip.add
+    for name in ("010.png", "017.png"):
+
+        def broken(self, output, row, name=name):  # type: ignore[no-untyped-def]
+            if row["name"] == name:
+                raise OSError("power loss")
+            add(self, output, row)
+
+        monkeypatch.setattr(assembly._Zip, "add", broken)
+        upscale(source, tmp_path / "out.zip", "--model", model, "--workers", 1, code=1)
+        with (tmp_path / ".out.zip.facesr/assembled.jsonl").open("a") as notes:
+            notes.write('{"count": 3, "len')
+    monkeypatch.setattr(assembly._Zip, "add", add)
+    upscale(source, tmp_path / "out.zip", "--model", model, "--workers", 1)
+    assert (tmp_path / "out.zip").read_bytes() == (tmp_path / "whole.zip").read_bytes()
+
+
 def test_a_finished_run_is_not_done_again(good: Path, model: Path, tmp_path: Path) -> None:
     for out in (tmp_path / "out", tmp_path / "out.zip"):
         upscale(good, out, "--model", model, "--workers", 1)
@@ -441,6 +466,55 @@ def test_a_changed_model_or_option_is_noticed_and_the_choice_is_clear(model: Pat
     upscale(source, out, "--model", other, "--workers", 1, "--overwrite")
     upscale(source, tmp_path / "other", "--model", other, "--workers", 1)
     assert pictures(out) == pictures(tmp_path / "other")
+
+
+BEFORE_WINGS = {
+    "back_projection": None, "check": False, "detector": None, "embedding": None, "faces": False, "format": "png",
+    "name": "fidelity", "precision": "auto", "quality": 95, "realism": 0.0, "realism_model": None, "strict": False,
+    "tile": 512,
+}  # fmt: skip
+"""Settings in a job.json of the time when `strict` was one of them; `fidelity` and `model` are the run's own."""
+
+
+def test_a_run_that_was_begun_by_the_code_of_before_goes_on(model: Path, tmp_path: Path) -> None:
+    source = many(tmp_path)
+    out = tmp_path / "out"
+    kill_at_part(start(source, out, "--model", model, "--workers", 1), out / ".facesr", 0)
+    record = json.loads((out / ".facesr/job.json").read_text())
+    assert record.keys() == {"facesr", "input", "output", "settings", "engine", "listing", "count"}
+    assert record["engine"].keys() == {"precision", "threads", "batch_pixels"}
+    assert record["settings"].keys() == {*BEFORE_WINGS, "fidelity", "model"} - {"strict"}
+    record["settings"] |= BEFORE_WINGS
+    (out / ".facesr/job.json").write_text(json.dumps(record, indent=2, sort_keys=True))
+    before = {path: path.stat().st_mtime_ns for path in out.glob(".facesr/parts/*/[!.]*.parquet")}
+    made = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    assert before
+    upscale(source, out, "--model", model, "--workers", 1)
+    upscale(source, tmp_path / "whole", "--model", model, "--workers", 1)
+    assert pictures(out) == pictures(tmp_path / "whole")
+    assert sum(path.stat().st_mtime_ns == time for path, time in made.items()) >= len(before), "done is done"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"engine": {}}', '{"settings": {"tile": 1}, "engine": {"threads": 1}}'])
+def test_a_record_that_cannot_be_understood_is_refused_and_left_alone(
+    text: str, good: Path, model: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "out/.facesr"
+    work.mkdir(parents=True)
+    (work / "job.json").write_text(text)
+    done = upscale(good, tmp_path / "out", "--model", model, "--workers", 1, "--resume", code=2)
+    assert "job.json: not the record of a run that can be gone on with" in said(done)
+    assert (work / "job.json").read_text() == text
+    upscale(good, tmp_path / "out", "--model", model, "--workers", 1, "--overwrite")
+    assert len(pictures(tmp_path / "out")) == 3
+
+
+def test_how_a_run_is_done_and_where_its_weights_lie_may_differ(good: Path, model: Path, tmp_path: Path) -> None:
+    upscale(good, tmp_path / "out", "--model", model, "--workers", 1)
+    moved = tmp_path / "other.safetensors"
+    moved.write_bytes(model.read_bytes())
+    done = upscale(good, tmp_path / "out", "--model", moved, "--cpus-per-worker", 1, "--strict", "--manifest", "csv")
+    assert "nothing was left to do" in said(done)
 
 
 def test_files_that_are_not_ours_are_not_replaced(good: Path, model: Path, tmp_path: Path) -> None:
@@ -536,6 +610,9 @@ def test_the_summary_as_json_and_a_quiet_run(archive: Path, model: Path, tmp_pat
         (("{archive}", "out", "--format", "gif"), "--format gif"),
         (("{archive}", "out", "--to", "rar"), "--to rar"),
         (("{archive}", "out", "--manifest", "xlsx"), "--manifest xlsx"),
+        (("{archive}", "out", "--precision", "int8"), "precision must be auto, bf16 or fp32, not 'int8'"),
+        (("{archive}", "out", "--resume", "--overwrite"), "--resume and --overwrite: one of them"),
+        (("{archive}", "out", "--quiet", "--format", "gif"), "--format gif"),
         (("{archive}", "out", "--faces", "--detector", "nowhere.onnx"), "nowhere.onnx"),
     ],
 )
