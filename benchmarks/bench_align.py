@@ -28,7 +28,7 @@ import numpy as np
 
 from pipeline.core.images import ImageError, Pixels, decode
 from pipeline.faces.geometry import apply, centred, inverse
-from pipeline.ingest import align as aligning
+from pipeline.ingest import align
 from pipeline.ingest.align import Aligner
 from pipeline.pretrained.registry import WeightsError
 from pipeline.sources.open import open_archive
@@ -66,19 +66,19 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     try:
-        align = Aligner("ffhq", None, "largest", max_padding=1.0, detector=options.detector)
+        aligner = Aligner("ffhq", None, "largest", max_padding=1.0, detector=options.detector)
     except WeightsError as error:
         print(error)
         return
     centres, sides, spent = [], [], 0.0
-    errors: dict[int, list[float]] = {0: [], aligning._LOOKS: []}
+    errors: dict[int, list[float]] = {0: [], align._LOOKS: []}
     pictures = _pictures(options.faces, options.count)
     lost = 0
     for number, picture in enumerate(pictures):
         degrees, scale = _TURNS[number % len(_TURNS)], _SCALES[number % len(_SCALES)]
         try:
             begun = time.process_time()
-            (face,) = align(picture)
+            (face,) = aligner(picture)
             spent += time.process_time() - begun
             back = inverse(face.transform)
             side = face.pixels.shape[0] * float(np.sqrt(np.linalg.det(back[:, :2])))
@@ -90,19 +90,19 @@ def main() -> None:
             # where the middle of the eyes is: 0.1 / 1.8 of half a side above the centre, and half of 1 apart or so
             eyes = apply(back, np.array(((0.4, 0.47), (0.6, 0.47))) * face.pixels.shape[0])
             for looks, found in errors.items():
-                aligning._LOOKS = looks
-                (again,) = align(turned)
+                align._LOOKS = looks
+                (again,) = aligner(turned)
                 landed = apply(again.transform, apply(matrix, eyes)) / again.pixels.shape[0]
                 found.append(256 * float(np.abs(landed - ((0.4, 0.47), (0.6, 0.47))).max()))
         except ImageError:
             lost += 1
         finally:
-            aligning._LOOKS = max(errors)
+            align._LOOKS = max(errors)
     offsets = np.array(centres)
     print(f"{len(sides)} faces, {lost} not found; {1000 * spent / len(sides):.0f} ms of processor time a picture")
     print(f"side of the square: mean {np.mean(sides):.0f}, standard deviation {np.std(sides):.0f} pixels")
-    for place, name in enumerate("xy"):
-        mean, spread = offsets[:, place].mean(), offsets[:, place].std()
+    for axis, name in enumerate("xy"):
+        mean, spread = offsets[:, axis].mean(), offsets[:, axis].std()
         print(f"its centre against the picture's, {name}: mean {mean:+.1f}, standard deviation {spread:.1f} pixels")
     for looks, found in errors.items():
         print(f"eyes of turned faces, {looks} more looks: median {np.median(found):.1f}, most {max(found):.1f} of 256")

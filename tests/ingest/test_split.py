@@ -11,9 +11,9 @@ from support.pictures import face
 
 from pipeline.core.images import decode, encode_jpeg, pixel_hash, resize
 from pipeline.ingest.dedup import fingerprint, joined, near_duplicates
-from pipeline.ingest.split import Assignment, SplitError, assign
+from pipeline.ingest.split import Assignment, SplitError, Splitter, assign
 from pipeline.ingest.split_lists import ListError
-from pipeline.params.ingest import ArchiveSource
+from pipeline.params.ingest import ArchiveSource, SplitCounts
 
 SIDE = 256
 
@@ -127,6 +127,14 @@ def test_a_group_too_large_for_any_split_gives_a_part_and_its_rest_is_in_none() 
 def test_counts_that_groups_make_impossible_are_an_error_that_says_so() -> None:
     with pytest.raises(SplitError, match=r"2 faces asked for, 2 usable ones found; .*must stay together are up to 2"):
         split([FACES[0], FACES[0]], {"train": 1, "test": 1})
+
+
+def test_drawing_changes_nothing_that_it_is_given_and_gives_the_same_again() -> None:
+    members, earlier = {0: [0, 3], 1: [1], 2: [2]}, {1: "train", 7: "test"}
+    splitter = Splitter(SplitCounts(train=2, test=2), members, earlier)
+    drawn = splitter.draw("x")
+    assert drawn == splitter.draw("x") == {1: "train", 0: "test", 3: "test", 2: "train"}
+    assert (members, earlier) == ({0: [0, 3], 1: [1], 2: [2]}, {1: "train", 7: "test"})
 
 
 def test_an_archive_of_variations_on_few_pictures_takes_little_memory() -> None:

@@ -29,7 +29,7 @@ from pipeline.sources.base import ARCHIVES as SUFFIXES
 from pipeline.sources.base import SIDECARS, SourceError
 from pipeline.sources.folders import Synthetic
 from pipeline.sources.open import open_archive
-from pipeline.storage import object_stores as stores
+from pipeline.storage import object_stores
 from pipeline.storage import path as storage
 from pipeline.synthetic.portrait import portrait
 
@@ -113,7 +113,7 @@ def test_of_a_remote_archive_only_what_is_needed_is_fetched(
     files = {f"{index}.png": random.Random(index).randbytes(1 << 20) for index in range(8)}
     path = store.put(ARCHIVES[kind](tmp_path, files), tmp_path.name)
     fetched = []
-    native = stores.open_native
+    native = object_stores.open_native
 
     class Counting(io.RawIOBase):
         def __init__(self, uri: str):
@@ -138,7 +138,7 @@ def test_of_a_remote_archive_only_what_is_needed_is_fetched(
             fetched.append(len(data))
             return data
 
-    for module in (stores, storage):
+    for module in (object_stores, storage):
         monkeypatch.setattr(module, "open_native", Counting)
     source = open_archive(path, tmp_path / "scratch")
     entries = list(source.entries())
@@ -661,7 +661,7 @@ def test_a_compressed_tar_whose_store_fails_meanwhile_is_not_taken_for_a_broken_
         raise storage.StorageError("the store cannot be reached")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stores.RemoteFile, "readinto", fail)
+        patch.setattr(object_stores.RemoteFile, "readinto", fail)
         with pytest.raises(SourceError, match="cannot be reached"):
             contents(path, tmp_path / "scratch")
     assert contents(path, tmp_path / "scratch") == FILES
