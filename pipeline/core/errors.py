@@ -16,6 +16,7 @@ class FacesrError(Exception):
     ├── WeightsError           pretrained networks
     ├── ModelError             our weights files
     │   └── NoModelError       there is none
+    ├── MatchError             pictures of which none belongs to another
     ├── IngestError, SplitError, ListError
     ├── OutOfMemoryError, DivergedError, NoOriginalsError, NoSpandrelError
     ├── JobError, OutputError, ClusterError, ViewError
