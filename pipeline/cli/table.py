@@ -12,7 +12,7 @@ from rich.table import Table
 from pipeline.cli._shared import fail
 from pipeline.core.errors import first_line
 from pipeline.core.scales import BASELINE, BASELINES, METHODS, UPSCALED_SCALES
-from pipeline.evaluate.summary import Summary, known_first, scores_of
+from pipeline.evaluate.summary import Summary, joined, known_first, scores_of
 from pipeline.metrics.registry import MEASURES
 from pipeline.report import tables
 
@@ -56,7 +56,7 @@ def print_table(summary: Summary, baseline: str = BASELINE) -> None:
         methods = summary[split][scale]
         # a table each: their names would take half the width of a terminal
         faces = max((score.get("count", 0) for score in methods.values()), default=0)
-        title = f"{' '.join(filter(None, (split, scale)))}, {faces} faces"
+        title = f"{joined(' ', split, scale)}, {faces} faces"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("method", no_wrap=True)
         for head in heads:

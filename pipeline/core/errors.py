@@ -19,6 +19,7 @@ class FacesrError(Exception):
     ├── WeightsError           pretrained networks
     ├── ModelError             our weights files
     │   └── NoModelError       there is none
+    ├── MatchError             pictures of which none belongs to another
     ├── IngestError, SplitError, ListError, PairsError
     ├── ManifestError          a pairs manifest that does not go with inputs or settings
     ├── OutOfMemoryError, DivergedError, NoRoomError, NoOriginalsError, NoSpandrelError, ResultError

@@ -72,7 +72,7 @@ class Reference:
         return self._structure.compare(result).whole
 
     def measure(self, result: Pixels) -> dict[str, float | None]:
-        """PSNR and SSIM with their variants, and MS-SSIM, by their keys in `measures.MEASURES`; null if too small."""
+        """PSNR and SSIM with their variants, and MS-SSIM, by their keys in `registry.MEASURES`; null if too small."""
         _check(self.truth, result)
         plain = self._structure.compare(result, contrast=self._pyramid is not None)
         values, structure = self._luma

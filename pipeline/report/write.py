@@ -12,7 +12,7 @@ from pipeline.core.schema import METRICS, Row
 from pipeline.core.shards import evenly_spaced, write_rows
 from pipeline.evaluate.aggregate import aggregate, by_method, common_ids, read_parts
 from pipeline.evaluate.cases import Case, EvaluationConfig, Provenance, find_cases
-from pipeline.evaluate.summary import Summary
+from pipeline.evaluate.summary import Summary, joined
 from pipeline.report import dvc_plots, findings, page, sheets, tables
 from pipeline.report.crops import FaceCrops
 from pipeline.report.findings import Group
@@ -85,7 +85,7 @@ def write_sheets(report: _Report) -> dict[Group, list[Case]]:
         full = [method for method in references if common <= methods[method].keys()]
         ids = common_ids(methods, full) or sorted(common)
         shown[group] = report.find(*group, [ids[index] for index in evenly_spaced(len(ids), report.config.sheet_faces)])
-        _write_png(report, sheets.stem(*group), shown[group], columns)
+        _write_png(report, joined("-", *group), shown[group], columns)
     return shown
 
 
@@ -96,7 +96,7 @@ def write_worst(report: _Report) -> list[Case]:
         extremes = report.find(*group, list(dict.fromkeys(row["id"] for row in picked)))
         worst = {row["id"] for row in picked if row["kind"] == "worst"}
         cases = [case for case in extremes if case.id in worst]
-        _write_png(report, f"worst-{sheets.stem(*group)}", cases, report.config.methods)
+        _write_png(report, joined("-", "worst", *group), cases, report.config.methods)
         return extremes
     return []
 
