@@ -68,6 +68,6 @@ def main() -> None:
 
     try:
         app()
-    except (FacesrError, ValueError, OSError) as error:
+    except (FacesrError, OSError) as error:
         fail(str(error))
         sys.exit(1)

@@ -18,7 +18,7 @@ class FacesrError(Exception):
     ├── StorageError           a path or object store; also an OSError
     ├── WeightsError           pretrained networks
     ├── ModelError             our weights files
-    │   └── NoModelError       there is none
+    ├── NoModelError           there are none
     ├── MatchError             pictures of which none belongs to another
     ├── IngestError, SplitError, ListError, PairsError
     ├── ManifestError          a pairs manifest that does not go with inputs or settings
