@@ -35,7 +35,14 @@ def write_batches(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
 
 def write_rows(path: Path, rows: Iterable[Row], schema: pa.Schema) -> int:
     """Write rows to one Parquet file atomically, a row group at a time, and return how many there were."""
-    with ShardWriter(path.parent, lambda index: path.name, schema, shard_bytes=None) as writer:
+    return write_shards(path.parent, lambda index: path.name, rows, schema, None)
+
+
+def write_shards(
+    folder: Path, name: Callable[[int], str], rows: Iterable[Row], schema: pa.Schema, shard_bytes: int | None
+) -> int:
+    """Write rows as `ShardWriter` does, and return how many there were."""
+    with ShardWriter(folder, name, schema, shard_bytes) as writer:
         for row in rows:
             writer.add(row)
     return writer.rows
@@ -155,9 +162,10 @@ def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
             yield from batch.to_pylist()
 
 
-def read_columns(folder: Path, columns: list[str], pattern: str = "*.parquet") -> list[Row]:
-    """Read all rows of a folder of shards, restricted to `columns` (so that images need not be read)."""
-    return [row for path in shard_files(folder, pattern) for row in read_rows(path, columns)]
+def read_folder(folder: Path, columns: list[str] | None = None, pattern: str = "*.parquet") -> Iterator[Row]:
+    """Yield the rows of a folder of shards, restricted to `columns` (so that images need not be read)."""
+    for path in shard_files(folder, pattern):
+        yield from read_rows(path, columns)
 
 
 def count_rows(path: Path) -> int:
@@ -207,7 +215,7 @@ def row_ranges(folder: Path, pattern: str, size: int, limit: int | None = None) 
 
 def join_parts(parts: Path, pattern: str, target: Path, schema: pa.Schema) -> int:
     """Stream the parts that match, in name order, into one shard, and return its rows."""
-    return write_rows(target, (row for part in shard_files(parts, pattern) for row in read_rows(part)), schema)
+    return write_rows(target, read_folder(parts, pattern=pattern), schema)
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:
