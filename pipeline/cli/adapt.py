@@ -14,6 +14,7 @@ from rich.table import Table
 from pipeline.cli._shared import fail, fail_on
 from pipeline.runtime.console import console, progress
 from pipeline.runtime.signals import stop_requested
+from pipeline.version import __version__
 
 if TYPE_CHECKING:
     from pipeline.adapt.dataset import Faces
@@ -44,8 +45,7 @@ def adapt(
     from pipeline.adapt.dataset import FacesError
     from pipeline.adapt.fine_tune import Plan
     from pipeline.core.errors import FacesrError
-    from pipeline.core.files import file_hash, write_json
-    from pipeline.runtime.stage import work_folder
+    from pipeline.core.files import content_hash, file_hash, write_json
     from pipeline.sources.open import open_archive
     from pipeline.train.engine.loop import steps_done
     from pipeline.train.engine.memory import OutOfMemoryError
@@ -64,7 +64,10 @@ def adapt(
         entries = list(source.entries())
     listed = [[entry.name, entry.key, entry.problem or "", entry.stamp] for entry in entries]
     hashes = [file_hash(path) for path in (fidelity, realism) if path]
-    work = work_folder("adapt", hashes, seed, steps, hold_back, listed, str(archive.absolute()), root=root)
+    work = root / content_hash(__version__, hashes, seed, steps, hold_back, listed, str(archive.absolute()))[:16]
+    for old in root.glob("*"):
+        if old not in (work, scratch):
+            shutil.rmtree(old)  # another job's: other faces, model or options
     try:
         with stop_requested(signal.SIGTERM, signal.SIGINT) as should_stop:
             faces = _gather(plan, source, entries, work, hold_back, should_stop)

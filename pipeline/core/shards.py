@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -177,15 +177,18 @@ def count_rows(path: Path) -> int:
 def read_range(path: Path, start: int, stop: int, columns: list[str] | None = None) -> Iterator[Row]:
     """Stream rows `start` (included) to `stop` (excluded) of a Parquet file, reading only their row groups."""
     with _open(path) as file:
-        first = 0
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
+        for group, (first, count) in enumerate(_row_groups(file)):
             low, high = max(start - first, 0), min(stop - first, count)
             if low < high:
                 table = file.read_row_group(group, columns=columns).slice(low, high - low)
                 for batch in table.to_batches(max_chunksize=8):
                     yield from batch.to_pylist()
-            first += count
+
+
+def _row_groups(file: pq.ParquetFile) -> list[tuple[int, int]]:
+    """First row and number of rows of each row group."""
+    counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    return [(end - count, count) for end, count in zip(accumulate(counts), counts, strict=True)]
 
 
 def row_ranges(folder: Path, pattern: str, size: int, limit: int | None = None) -> list[tuple[str, int, int]]:
@@ -196,13 +199,10 @@ def row_ranges(folder: Path, pattern: str, size: int, limit: int | None = None) 
     units: list[tuple[str, int, int]] = []
     for path in shard_files(folder, pattern):
         with _open(path) as file:
-            first = 0
-            for group in range(file.num_row_groups):
-                count = file.metadata.row_group(group).num_rows
+            for first, count in _row_groups(file):
                 pieces = -(-count // size)
                 edges = [first + count * piece // pieces for piece in range(pieces + 1)] if pieces else []
                 units += [(path.stem, low, high) for low, high in pairwise(edges)]
-                first += count
     if limit is None:
         return units
     kept, left = [], limit
