@@ -1,6 +1,7 @@
 """What the commands share: how they fail, what they name as not done, and arguments of the form NAME=VALUE."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import typer
 
@@ -11,6 +12,15 @@ def fail(message: str, code: int = 2) -> typer.Exit:
     """Print a message and return the exit to raise: 2 where it cannot start, 1 where it could not complete."""
     console.print(message, style="red", markup=False)
     return typer.Exit(code)
+
+
+@contextmanager
+def fail_on(*errors: type[Exception], prefix: str = "") -> Iterator[None]:
+    """Exit with 2 and one line where the block raises one of `errors`: it cannot start."""
+    try:
+        yield
+    except errors as error:
+        raise fail(f"{prefix}{error}") from error
 
 
 def print_problems(problems: Sequence[str], most: int = 20) -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
-from pipeline.cli._shared import fail
+from pipeline.cli._shared import fail, fail_on
 from pipeline.runtime.console import console, progress
 from pipeline.runtime.signals import stop_requested
 from pipeline.version import __version__
@@ -55,15 +55,13 @@ def adapt(
         raise fail(f"--out {out}: must end in .safetensors", 2)
     root = out.absolute().with_name(f".{out.name}.facesr")
     scratch = root / "unpacked"
-    try:
+    with fail_on(FacesrError):
         fidelity, realism = _start(model, realism_model)
         plan = Plan(fidelity, realism, out, partner(out), seed, steps)
         _refuse_to_overwrite(plan)
         plan.check()
         source = open_archive(str(archive), scratch)
         entries = list(source.entries())
-    except FacesrError as error:
-        raise fail(str(error), 2) from error
     listed = [[entry.name, entry.key, entry.problem or "", entry.stamp] for entry in entries]
     hashes = [file_hash(path) for path in (fidelity, realism) if path]
     work = root / content_hash(__version__, hashes, seed, steps, hold_back, listed, str(archive.absolute()))[:16]

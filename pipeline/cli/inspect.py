@@ -1,7 +1,6 @@
 """`facesr inspect`: what an archive holds, before anything is done with it."""
 
 import json
-import math
 import shlex
 import tempfile
 from contextlib import nullcontext
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.cli._shared import fail
+from pipeline.cli._shared import fail, fail_on
 from pipeline.runtime.console import console, progress
 
 if TYPE_CHECKING:
@@ -44,16 +44,13 @@ def inspect(
 
     if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise fail(f"--sheet {sheet}: name a .png or .jpg file")
-    try:
-        # nothing is unpacked, so nothing comes to lie in it
-        with tempfile.TemporaryDirectory(prefix="facesr-") as scratch:
-            with console.status("listing") if console.is_terminal else nullcontext():
-                source = open_archive(path, Path(scratch))
-                found, chosen = survey(source, sample, seconds / 2)
-            with progress("inspect", len(chosen)) as advance:
-                examine(found, source, chosen, seconds / 2, advance)
-    except SourceError as error:
-        raise fail(str(error)) from error
+    # nothing is unpacked, so nothing comes to lie in the folder
+    with fail_on(SourceError), tempfile.TemporaryDirectory(prefix="facesr-") as scratch:
+        with console.status("listing") if console.is_terminal else nullcontext():
+            source = open_archive(path, Path(scratch))
+            found, chosen = survey(source, sample, seconds / 2)
+        with progress("inspect", len(chosen)) as advance:
+            examine(found, source, chosen, seconds / 2, advance)
     summary = {"path": path, **found.summary()}
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
@@ -78,7 +75,7 @@ def _print(found: "Summary", ingest: bool) -> None:
     table.add_row("container", found["kind"])
     table.add_row("pictures", f"{found['pictures']:,}{more}")
     if found["bytes"]:
-        table.add_row("encoded", f"{_size(found['bytes'])}{more}")
+        table.add_row("encoded", f"{decimal(found['bytes'])}{more}")
     table.add_row("looked at", f"{found['sampled']:,}, {'the first' if found['sampled_first'] else 'spread over it'}")
     sizes, total = found["sizes"], sum(item["count"] for item in found["sizes"])
     if sizes:
@@ -116,10 +113,3 @@ def _print(found: "Summary", ingest: bool) -> None:
 
 def _shares(counts: dict[str, int], total: int) -> str:
     return ", ".join(f"{name} {count / total:.0%}" if count < total else name for name, count in counts.items())
-
-
-def _size(count: float) -> str:
-    if count < 1000:
-        return f"{count:.0f} bytes"
-    unit = min(int(math.log10(count)) // 3, 4)
-    return f"{count / 1000**unit:.1f} {('', 'kB', 'MB', 'GB', 'TB')[unit]}"

@@ -34,15 +34,7 @@ def pairs(
     from pipeline.params.pairs import Pairs
     from pipeline.runtime.stage import work_folder
 
-    options: dict[str, object] = {
-        "seed": seed,
-        "draws": draws,
-        "noise": noise,
-        "blur": blur,
-        "jpeg": jpeg,
-        "workers": workers,
-    }
-    options = {name: value for name, value in options.items() if value is not None}
+    options = _given(seed=seed, draws=draws, noise=noise, blur=blur, jpeg=jpeg, workers=workers)
     if chance:
         options["augmentations"] = dict(map(_chance, chance))
     try:
@@ -63,6 +55,10 @@ def pairs(
     shutil.rmtree(root)
     counts = ", ".join(f"{count} of {scale}" for scale, count in summary["scales"].items()) or "none"
     console.print(f"training pairs: {counts}; {out / 'report'} shows what was drawn", markup=False)
+
+
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _chance(text: str) -> tuple[str, float]:

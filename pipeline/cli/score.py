@@ -1,18 +1,13 @@
 """`facesr score`: generators and checkpoints on faces that have originals."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.runtime.console import console, progress
-
-if TYPE_CHECKING:
-    from pipeline.core.images import Pixels
-    from pipeline.upscale.upscaler import Upscaler
 
 
 def score(
@@ -39,7 +34,7 @@ def score(
 
     try:
         methods = {
-            str(path): _single(Upscaler.load(path, back_projection=back_projection, precision=precision))
+            str(path): Upscaler.load(path, back_projection=back_projection, precision=precision)
             for path in _expanded(weights)
         }
         file = find_optional("vgg19", vgg)
@@ -61,10 +56,6 @@ def score(
     console.print(f"{len(pictures)} faces" + ("" if textures else "; fd needs VGG-19: `facesr weights fetch vgg19`"))
     if to_json:
         write_json(to_json, results)
-
-
-def _single(upscaler: "Upscaler") -> "Callable[[Pixels], Pixels]":
-    return lambda low: upscaler([low])[0]
 
 
 def _expanded(paths: list[Path]) -> list[Path]:

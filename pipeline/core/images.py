@@ -149,6 +149,12 @@ def resize(pixels: Pixels, height: int, width: int, lanczos: bool = False) -> Pi
     return np.asarray(Image.fromarray(pixels).resize((width, height), kernel))
 
 
+def resize_floats(planes: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
+    """As `resize` by bicubic, each channel in floating point and neither rounded nor cut off: float32 (h, w, c)."""
+    images = (Image.fromarray(planes[..., channel].astype(np.float32)) for channel in range(planes.shape[2]))
+    return np.stack([np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)) for image in images], axis=2)
+
+
 def eight_bit_rgb(planes: Planes) -> Pixels:
     """uint8 or uint16 (h, w, 1 to 4) -> uint8 (h, w, 3): grey repeated, alpha left out, 65535 as 255."""
     colours: NDArray[Any] = planes[..., :3] if planes.shape[2] >= 3 else np.repeat(planes[..., :1], 3, axis=2)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pipeline.core.files import publish, shard_files, write_json
 from pipeline.core.scales import SPLITS
 from pipeline.core.schema import FACES, PAIRS
-from pipeline.core.shards import join_parts, read_rows, row_ranges, write_batches
+from pipeline.core.shards import join_parts, read_folder, row_ranges, write_batches
 from pipeline.pairs.inputs import InputWorker
 from pipeline.pairs.manifest import Image, PairsError, draw_manifest
 from pipeline.pairs.report import write_report
@@ -80,6 +80,5 @@ def _split(shard: Path) -> str:
 def _images(inputs: Path) -> Iterator[Image]:
     """Id, split and side of every input, train first, in the order of the shards."""
     for split in SPLITS:
-        for shard in shard_files(inputs / split):
-            for row in read_rows(shard, ["id", "width", "height"]):
-                yield row["id"], split, min(row["width"], row["height"])
+        for row in read_folder(inputs / split, ["id", "width", "height"]):
+            yield row["id"], split, min(row["width"], row["height"])

@@ -38,13 +38,20 @@ def write(
     """
     rows = dvc_plots.with_gains((row for row in read_parts(parts) if row["psnr"] is not None), config.baseline)
     draw = partial(sheets.draw, baseline=config.baseline, crops=FaceCrops(config))
-    report = _Report(reports, config, aggregate(parts, config), rows, find or partial(find_cases, config), draw)
+    summary = aggregate(parts, config)
+    report = _Report(reports, config, summary, rows, find or partial(find_cases, config), draw)
     for folder in ("sheets", "plots", "tables"):
         shutil.rmtree(reports / folder, ignore_errors=True)
-    write_metrics(report)
-    write_plots(report)
-    write_page(report, write_sheets(report), write_worst(report), provenance)
-    return report.summary
+    write_json(reports / "metrics.json", summary)
+    write_json(reports / "summary.json", dvc_plots.short(summary))
+    write_rows(reports / "per_image.parquet", rows, METRICS)
+    dvc_plots.write_tables(reports / "plots", rows, summary, config.methods, config.baseline)
+    tables.write(reports / "tables", summary, config.subject)
+    networks = {name: Path(path).name for name, path in config.networks.items()}
+    provenance = provenance | ({"networks of metrics": networks} if networks else {})
+    text = page.render(summary, rows, write_sheets(report), write_worst(report), config, provenance, draw)
+    write_bytes(reports / "report.html", text.encode())
+    return summary
 
 
 @dataclass(frozen=True)
@@ -58,20 +65,6 @@ class _Report:
     """METRICS rows that have metrics, with `gain_psnr`."""
     find: Find
     draw: page.Draw
-
-
-def write_metrics(report: _Report) -> None:
-    """Write `metrics.json`, `summary.json` and `per_image.parquet`."""
-    write_json(report.folder / "metrics.json", report.summary)
-    write_json(report.folder / "summary.json", dvc_plots.short(report.summary))
-    write_rows(report.folder / "per_image.parquet", report.rows, METRICS)
-
-
-def write_plots(report: _Report) -> None:
-    """Write `plots/` and `tables/`."""
-    config, summary = report.config, report.summary
-    dvc_plots.write_tables(report.folder / "plots", report.rows, summary, config.methods, config.baseline)
-    tables.write(report.folder / "tables", summary, config.subject)
 
 
 def write_sheets(report: _Report) -> dict[Group, list[Case]]:
@@ -103,13 +96,3 @@ def write_worst(report: _Report) -> list[Case]:
 
 def _write_png(report: _Report, name: str, cases: Sequence[Case], columns: Sequence[str]) -> None:
     write_bytes(report.folder / "sheets" / f"{name}.png", encode_png(report.draw(cases, columns), level=6))
-
-
-def write_page(
-    report: _Report, shown: dict[Group, list[Case]], extremes: Sequence[Case], provenance: Provenance
-) -> None:
-    """Write `report.html`."""
-    networks = {name: Path(path).name for name, path in report.config.networks.items()}
-    provenance = provenance | ({"networks of metrics": networks} if networks else {})
-    text = page.render(report.summary, report.rows, shown, extremes, report.config, provenance, report.draw)
-    write_bytes(report.folder / "report.html", text.encode())

@@ -3,10 +3,10 @@
 import zipfile
 from pathlib import Path
 
-from pipeline.core.files import atomic, shard_files, write_bytes
+from pipeline.core.files import atomic, write_bytes
 from pipeline.core.images import encode_png, pixel_hash, resize
 from pipeline.core.schema import PICTURES, Row
-from pipeline.core.shards import ShardWriter, read_rows, write_rows
+from pipeline.core.shards import read_folder, write_rows, write_shards
 from pipeline.runtime.units import RowUnit, Statistics
 from pipeline.synthetic.portrait import file_name, portrait
 
@@ -45,15 +45,12 @@ class PortraitWorker:
 
 def finish(parts: Path, output: Path) -> None:
     """Assemble the parts into a zip, one Parquet file or a folder of Parquet shards of 256 MB."""
-    rows = (row for part in shard_files(parts) for row in read_rows(part))
+    rows = read_folder(parts)
     if output.suffix.lower() == ".zip":
         with atomic(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for row in rows:
                 archive.writestr(zipfile.ZipInfo(row["name"]), row["image"]["bytes"])
-        return
-    if output.suffix.lower() == ".parquet":
+    elif output.suffix.lower() == ".parquet":
         write_rows(output, rows, PICTURES)
-        return
-    with ShardWriter(output, lambda number: f"portraits-{number:05d}.parquet", PICTURES, 256 << 20) as writer:
-        for row in rows:
-            writer.add(row)
+    else:
+        write_shards(output, lambda index: f"portraits-{index:05d}.parquet", rows, PICTURES, 256 << 20)

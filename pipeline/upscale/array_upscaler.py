@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.core.errors import first_line
 from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
-from pipeline.models.device import choose_device, choose_precision, to_pixels, to_tensor
+from pipeline.models.device import choose_device, choose_precision, out_of_memory, to_pixels, to_tensor
 from pipeline.models.networks import Generator, enlarge
 from pipeline.upscale.tiles import enlarge_tiles
 
@@ -170,7 +170,7 @@ class ArrayUpscaler:
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -183,11 +183,3 @@ def back_projected(result: Tensor, low: Tensor, steps: int) -> Tensor:
         lacking = low - F.interpolate(result, size=low.shape[-2:], mode="bicubic", antialias=True)
         result = result + F.interpolate(lacking, size=result.shape[-2:], mode="bicubic", antialias=True)
     return result
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
-    )
