@@ -22,7 +22,7 @@ class FacesrError(Exception):
     ├── MatchError             pictures of which none belongs to another
     ├── IngestError, SplitError, ListError, PairsError
     ├── ManifestError          a pairs manifest that does not go with inputs or settings
-    ├── OutOfMemoryError, DivergedError, NoRoomError, NoOriginalsError, NoSpandrelError, ResultError
+    ├── OutOfMemoryError, DivergedError, NoOriginalsError, NoSpandrelError, ResultError
     ├── JobError, OutputError, ClusterError, StrictError, ViewError
     └── FacesError             too few faces to adapt to
     """
