@@ -68,6 +68,9 @@ def main() -> None:
 
     try:
         app()
+    except MemoryError:
+        fail("out of memory: close other programs, allow more memory (ulimit -v), or take fewer --workers")
+        sys.exit(1)
     except (FacesrError, ValueError, OSError) as error:
         fail(str(error))
         sys.exit(1)

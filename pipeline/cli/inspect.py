@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.cli._shared import fail
+from pipeline.cli._shared import fail, refuse_folder, refuse_to_replace
 from pipeline.runtime.console import console, progress
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def inspect(
     sample: Annotated[int, typer.Option(min=1, help="Pictures to decode, spread over the archive")] = 200,
     seconds: Annotated[float, typer.Option(min=1, help="Most time to take; counts are lower bounds then")] = 30,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a --sheet that is not from here")] = False,
 ) -> None:
     """Say what an archive holds and what for its pictures can serve. Exit 0: looked, 1: no picture usable, 2: usage."""
     from pipeline.core.files import write_bytes
-    from pipeline.core.images import encode_jpeg, encode_png
     from pipeline.inspect import contact_sheet
     from pipeline.inspect.survey import examine, survey
     from pipeline.sources.base import SourceError
@@ -44,6 +44,9 @@ def inspect(
 
     if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise fail(f"--sheet {sheet}: name a .png or .jpg file")
+    if sheet is not None:
+        refuse_folder(sheet, "--sheet")
+        refuse_to_replace(sheet, contact_sheet.is_sheet, [path], overwrite, "--sheet")
     try:
         # nothing is unpacked, so nothing comes to lie in it
         with tempfile.TemporaryDirectory(prefix="facesr-") as scratch:
@@ -61,7 +64,7 @@ def inspect(
         _print(summary, "ingest" in getattr(context.find_root().command, "commands", {}))
     if sheet is not None:
         pixels = contact_sheet.draw(contact_sheet.choose(found.looks))
-        write_bytes(sheet, encode_png(pixels, 9) if sheet.suffix.lower() == ".png" else encode_jpeg(pixels, 90))
+        write_bytes(sheet, contact_sheet.encode(pixels, sheet.suffix.lower()))
         console.print(f"contact sheet: {sheet}", markup=False)
     if not summary["sizes"]:
         raise typer.Exit(1)

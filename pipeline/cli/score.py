@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli._shared import our_figures, refuse_folder, refuse_to_replace
 from pipeline.runtime.console import console, progress
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def score(
         str | None, typer.Option(help="VGG-19 weights for fd; by default where `facesr weights` says")
     ] = None,
     to_json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a --json file that is not from here")] = False,
 ) -> None:
     """Score generators and checkpoints on faces that have originals, 256 to 1024; training itself never does this."""
     from tempfile import TemporaryDirectory
@@ -37,6 +39,10 @@ def score(
     from pipeline.pretrained.registry import WeightsError, find_optional
     from pipeline.upscale.upscaler import Upscaler
 
+    if to_json:
+        refuse_folder(to_json, "--json")
+        ours = our_figures("psnr", "gain", "ssim", "count", depth=1)
+        refuse_to_replace(to_json, ours, [*weights, faces, vgg], overwrite, "--json")
     try:
         methods = {
             str(path): _single(Upscaler.load(path, back_projection=back_projection, precision=precision))

@@ -47,7 +47,10 @@ def train(
         return
     described = {"provenance": run.provenance, "phases": phases, "start": str(start) if start else None}
     record = out / "run.json"
-    if record.is_file() and json.loads(record.read_text()) != described:
+    held = next((out / phase for phase in phases if (out / phase).exists()), None)
+    if held is not None and not record.exists():
+        raise typer.BadParameter(f"{held} is not from a training: name another folder")
+    if record.exists() and _read(record) != described:
         raise typer.BadParameter(f"{out} holds a run with other data or params: name another folder, or remove it")
     write_json(record, described)
     with stop_requested() as should_stop:
@@ -57,6 +60,14 @@ def train(
         raise typer.Exit(143)
     for name, path in results.items():
         console.print(f"{name}: {path}", markup=False)
+
+
+def _read(record: Path) -> object:
+    """What a run's record says; None where it is no record."""
+    try:
+        return json.loads(record.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _profile(training: "Training", steps: int = 5, warmup: int = 2) -> str:
