@@ -22,6 +22,7 @@ from pipeline.cli import (
     weights,
 )
 from pipeline.cli._shared import fail
+from pipeline.runtime.console import print_anything
 from pipeline.version import __version__
 
 app = typer.Typer(
@@ -59,13 +60,14 @@ def _show_version(wanted: bool) -> None:
 def _main(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
 ) -> None:
-    pass
+    print_anything()
 
 
 def main() -> None:
     """Run the command; an error that a user can do something about is one line."""
     from pipeline.core.errors import FacesrError
 
+    print_anything()
     try:
         app()
     except MemoryError:

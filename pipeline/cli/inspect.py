@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli._shared import fail, refuse_folder, refuse_to_replace
-from pipeline.runtime.console import console, progress
+from pipeline.runtime.console import console, progress, results
 
 if TYPE_CHECKING:
     from pipeline.inspect.survey import Summary
@@ -73,7 +72,7 @@ def inspect(
 def _print(found: "Summary", ingest: bool) -> None:
     from pipeline.inspect.survey import USES
 
-    out = Console(highlight=False)
+    out = results()
     more = "" if found["complete"] else " or more (the time was up)"
     table = Table(title=Text(str(found["path"]), style="bold"), title_justify="left", show_header=False, box=None)
     table.add_column(style="dim", no_wrap=True)
@@ -87,15 +86,17 @@ def _print(found: "Summary", ingest: bool) -> None:
     if sizes:
         for row, item in enumerate(sizes[:SHOWN]):
             share = item["count"] / total
-            bar = "█" * max(round(24 * share), 1)
+            bar = ("█" if out.encoding.startswith("utf") else "#") * max(round(24 * share), 1)
             side = f"{item['width']} x {item['height']}"
-            table.add_row("" if row else "sizes", f"{side:<13}{share:>5.0%}  [cyan]{bar}[/]")
+            line = Text(f"{side:<13}{share:>5.0%}  ").append(bar, "cyan")
+            table.add_row("" if row else "sizes", line)
         if len(sizes) > SHOWN:
             sides = [min(item["width"], item["height"]) for item in sizes]
             table.add_row("", f"and {len(sizes) - SHOWN:,} more; shorter sides from {min(sides)} to {max(sides)}")
         for row, use in enumerate(use for use in USES if found["uses"][use]):
             style = {"unusable": "red", "small": "yellow"}.get(use, "green")
-            table.add_row("" if row else "serve as", f"[{style}]{found['uses'][use] / total:>4.0%}[/]  {USES[use]}")
+            line = Text(f"{found['uses'][use] / total:>4.0%}", style).append(f"  {USES[use]}", "default")
+            table.add_row("" if row else "serve as", line)
         table.add_row("formats", _shares(found["formats"], total))
         table.add_row("pixels", _shares(found["modes"], total))
         odd = {"turned": "turned by EXIF", "profiles": "colour profile", "not_square": "not square"}

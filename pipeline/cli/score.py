@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from pipeline.cli._shared import our_figures, refuse_folder, refuse_to_replace
+from pipeline.cli._shared import fail, our_figures, refuse_folder, refuse_to_replace
+from pipeline.core.errors import FacesrError
 from pipeline.runtime.console import console, progress
+from pipeline.runtime.console import results as output
 
 if TYPE_CHECKING:
     from pipeline.core.images import Pixels
@@ -35,8 +36,7 @@ def score(
     from pipeline.compare.score import TextureFeatures, originals
     from pipeline.compare.score import score as run
     from pipeline.core.files import write_json
-    from pipeline.models.checkpoint import ModelError
-    from pipeline.pretrained.registry import WeightsError, find_optional
+    from pipeline.pretrained.registry import find_optional
     from pipeline.upscale.upscaler import Upscaler
 
     if to_json:
@@ -49,8 +49,8 @@ def score(
             for path in _expanded(weights)
         }
         file = find_optional("vgg19", vgg)
-    except (ModelError, WeightsError) as error:
-        raise typer.BadParameter(str(error)) from error
+    except FacesrError as error:
+        raise fail(str(error)) from error
     textures = TextureFeatures(file) if file else None
     with TemporaryDirectory() as scratch:
         pictures = list(originals(faces, split, Path(scratch), limit))
@@ -63,7 +63,7 @@ def score(
     for name, figures in results.items():
         values = [(text, figures[key]) for key, text in formats.items()]
         table.add_row(name, *("-" if value is None else text.format(value) for text, value in values))
-    Console().print(table)
+    output().print(table)
     console.print(f"{len(pictures)} faces" + ("" if textures else "; fd needs VGG-19: `facesr weights fetch vgg19`"))
     if to_json:
         write_json(to_json, results)
