@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pipeline.core.errors import FacesrError
+from pipeline.core.errors import FacesrError, without_secrets
 from pipeline.runtime.console import console
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ Ours = Callable[[Path], bool]
 
 def fail(message: str, code: int = 2) -> typer.Exit:
     """Print a message and return the exit to raise: 2 where it cannot start, 1 where it could not complete."""
-    console.print(message, style="red", markup=False)
+    console.print(without_secrets(message), style="red", markup=False)
     return typer.Exit(code)
 
 
 def print_problems(problems: Sequence[str], most: int = 20) -> None:
     """Name what could not be done: the first few, and how many more there are."""
     for problem in problems[:most]:
-        console.print(problem, style="yellow", markup=False)
+        console.print(without_secrets(problem), style="yellow", markup=False)
     if len(problems) > most:
         console.print(f"and {len(problems) - most} more", style="yellow", markup=False)
 

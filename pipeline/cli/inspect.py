@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli._shared import fail, refuse_folder, refuse_to_replace
+from pipeline.core.errors import without_secrets
 from pipeline.runtime.console import console, progress, results
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def inspect(
                 examine(found, source, chosen, seconds / 2, advance)
     except SourceError as error:
         raise fail(str(error)) from error
-    summary = {"path": path, **found.summary()}
+    summary = {"path": without_secrets(path), **found.summary()}
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:

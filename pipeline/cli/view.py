@@ -21,7 +21,7 @@ def view(
         Path | None, typer.Option(help="The page to write; by default OUTPUT/view.html, or OUTPUT.view.html")
     ] = None,
     before: Annotated[
-        str | None, typer.Option(help="Where the inputs lie now, where they are not where they were upscaled from")
+        str | None, typer.Option(help="Where the inputs lie, unless beside OUTPUT under the name they had")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that is not from here")] = False,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser")] = False,

@@ -16,6 +16,7 @@ from pipeline.core.shards import evenly_spaced, write_rows
 from pipeline.evaluate.aggregate import aggregate, by_method, common_ids, read_parts
 from pipeline.evaluate.cases import Case, EvaluationConfig, Provenance, find_cases
 from pipeline.evaluate.summary import Summary
+from pipeline.html.pages import shareable
 from pipeline.report import dvc_plots, findings, page, sheets, tables
 from pipeline.report.crops import FaceCrops
 from pipeline.report.findings import Group
@@ -144,5 +145,5 @@ def write_page(
     """Write `report.html`."""
     networks = {name: Path(path).name for name, path in report.config.networks.items()}
     provenance = provenance | ({"networks of metrics": networks} if networks else {})
-    text = page.render(report.summary, report.rows, shown, extremes, report.config, provenance, report.draw)
+    text = page.render(report.summary, report.rows, shown, extremes, report.config, shareable(provenance), report.draw)
     write_bytes(report.folder / "report.html", text.encode())

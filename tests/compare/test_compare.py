@@ -314,6 +314,19 @@ def test_a_method_that_covers_fewer_pictures_has_a_count_and_a_comparison_of_its
     assert few_score["on_same_faces"]["upscaled"]["psnr"] == pytest.approx(expected, abs=1e-5)
 
 
+def test_nothing_printed_or_written_holds_a_credential_or_a_place_of_this_machine(tmp_path: Path) -> None:
+    place(tmp_path / "o")
+    code, _ = run(str(tmp_path / "o"), place(tmp_path / "u", bicubic), "--report", str(tmp_path / "report"))
+    assert code == 0
+    for path in (tmp_path / "report").rglob("*.*"):
+        assert str(tmp_path).encode() not in path.read_bytes(), path
+    secret = "s3://KEY:SECRET@bucket/x?secret_key=SECRET"
+    for arguments in (("x", "x", "--against", f"upscaled={secret}"), (f"bad{secret}", "x")):
+        code, said = run(*arguments)
+        assert code == 2
+        assert "SECRET" not in said
+
+
 def test_the_page_shows_what_was_not_compared(tmp_path: Path) -> None:
     files = {name: encode_png(bicubic(truth)) for name, truth in list(TRUTHS.items())[:3]}
     code, _ = run(place(tmp_path / "o"), as_folder(tmp_path / "u", files), "--report", str(tmp_path / "report"))
