@@ -48,10 +48,12 @@ def score(
             str(path): _single(Upscaler.load(path, back_projection=back_projection, precision=precision))
             for path in _expanded(weights)
         }
+        if not methods:
+            raise fail(f"{', '.join(map(str, weights))}: no .safetensors in it")
         file = find_optional("vgg19", vgg)
+        textures = TextureFeatures(file) if file else None
     except FacesrError as error:
         raise fail(str(error)) from error
-    textures = TextureFeatures(file) if file else None
     with TemporaryDirectory() as scratch:
         pictures = list(originals(faces, split, Path(scratch), limit))
     if not pictures:

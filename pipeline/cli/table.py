@@ -34,7 +34,10 @@ def table(
         raise fail(f"{metrics}: not there yet; `make repro` writes it")
     try:
         summary = json.loads(metrics.read_bytes())
-    except ValueError as error:
+        keys = {"psnr", "count"} if paper else {"psnr"}
+        if not all(keys <= score.keys() for *_, score in scores_of(summary)):
+            raise ValueError("a method without figures")
+    except (ValueError, AttributeError, RecursionError) as error:
         raise fail(f"{metrics}: not a metrics.json ({first_line(error)})", 1) from error
     if form == "terminal" and not paper:
         print_table(summary)

@@ -41,6 +41,8 @@ def train(
     for path in (inputs / "train", pairs):
         if not path.exists():
             raise typer.BadParameter(f"{path} is not there: `dvc repro pairs` makes it")
+    if not _is_manifest(pairs):
+        raise typer.BadParameter(f"{pairs} is no pairs manifest: `dvc repro pairs` makes one")
     run = TrainRun(settings, inputs, pairs, out, dependencies(settings, inputs, pairs), phases, start)
     if trace:
         console.print(_profile(run.training(phases[0], start)), markup=False)
@@ -60,6 +62,18 @@ def train(
         raise typer.Exit(143)
     for name, path in results.items():
         console.print(f"{name}: {path}", markup=False)
+
+
+def _is_manifest(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipeline.core.schema import PAIRS
+
+    try:
+        return set(PAIRS.names) <= set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def _read(record: Path) -> object:
