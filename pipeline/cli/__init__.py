@@ -1,5 +1,6 @@
 """The `facesr` command: a module for each of its commands."""
 
+import re
 import sys
 from typing import Annotated
 
@@ -50,6 +51,10 @@ for command in (
 app.add_typer(weights.app, name="weights")
 
 
+_NO_MEMORY = "(?i)failed to map segment|cannot allocate memory|can't allocate memory|can't start new thread"
+"""How loaders of libraries and torch say it."""
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"facesr {__version__}")
@@ -65,13 +70,15 @@ def _main(
 
 def main() -> None:
     """Run the command; an error that a user can do something about is one line."""
-    from pipeline.core.errors import FacesrError
+    from pipeline.core.errors import FacesrError, first_line
 
     print_anything()
     try:
         app()
-    except MemoryError:
-        fail("out of memory: close other programs, allow more memory (ulimit -v), or take fewer --workers")
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search(_NO_MEMORY, str(error)):
+            raise
+        fail(f"out of memory ({first_line(error)}): close other programs, or allow more address space (ulimit -v)")
         sys.exit(1)
     except (FacesrError, ValueError, OSError) as error:
         fail(str(error))

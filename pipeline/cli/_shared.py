@@ -64,14 +64,14 @@ def refuse_to_replace(
     # compared by device and inode, so that no link, case or detour hides an input
     read = [path for name in inputs if name is not None for path in _local(name)]
     if any(_same(path, target) or _inside(path, target) for path in read):
-        raise fail(f"{target} is or holds what is to be read: name another {option}")
+        raise fail(f"{target} is or holds what is to be read, and is not replaced: name another {option}")
     try:
         if ours(target):
             return
     except (FacesrError, OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RuntimeError):
         pass  # not even readable as what this command writes
     if any(_inside(target, path) for path in read):
-        raise fail(f"{target} lies in what is to be read: name another {option}")
+        raise fail(f"{target} lies in what is to be read, and is not replaced: name another {option}")
     if not overwrite:
         raise fail(f"{target} is there and not from this command: name another {option}, or --overwrite to replace it")
 
