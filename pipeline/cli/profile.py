@@ -43,6 +43,7 @@ def _warn_of_unused_gpu() -> None:
     cards = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
     if cards:
         console.print(
-            f"[yellow]warning:[/] this machine has {cards.splitlines()[0]}, but torch {torch.__version__} cannot use "
-            "it: install a torch build that fits the driver"
+            f"warning: this machine has {cards.splitlines()[0]}, but torch {torch.__version__} cannot use it: install "
+            "a torch build that fits the driver",
+            style="yellow",
         )

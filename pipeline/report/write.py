@@ -1,21 +1,31 @@
 """Write the report of an evaluation: metrics.json, tables, plots, sheets, the page."""
 
+import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.core.files import write_bytes, write_json
+from pipeline.core.files import write_bytes
 from pipeline.core.images import encode_png
-from pipeline.core.schema import METRICS, Row
-from pipeline.core.shards import evenly_spaced, write_rows
+from pipeline.core.schema import Row
+from pipeline.core.shards import evenly_spaced
 from pipeline.evaluate.aggregate import aggregate, by_method, common_ids, read_parts
 from pipeline.evaluate.cases import Case, EvaluationConfig, Provenance, find_cases
 from pipeline.evaluate.summary import Summary, joined
-from pipeline.report import dvc_plots, findings, page, sheets, tables
+from pipeline.html.pages import shareable
+from pipeline.report import dvc_plots, findings, page, sheets
 from pipeline.report.crops import FaceCrops
 from pipeline.report.findings import Group
+
+PAGE = "report.html"
+FOLDERS = ("sheets", "plots", "tables")
+_RECORD = re.compile(rb"<!-- facesr report: (\[.*\]) -->\s*$")
+"""The last line of a page: every file of the report, so that the next one removes these and no others."""
+_WITHIN = re.compile(rf"(metrics|summary)\.json|per_image\.parquet|{PAGE}|({'|'.join(FOLDERS)})/[^/]+")
 
 Find = Callable[[str, str, Sequence[str]], list[Case]]
 """(split, scale, ids) -> their cases, in the order of the ids."""
@@ -32,26 +42,50 @@ def write(
     Args:
         parts: the folder that the units were written to.
         config: the evaluation's config, as the worker had it.
-        reports: folder to write to; its `sheets`, `plots` and `tables` are replaced.
+        reports: folder to write to; the files of an earlier report in it are replaced, others stay.
         provenance: sections for the end of the report: data hashes, params, model sha256, versions, hardware.
         find: reads faces again, for pictures; by default from the shards that `config` names.
     """
     rows = dvc_plots.with_gains((row for row in read_parts(parts) if row["psnr"] is not None), config.baseline)
     draw = partial(sheets.draw, baseline=config.baseline, crops=FaceCrops(config))
+    work = reports / ".facesr-report"
+    shutil.rmtree(work, ignore_errors=True)
     summary = aggregate(parts, config)
-    report = _Report(reports, config, summary, rows, find or partial(find_cases, config), draw)
-    for folder in ("sheets", "plots", "tables"):
-        shutil.rmtree(reports / folder, ignore_errors=True)
-    write_json(reports / "metrics.json", summary)
-    write_json(reports / "summary.json", dvc_plots.short(summary))
-    write_rows(reports / "per_image.parquet", rows, METRICS)
-    dvc_plots.write_tables(reports / "plots", rows, summary, config.methods, config.baseline)
-    tables.write(reports / "tables", summary, config.subject)
+    report = _Report(work, config, summary, rows, find or partial(find_cases, config), draw)
+    write_json(work / "metrics.json", summary)
+    write_json(work / "summary.json", dvc_plots.short(summary))
+    write_rows(work / "per_image.parquet", rows, METRICS)
+    dvc_plots.write_tables(work / "plots", rows, summary, config.methods, config.baseline)
+    tables.write(work / "tables", summary, config.subject)
     networks = {name: Path(path).name for name, path in config.networks.items()}
-    provenance = provenance | ({"networks of metrics": networks} if networks else {})
+    provenance = shareable(provenance | ({"networks of metrics": networks} if networks else {}))
     text = page.render(summary, rows, write_sheets(report), write_worst(report), config, provenance, draw)
-    write_bytes(reports / "report.html", text.encode())
+    write_bytes(work / PAGE, text.encode())
+    _publish(work, reports)
     return summary
+
+
+def recorded(reports: Path) -> set[str]:
+    """The files of the report that lies in a folder, relative; none where there is no report of ours."""
+    with suppress(OSError, ValueError):
+        if found := _RECORD.search((reports / PAGE).read_bytes()):
+            # a page from elsewhere must not name what lies elsewhere
+            return {name for name in json.loads(found[1]) if isinstance(name, str) and _WITHIN.fullmatch(name)}
+    return set()
+
+
+def _publish(work: Path, reports: Path) -> None:
+    """Move a complete report into place of the one before; the page first, since it says what belongs to it."""
+    names = sorted(path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file())
+    record = json.dumps(names).replace("-", "\\u002d")  # no name ends the comment
+    page = work / PAGE
+    page.write_bytes(page.read_bytes() + f"\n<!-- facesr report: {record} -->\n".encode())
+    for old in recorded(reports) - {PAGE}:
+        (reports / old).unlink(missing_ok=True)
+    for name in sorted(names, key=lambda name: name != PAGE):
+        (reports / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).replace(reports / name)
+    shutil.rmtree(work)
 
 
 @dataclass(frozen=True)
