@@ -1,29 +1,11 @@
-"""Files whose pixels are whole, but for damage beside them: made so that a decoder takes them."""
+"""PNGs whose pixels are whole, but whose texts or profiles are too large: made so that a decoder takes them."""
 
 import zlib
 
-from pipeline.core.images import ImageError, open_image
 from pipeline.core.png import SIGNATURE, bare_png, chunks
 
 _LARGEST_TEXT = 1 << 20
 """Bytes that a text or profile of a PNG may unpack to: Pillow refuses the picture for more."""
-
-
-def with_end_mark(data: bytes) -> bytes | None:
-    """A JPEG with the end mark that it lacks; None if it lacks more, or that cannot be told."""
-    if not data.startswith(b"\xff\xd8") or data.endswith(b"\xff\xd9"):
-        return None
-    try:
-        from pipeline.codecs.strict_jpeg import SPACES, strict_jpeg
-
-        ended = data + b"\xff\xd9"
-        mode = open_image(ended).mode
-        if mode in SPACES:
-            strict_jpeg(ended, mode)
-            return ended
-    except (ImportError, ImageError):  # ImportError: on a bare machine, which has only the lenient decoder
-        pass
-    return None
 
 
 def without_bombs(data: bytes) -> tuple[bytes, str]:

@@ -15,9 +15,10 @@ from PIL import Image, PpmImagePlugin, TiffImagePlugin
 
 from pipeline.codecs.depth import depth_of
 from pipeline.codecs.exif import as_orientation, orientation_of
-from pipeline.codecs.mend import with_end_mark, without_bombs
+from pipeline.codecs.mend import without_bombs
 from pipeline.codecs.metadata import Metadata, read_metadata
 from pipeline.core.images import MAX_PIXELS, ImageError, Planes, decoder_errors, lossless, open_image, wide_grey
+from pipeline.core.jpeg import with_end_mark
 from pipeline.core.png import SIGNATURE, bare_png, mended_png
 from pipeline.core.tiff import Blocks
 
@@ -97,6 +98,8 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
             if ended is None:
                 raise
             picture, mended = _read(ended, max_pixels), END_MARK
+    if picture.format == "PNG" and data.rfind(b"IEND") < 0:
+        picture = replace(picture, notes=(*picture.notes, END_MARK))
     return replace(picture, damage=damage, mended=mended)
 
 
@@ -197,7 +200,12 @@ def _sixteen_bit(image: Image.Image, data: bytes, levels: int) -> NDArray[np.uin
     png = data.startswith(SIGNATURE)
     # without what may make OpenCV turn, blend or add channels
     encoded = np.frombuffer(bare_png(data, (b"IHDR", b"PLTE", b"IDAT")) if png else data, np.uint8)
-    decoded: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is told by what comes of it
+    try:
+        decoded: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3:
         raise ImageError("damaged picture (its 16-bit samples cannot be decoded)")
     # OpenCV's order is BGR, and grey with alpha comes as three equal channels and alpha

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, _imagi
 
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.formats import READ, TIFF, other_kind, unread
+from pipeline.core.jpeg import with_end_mark
 from pipeline.core.png import SIGNATURE, bare_png, mended_png
 from pipeline.core.tiff import Blocks
 
@@ -45,7 +46,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode an encoded picture to RGB.
 
     EXIF orientation is applied; greyscale, palette and CMYK are converted; alpha is laid on white; 16-bit channels are
-    scaled to 8. Damage to what a PNG says beside its pixels does not matter.
+    scaled to 8. Damage to what a PNG says beside its pixels, and a JPEG's missing end mark,
+    do not matter.
 
     Args:
         data: a complete encoded file.
@@ -65,6 +67,12 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
             if not data.startswith(SIGNATURE):
                 raise
             image = open_image(bare_png(data), max_pixels)
+            image.load()
+        except OSError:
+            ended = with_end_mark(data)
+            if ended is None:
+                raise
+            image = open_image(ended, max_pixels)
             image.load()
         return np.asarray(_to_rgb(_upright(image)))
 

@@ -59,8 +59,8 @@ def mended_png(data: bytes) -> tuple[bytes, list[str], str | None]:
     """A PNG without its damaged chunks that can be done without.
 
     Returns:
-        The file, itself where nothing had to go; kinds of chunks that went; what is wrong with its pixels in spite of
-        which they may be decoded, or None.
+        The file, itself where nothing had to go; kinds of chunks that went; what is wrong with its pixels although they
+        may be decoded, or None.
     """
     found = list(chunks(data))
     lost = [chunk for chunk in found if not chunk.sound and ancillary(chunk.kind)]

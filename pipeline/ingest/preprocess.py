@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.codecs.exif import orientation_of
-from pipeline.codecs.mend import with_end_mark
 from pipeline.codecs.metadata import fitting_profile
 from pipeline.codecs.reader import END_MARK, read_picture, upright
 from pipeline.codecs.strict_jpeg import FORMATS, SPACES, strict_jpeg
@@ -27,6 +26,7 @@ from pipeline.core.images import (
     open_image,
     resize,
 )
+from pipeline.core.jpeg import with_end_mark
 from pipeline.ingest.color_profile import to_srgb
 
 if TYPE_CHECKING:
