@@ -74,7 +74,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
                 raise
             image = open_image(ended, max_pixels)
             image.load()
-        return np.asarray(_to_rgb(_upright(image)))
+        return np.asarray(_to_rgb(_upright(image), _grey_bits(image)))
 
 
 def open_image(data: bytes, max_pixels: int | None = MAX_PIXELS) -> Image.Image:
@@ -162,34 +162,42 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def wide_grey(image: Image.Image) -> NDArray[np.uint16]:
+def wide_grey(image: Image.Image, bits: int | None = None) -> NDArray[np.uint16]:
     """Samples of a loaded picture of one of Pillow's modes I, on the whole range of 16 bits: (height, width).
 
     The depth is what the file says: values below 256 are dark, and not of 8 bits.
 
+    Args:
+        image: as Pillow decoded it.
+        bits: of its file's samples, where `image` is not the one that was opened.
+
     Raises:
         ImageError: samples of 32 bits that do not fit in 16.
     """
-    levels = 65535
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        bits = max(image.tag_v2.get(258, (16,)))
-        levels = 2**bits - 1 if bits < 16 else levels  # a scanner's 12 bits
-    values = np.asarray(image)
+    bits = _grey_bits(image) if bits is None else bits
+    values, levels = np.asarray(image), 2**bits - 1
     if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
         raise ImageError("samples of 32 bits that do not fit in 16, whose range the file does not say")
-    if levels == 65535:
+    if bits == 16:
         return values.astype(np.uint16)
     return ((np.minimum(values, levels).astype(np.uint32) * 65535 + levels // 2) // levels).astype(np.uint16)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _grey_bits(image: Image.Image) -> int:
+    """16, or fewer in a TIFF: a scanner's 12, which Pillow does not spread."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 16
+    return min(max(image.tag_v2.get(258, (16,))), 16)
+
+
+def _to_rgb(image: Image.Image, bits: int) -> Image.Image:
     """Convert any Pillow mode to 8-bit RGB by the rules that `decode` states."""
     if image.mode == "RGB":
         return image
     if image.mode == "F":
         raise ImageError("floating-point pixels, whose range the file does not say")
     if image.mode.startswith("I"):
-        return Image.fromarray(rounded(wide_grey(image) / 257.0)).convert("RGB")
+        return Image.fromarray(rounded(wide_grey(image, bits) / 257.0)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

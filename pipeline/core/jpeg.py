@@ -2,7 +2,7 @@
 
 
 def with_end_mark(data: bytes) -> bytes | None:
-    """A JPEG, whose size has been checked, with the end mark that it lacks; None if it lacks more, or it cannot be told.
+    """A JPEG, whose size has been checked, with the end mark that it lacks; None if it lacks more, or none can tell.
 
     Decoders go on with grey where a file breaks off, so a strict one has to say that it does not. On a bare machine
     there is none.
