@@ -53,8 +53,9 @@ def exif_of(image: Image.Image) -> tuple[bytes | None, str | None]:
 
 
 def without_location(block: bytes | None) -> bytes | None:
-    """A block without GPS positions, and without IPTC, which names places."""
+    """A block without GPS positions, and without IPTC and the maker's note, in which some cameras name places."""
     tags = _parse(block)
+    tags.get(_EXIF, {}).pop(_MAKER_NOTE, None)
     return _serialise({tag: value for tag, value in tags.items() if tag not in (_GPS, _IPTC)})[0]
 
 

@@ -86,6 +86,8 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     with decoder_errors():
         try:
             picture = _read(data, max_pixels)
+            # Pillow, too, sees it only now and then
+            mended = END_MARK if picture.format in ("JPEG", "MPO") and with_end_mark(data) else mended
         except ValueError:
             if not data.startswith(SIGNATURE):
                 raise
