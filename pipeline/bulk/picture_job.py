@@ -20,6 +20,7 @@ from pipeline.bulk.face_restore import restore_faces
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import Item
 from pipeline.bulk.settings import Engine, Settings
+from pipeline.codecs.metadata import without_location
 from pipeline.codecs.reader import Picture, read_picture
 from pipeline.codecs.strict_jpeg import FORMATS, decode_warning
 from pipeline.codecs.writer import loss_note, write_picture
@@ -33,6 +34,7 @@ from pipeline.metrics.identity import Identity
 from pipeline.models.checkpoint import ModelError
 from pipeline.sources.base import Source, SourceError
 from pipeline.storage.path import StorageError
+from pipeline.upscale.hidden import filled
 from pipeline.upscale.upscaler import Upscaler, clean_steps
 
 LARGE = 48 << 20
@@ -73,6 +75,12 @@ def load_upscaler(settings: Settings, engine: Engine) -> Upscaler:
     return Upscaler.load(*weights, precision=engine.precision, tile=settings.tile)
 
 
+def noted(work: Work, *remarks: str | None) -> None:
+    """Add to what the row says of the picture, each thing once."""
+    known = [remark for remark in work.row["note"].split("; ") if remark]
+    work.row["note"] = "; ".join(dict.fromkeys([*known, *filter(None, remarks)]))
+
+
 class PictureJob:
     """All that pictures of one job have in common.
 
@@ -107,9 +115,9 @@ class PictureJob:
             result_format = self.settings.format_of(work.item.target)
             depth = 8 * picture.pixels.itemsize
             # what can still be seen of a damaged picture is enlarged, but not silently
-            damage = decode_warning(data, picture.mode) if picture.format in FORMATS else None
-            notes = (damage, loss_note(result_format, FACTOR * width, FACTOR * height, channels, depth))
-            work.row["note"] = "; ".join(filter(None, notes))
+            damage = decode_warning(data, picture.mode) if picture.format in FORMATS and not picture.mended else None
+            loss = loss_note(result_format, FACTOR * width, FACTOR * height, channels, depth)
+            noted(work, damage, *picture.remarks, loss)
             work.row |= {"input_width": width, "input_height": height}
             steps = self.settings.back_projection
             # a lossy picture is no clean one: agreeing with it would draw its compression at four times the size
@@ -153,7 +161,7 @@ class PictureJob:
             self.failed(work, first_line(error))
             return None
         if tile != self.upscaler.tile:
-            work.row["note"] = "; ".join(filter(None, [work.row["note"], f"tiles of {tile}: memory was short"]))
+            noted(work, f"tiles of {tile}: memory was short")
         return result
 
     def _canvas(self, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> Planes:
@@ -181,7 +189,9 @@ class PictureJob:
             with self.output.writing(item.target) as path:
                 result_format = self.settings.format_of(item.target)
                 tag = self.settings.provenance_tag
-                write_picture(path, result, work.picture.metadata, result_format, self.settings.quality, tag)
+                metadata = work.picture.metadata
+                metadata = without_location(metadata) if self.settings.strip_location else metadata
+                noted(work, *write_picture(path, result, metadata, result_format, self.settings.quality, tag))
                 row["bytes"] = path.stat().st_size
             row |= {"status": "ok", "file": item.target, "id": pixel_hash(work.pixels)}
             row |= {"width": result.shape[1], "height": result.shape[0]}
@@ -200,9 +210,10 @@ class PictureJob:
         if not self.settings.faces or self.finder is None:
             return True
         try:
-            found = self.finder.find(eight_bit_rgb(work.pixels))
+            low = filled(work.pixels)
+            found = self.finder.find(eight_bit_rgb(low))
             work.row["faces"] = restore_faces(
-                lambda planes: self.upscaler.batch([planes], work.steps)[0], work.pixels, result, found
+                lambda planes: self.upscaler.batch([planes], work.steps)[0], low, result, found
             )
         except Exception as error:  # OpenCV's errors have no base but this
             self.failed(work, f"faces: {first_line(error)}")
@@ -210,9 +221,10 @@ class PictureJob:
         return True
 
     def _check(self, work: Work, result: Planes) -> None:
-        work.row["consistency"] = consistency(result, work.pixels)
+        low = filled(work.pixels)
+        work.row["consistency"] = consistency(result, low)
         if self.identity is not None and not isinstance(result, np.memmap):
-            work.row["identity"] = self.identity.similarity(eight_bit_rgb(work.pixels), eight_bit_rgb(result))
+            work.row["identity"] = self.identity.similarity(eight_bit_rgb(low), eight_bit_rgb(result))
 
     def failed(self, work: Work, reason: str) -> None:
         """Note why there is no result."""

@@ -41,7 +41,10 @@ class RunRecord:
 
     def to_json(self, indent: int | None = None) -> str:
         """As JSON, the inverse of `read_record`."""
-        return json.dumps(asdict(self), indent=indent, sort_keys=True)
+        values = asdict(self)
+        if not self.settings.strip_location:  # records of before it could be asked for stay the same
+            del values["settings"]["strip_location"]
+        return json.dumps(values, indent=indent, sort_keys=True)
 
 
 def json_line(value: object) -> str:

@@ -44,6 +44,8 @@ class Settings:
     tile: int = 512
     precision: str = "auto"
     """auto, bf16 or fp32."""
+    strip_location: bool = False
+    """Leave GPS positions and names of places out of the results' metadata."""
     faces: bool = False
     detector: str | None = field(default=None, compare=False)
     """Path of YuNet."""

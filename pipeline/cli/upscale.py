@@ -37,6 +37,9 @@ def upscale(
     to: Annotated[
         str | None, typer.Option(help="folder, zip, tar or parquet (a folder of shards), whatever OUTPUT ends in")
     ] = None,
+    strip_location: Annotated[
+        bool, typer.Option("--strip-location", help="Leave GPS and names of places out of the results")
+    ] = False,
     faces: Annotated[bool, typer.Option("--faces", help="Find faces in photographs and do them upright")] = False,
     detector: Annotated[str | None, typer.Option(help="YuNet's file, for --faces and --check")] = None,
     check: Annotated[bool, typer.Option("--check", help="Measure each result and flag what to look at")] = False,
@@ -88,6 +91,7 @@ def upscale(
         back_projection=back_projection,
         tile=tile,
         precision=precision,
+        strip_location=strip_location,
         faces=faces,
         detector=detector,
         check=check,

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.core.files import write_bytes
+from pipeline.core.files import write_bytes, write_json
 from pipeline.core.images import encode_png
-from pipeline.core.schema import Row
-from pipeline.core.shards import evenly_spaced
+from pipeline.core.schema import METRICS, Row
+from pipeline.core.shards import evenly_spaced, write_rows
 from pipeline.evaluate.aggregate import aggregate, by_method, common_ids, read_parts
 from pipeline.evaluate.cases import Case, EvaluationConfig, Provenance, find_cases
 from pipeline.evaluate.summary import Summary, joined
 from pipeline.html.pages import shareable
-from pipeline.report import dvc_plots, findings, page, sheets
+from pipeline.report import dvc_plots, findings, page, sheets, tables
 from pipeline.report.crops import FaceCrops
 from pipeline.report.findings import Group
 

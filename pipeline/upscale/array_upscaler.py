@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
 from pipeline.models.device import choose_device, choose_precision, out_of_memory, to_pixels, to_tensor
 from pipeline.models.networks import Generator, enlarge
+from pipeline.upscale.hidden import filled, is_grey
 from pipeline.upscale.tiles import enlarge_tiles
 
 STEP_REACH = 5
@@ -24,6 +25,9 @@ SMALLEST_TILE = 64
 
 class ArrayUpscaler:
     """A generator ready to enlarge arrays of any size.
+
+    Colours under alpha 0 are replaced by those around them, so that they do not show at edges. A grey picture stored in
+    colour is enlarged as a grey one.
 
     Args:
         generator: the network, in evaluation mode.
@@ -84,8 +88,9 @@ class ArrayUpscaler:
         """
         steps = self.back_projection if back_projection is None else back_projection
         with self._memory():
-            low = to_tensor(np.stack(cast(list[Any], pictures)), self.device)
-            return list(to_pixels(self._piece(low, steps), pictures[0].dtype))
+            low = to_tensor(np.stack([filled(picture) for picture in pictures]), self.device)
+            grey = torch.tensor([is_grey(picture) for picture in pictures], device=self.device)
+            return list(to_pixels(_as_grey(self._piece(low, steps), grey), pictures[0].dtype))
 
     @torch.inference_mode()
     def into(
@@ -112,6 +117,8 @@ class ArrayUpscaler:
         height, width, channels = picture.shape
         if canvas is None:
             canvas = np.empty((FACTOR * height, FACTOR * width, channels), picture.dtype)
+        # of the whole picture: what lies in one tile does not tell
+        picture, grey = filled(picture), torch.tensor([is_grey(picture)], device=self.device)
         multiple, overlap = self.generator.multiple, self.overlap(steps)
         while True:
             # edges on multiples keep each tile on the same pooling grid as the whole picture
@@ -119,7 +126,7 @@ class ArrayUpscaler:
             try:
                 with self._memory():
                     enlarge_tiles(
-                        lambda low: self._piece(low, steps),
+                        lambda low: _as_grey(self._piece(low, steps), grey),
                         picture,
                         canvas,
                         tile=side,
@@ -183,3 +190,12 @@ def back_projected(result: Tensor, low: Tensor, steps: int) -> Tensor:
         lacking = low - F.interpolate(result, size=low.shape[-2:], mode="bicubic", antialias=True)
         result = result + F.interpolate(lacking, size=result.shape[-2:], mode="bicubic", antialias=True)
     return result
+
+
+def _as_grey(result: Tensor, grey: Tensor) -> Tensor:
+    """Make colours of the pictures that `grey`, bool (N,), names equal: (N, c, h, w)."""
+    if result.shape[1] < 3 or not grey.any():
+        return result
+    colours = result[:, :3]
+    mean = colours.mean(dim=1, keepdim=True).expand_as(colours)
+    return torch.cat([torch.where(grey[:, None, None, None], mean, colours), result[:, 3:]], dim=1)
