@@ -16,12 +16,12 @@ from PIL import Image
 from pipeline.codecs.metadata import orientation_of
 from pipeline.core.images import MAX_PIXELS, ImageError, Pixels, decoder_errors, resize
 from pipeline.ingest.preprocess import read_rgb
-from pipeline.sources.archives import Tar
 from pipeline.sources.base import Entry, Source, SourceError
 from pipeline.sources.folders import Folder
 from pipeline.sources.hdf5 import Hdf5
 from pipeline.sources.multi import Several
 from pipeline.sources.parquet import ParquetFiles
+from pipeline.sources.tars import Tar
 
 THUMB = 128
 """Longer side of a thumbnail, pixels."""

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.images import encode_png
-from pipeline.sources.base import ARCHIVES, FOREIGN, Entry, FileSource, listed, read_file, readable, short_text, wanted
+from pipeline.sources.base import Entry, FileSource, archive_inside, entry_of, read_file, readable, short_text
+from pipeline.sources.names import normalized, wanted
 from pipeline.storage.path import StoragePath, tree_order
 from pipeline.synthetic.portrait import VERSION, file_name, portrait
 
@@ -34,7 +35,7 @@ class Single(FileSource):
         """The file itself."""
         with readable(self.path):
             stamp = self.path.stamp()
-        yield listed(self.path.name, None, stamp, stamp[0])
+        yield entry_of(self.path.name, self.path.name, None, stamp, stamp[0])
 
     def read(self, key: Any) -> bytes:
         """Its bytes."""
@@ -71,7 +72,9 @@ class Folder:
             listing = list(self.path.files()) if self.listing is None else self.listing
         for name, size, stamp in sorted(listing, key=lambda item: self.order(item[0])):
             if wanted(name):
-                yield listed(name, _archive_inside(name), stamp, size)
+                # a store takes any key for a name; a path would be another key
+                problem = None if normalized(name) == name else "its key has empty parts or dots for parts"
+                yield entry_of(name, name, problem or archive_inside(name, "folder"), stamp, size)
 
     def read(self, key: Any) -> bytes:
         """Bytes of a file."""
@@ -102,17 +105,11 @@ def _local_entries(folder: Path, order: Callable[[str], Any]) -> Iterator[Entry]
             if problem is None and link and not path.exists():
                 problem = "a link that leads nowhere"
             if problem is not None:
-                yield listed(name, problem)
+                yield entry_of(name, name, problem)
             elif path.is_file():
                 stamp = StoragePath.of(path).stamp()
                 outside = link and not path.resolve().is_relative_to(root)
-                problem = "a link that points outside the folder" if outside else _archive_inside(name)
-                yield listed(name, problem, stamp, stamp[0])
+                problem = "a link that points outside the folder" if outside else archive_inside(name, "folder")
+                yield entry_of(name, name, problem, stamp, stamp[0])
         except OSError as error:
-            yield listed(name, f"cannot be read ({short_text(error)})")
-
-
-def _archive_inside(name: str) -> str | None:
-    if name.lower().endswith(FOREIGN):
-        return "an archive inside the folder, of a kind that cannot be read: unpack it"
-    return "an archive inside the folder: name it as the input itself" if name.lower().endswith(ARCHIVES) else None
+            yield entry_of(name, name, f"cannot be read ({short_text(error)})")

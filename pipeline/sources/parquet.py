@@ -10,7 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.sources.base import Entry, SourceError, printable, rejection_reason, short_text
+from pipeline.sources.base import Entry, SourceError, rejection_reason, short_text
+from pipeline.sources.names import printable
+from pipeline.sources.reading import Reading
 from pipeline.storage.object_stores import explained
 from pipeline.storage.path import StoragePath
 
@@ -23,8 +25,8 @@ class ParquetFiles:
         columns: further columns, of text or numbers, that entries carry as their labels.
     """
 
-    def __init__(self, paths: Sequence[StoragePath], columns: Sequence[str] = ()):
-        self.paths, self.columns = list(paths), list(columns)
+    def __init__(self, paths: Sequence[StoragePath], reading: Reading):
+        self.paths, self.columns, self.picture = list(paths), list(reading.columns), reading.column
 
     def entries(self) -> Iterator[Entry]:
         """Rows in file order, named by the `path` or `name` beside the picture, else by file and row."""

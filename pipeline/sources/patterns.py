@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 
-from pipeline.sources.base import ARCHIVES, SourceError, printable, wanted
+from pipeline.sources.base import ARCHIVES, SourceError
+from pipeline.sources.names import printable, wanted
 from pipeline.storage.object_stores import join, scheme_of, split
 from pipeline.storage.path import StoragePath
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.sources.base import Entry, FileSource, SourceError, check_size, printable, readable, rejection_reason
+from pipeline.sources.base import Entry, FileSource, SourceError, check_size, readable, rejection_reason
+from pipeline.sources.names import printable
 from pipeline.sources.raw_pixels import png_of
 from pipeline.storage.path import StoragePath
 
