@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pipeline.core.errors import FacesrError, first_line
-from pipeline.sources.bounds import MAX_BYTES, MAX_NAME
+from pipeline.sources.bounds import MAX_BYTES, MAX_NAME, most_entries
 from pipeline.sources.names import UNNAMED, normalized, outside, printable, shortened
 from pipeline.storage.path import StorageError, StoragePath
 
@@ -85,6 +85,12 @@ class FileSource:
     def truncated(self, reason: str) -> Entry:
         """The entry that names where the file breaks off."""
         return Entry(printable(self.path.name), None, f"truncated archive ({reason}); what came before it was read")
+
+    def overflow(self) -> Entry:
+        """The entry that says where listing stopped: kilobytes can claim any number of pictures."""
+        most = most_entries(self.path.size())
+        reason = f"it lists more pictures than a file of its size can hold; the first {most:,} are read"
+        return Entry(printable(self.path.name), None, reason)
 
 
 def rejection_reason(name: str = "", size: int = 0) -> str | None:

@@ -11,6 +11,10 @@ MAX_NAME = 4096
 """Bytes of an entry's name: PATH_MAX of Linux, so that no file on a disk has a longer one."""
 MAX_HEADER = 16 << 20
 """Bytes of a tar's extended header, which is read whole; true ones hold a name and some numbers."""
+MAX_BATCH = 8 << 20
+"""Bytes of a table's columns of text that are listed at once."""
+MAX_KEPT = 64 << 20
+"""Bytes of a table's pictures that a reader keeps, for others that ask for rows beside the last one."""
 FREE_ENTRIES, BYTES_PER_ENTRY = 100_000, 16
 """Pictures that any file may list, and bytes of the file for each further one: less than any picture takes."""
 FREE_UNPACKED, MAX_RATIO = 1 << 30, 100

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from itertools import takewhile
 from pathlib import PurePosixPath
 from unicodedata import category
 
@@ -48,6 +49,8 @@ def only_name(name: str) -> str:
     Roots, drives, what `..` leads out of, and dots that would hide a file go: `/data/set/a.png` -> `data/set/a.png`.
     Empty where nothing is left.
     """
+    if len(name) > MAX_NAME:
+        return ""
     text = normalized(re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://", "", printable(name)))
     drive = re.match(r"[A-Za-z]:[\\/]", text) or text.startswith("\\\\")
     parts = normalized(text.replace("\\", "/") if drive else text).split("/")
@@ -67,6 +70,26 @@ def outside(name: str) -> bool:
     """True if a path leads out of the container it is in, on any system."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.is_absolute() or ".." in path.parts or bool(re.match(r"[A-Za-z]:[\\/]", name))
+
+
+def parts_of(path: str) -> list[str]:
+    """Parts of a path of any system, or of an address, without its scheme."""
+    text = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://", "", path)
+    return [part for part in re.split(r"[\\/]", text) if part not in ("", ".")]
+
+
+def common_start(known: list[str] | None, parts: list[str]) -> list[str]:
+    """What two lists of parts have in common at their start; all of the second where there is no first."""
+    if known is None:
+        return parts
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(known, parts, strict=False))
+    return [part for part, _ in same]
+
+
+def below(name: str, root: list[str]) -> str:
+    """A path that says where it lies, from `root` on; any other as it is."""
+    parts = parts_of(name) if root and is_rooted(name) else []
+    return "/".join(parts[len(root) :]) if parts and parts[: len(root)] == root else name
 
 
 def wanted(name: str, reports: bool = False) -> bool:

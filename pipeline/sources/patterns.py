@@ -39,12 +39,23 @@ def expand(path: str) -> list[StoragePath]:
 
 
 def labels(paths: Sequence[StoragePath]) -> list[str]:
-    """What tells files apart: their paths below what they have in common, without suffixes where that is enough."""
+    """What tells files apart: their paths below what they have in common, without suffixes where that is enough.
+
+    No two are the same, also where names differ only in bytes that are no text.
+    """
     common = os.path.commonpath([path.path.parent for path in paths])
     names = [printable(path.path.relative_to(common).as_posix()) for path in paths]
     stems = [next((name[: -len(end)] for end in ARCHIVES if name.lower().endswith(end)), name) for name in names]
     counts = Counter(stems)
-    return [stem if counts[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
+    found: dict[str, None] = {}
+    for stem, name in zip(stems, names, strict=True):
+        label = base = stem if counts[stem] == 1 else name
+        ordinal = 1
+        while label in found or (ordinal > 1 and label in counts):
+            ordinal += 1
+            label = f"{base}-{ordinal}"
+        found[label] = None
+    return list(found)
 
 
 def _braces(text: str) -> Iterator[str]:

@@ -456,6 +456,18 @@ def test_tars_of_one_name_in_several_folders_do_not_collide(tmp_path: Path) -> N
     assert contents(str(tmp_path / "set"), tmp_path / "scratch") == expected
 
 
+def test_shards_whose_names_differ_only_in_what_is_no_text_or_in_their_suffix_are_all_read_once(tmp_path: Path) -> None:
+    for number, name in enumerate((b"x\xff.tar", b"x\xfe.tar", b"x.tar", b"x.tar.gz", b"x.tar.tar")):
+        as_tar(tmp_path / "set" / os.fsdecode(name), {f"{number}.png": b"%d" % number})
+    found = contents(str(tmp_path / "set"), tmp_path / "scratch")
+    assert len(found) == 5
+    assert sorted(found.values()) == [b"0", b"1", b"2", b"3", b"4"]
+    as_zip(tmp_path / "two" / "a.zip", {"1.png": b"zip"})
+    as_tar(tmp_path / "two" / "a.tar", {"1.png": b"tar"})
+    found = contents(str(tmp_path / "two" / "a.*"), tmp_path / "scratch")
+    assert found == {"a.tar/1.png": b"tar", "a.zip/1.png": b"zip"}
+
+
 def test_a_damaged_shard_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     for name in ("0.zip", "1.zip", "2.zip"):
         as_zip(tmp_path / name, {"x.png": name.encode()})
