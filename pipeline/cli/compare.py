@@ -25,6 +25,8 @@ def compare(
     vgg16: Annotated[str | None, typer.Option(help="Likewise, for LPIPS with VGG and DISTS")] = None,
     embedding: Annotated[str | None, typer.Option(help="Likewise, for identity")] = None,
     detector: Annotated[str | None, typer.Option(help="Likewise, for identity and the crops of sheets")] = None,
+    zip_encoding: Annotated[str | None, typer.Option(help="Of a zip's names that are not marked: cp932, gbk …")] = None,
+    column: Annotated[str | None, typer.Option(help="Parquet's column of pictures, of ORIGINALS")] = None,
 ) -> None:
     """Measure pictures against their originals. Exit 0: all compared, 1: some could not be, each named, 2: usage."""
     from pipeline.cli.table import print_table
@@ -35,6 +37,7 @@ def compare(
     from pipeline.core.scales import BASELINES
     from pipeline.pretrained.registry import WeightsError
     from pipeline.sources.base import SourceError
+    from pipeline.sources.reading import Reading
 
     if device not in ("cpu", "cuda"):
         raise fail(f"--device {device}: cpu or cuda")
@@ -53,6 +56,7 @@ def compare(
             device=device,
             report=report,
             workers=workers,
+            reading=Reading(zip_encoding, column),
         )
     except (SourceError, WeightsError, MatchError) as error:
         raise fail(str(error)) from error

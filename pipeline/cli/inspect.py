@@ -32,6 +32,8 @@ def inspect(
     sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet: a .png or .jpg file")] = None,
     sample: Annotated[int, typer.Option(min=1, help="Pictures to decode, spread over the archive")] = 200,
     seconds: Annotated[float, typer.Option(min=1, help="Most time to take; counts are lower bounds then")] = 30,
+    zip_encoding: Annotated[str | None, typer.Option(help="Of a zip's names that are not marked: cp932, gbk …")] = None,
+    column: Annotated[str | None, typer.Option(help="Parquet's column of pictures")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON")] = False,
 ) -> None:
     """Say what an archive holds and what for its pictures can serve. Exit 0: looked, 1: no picture usable, 2: usage."""
@@ -41,6 +43,7 @@ def inspect(
     from pipeline.inspect.survey import examine, survey
     from pipeline.sources.base import SourceError
     from pipeline.sources.open import open_archive
+    from pipeline.sources.reading import Reading
 
     if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise fail(f"--sheet {sheet}: name a .png or .jpg file")
@@ -48,7 +51,7 @@ def inspect(
         # nothing is unpacked, so nothing comes to lie in it
         with tempfile.TemporaryDirectory(prefix="facesr-") as scratch:
             with console.status("listing") if console.is_terminal else nullcontext():
-                source = open_archive(path, Path(scratch))
+                source = open_archive(path, Path(scratch), reading=Reading(zip_encoding, column))
                 found, chosen = survey(source, sample, seconds / 2)
             with progress("inspect", len(chosen)) as advance:
                 examine(found, source, chosen, seconds / 2, advance)

@@ -58,6 +58,8 @@ def upscale(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and its time and space")] = False,
     manifest: Annotated[str, typer.Option(help="parquet, or csv for both")] = "parquet",
+    zip_encoding: Annotated[str | None, typer.Option(help="Of a zip's names that are not marked: cp932, gbk …")] = None,
+    column: Annotated[str | None, typer.Option(help="Parquet's column of pictures")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output")] = False,
 ) -> None:
@@ -72,6 +74,7 @@ def upscale(
     from pipeline.core.errors import FacesrError
     from pipeline.runtime.signals import exit_on_sigterm
     from pipeline.runtime.stage import StageError
+    from pipeline.sources.reading import Reading
 
     if manifest not in ("parquet", "csv"):
         raise fail(f"--manifest {manifest}: parquet or csv")
@@ -106,7 +109,8 @@ def upscale(
     exit_on_sigterm()
     console.quiet = quiet
     try:
-        with listed(input, Output.of(output, to), settings, options) as listing:
+        reading = Reading(zip_encoding, column)
+        with listed(input, Output.of(output, to), settings, options, reading) as listing:
             if dry_run:
                 _show_plan(listing, as_json)
                 return

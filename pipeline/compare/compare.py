@@ -22,6 +22,7 @@ from pipeline.runtime.stage import environment
 from pipeline.runtime.units import RowUnit, do_units
 from pipeline.sources.base import Source, SourceError
 from pipeline.sources.open import open_archive
+from pipeline.sources.reading import Reading
 
 SUBJECT: Final = "upscaled"
 ORIGINAL: Final = "original"
@@ -78,6 +79,7 @@ def compare(
     device: str = "cpu",
     report: Path | None = None,
     workers: int | None = None,
+    reading: Reading | None = None,
 ) -> Comparison:
     """Measure pictures against their originals.
 
@@ -90,6 +92,7 @@ def compare(
         device: cpu or cuda, for these networks.
         report: folder for tables, sheets and report.html.
         workers: processes; one per core by default.
+        reading: what the user says of the archives; the column is that of the originals.
 
     Raises:
         SourceError: a folder or archive cannot be read.
@@ -99,10 +102,11 @@ def compare(
     """
     against = against or {}
     paths = {SUBJECT: upscaled, **against}
+    others = replace(reading, column=None) if reading else None
     with TemporaryDirectory(prefix="facesr-compare-") as scratch:
         parts = Path(scratch) / "parts"
         sources = {
-            name: open_archive(path, Path(scratch) / f"{number}")
+            name: open_archive(path, Path(scratch) / f"{number}", reading=reading if name == ORIGINAL else others)
             for number, (name, path) in enumerate({ORIGINAL: originals, **paths}.items())
         }
         pairs, unmatched = match(sources)

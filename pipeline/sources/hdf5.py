@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 from pipeline.sources.base import Entry, FileSource, SourceError, check_size, damaged, readable, rejection_reason
+from pipeline.sources.bounds import most_entries
 from pipeline.sources.raw_pixels import png_of
 from pipeline.storage.path import StoragePath
 
@@ -21,22 +22,41 @@ class Hdf5(FileSource):
         """Pictures of the largest dataset in its order; no pixel is read."""
         with readable(self.path):
             stamp = self.path.stamp()
-            shape = self._pictures().shape
-        for index in range(shape[0]):
-            yield Entry(f"{index:05d}.png", index, rejection_reason(size=prod(shape[1:])), stamp)
+            pictures = self._pictures()
+        problem = rejection_reason(size=_picture_bytes(pictures))
+        most = most_entries(stamp[0])
+        for index in range(min(pictures.shape[0], most)):
+            yield Entry(f"{index:05d}.png", index, problem, stamp)
+        if pictures.shape[0] > most:
+            yield self.overflow()
 
     def read(self, key: Any) -> bytes:
         """A picture as PNG."""
         # h5py raises OSError, RuntimeError, IndexError, ValueError …
         with readable(self.path), damaged("damaged in the file"):
             pictures = self._pictures()
-            check_size(prod(pictures.shape[1:]))
+            check_size(_picture_bytes(pictures))
+            if not _is_written(pictures, key):
+                raise SourceError("never written to its file")
             planes = pictures[key]
         return png_of(planes)
 
     def _pictures(self) -> Any:
         # an open file must not be used on both sides of a fork
         return _open(self.path, os.getpid(), *self.path.stamp())
+
+
+def _picture_bytes(pictures: Any) -> int:
+    """Bytes of memory that reading a picture takes: its own, or those of the chunk that it lies in."""
+    return max(prod(pictures.shape[1:]), prod(pictures.chunks or ()))
+
+
+def _is_written(pictures: Any, index: int) -> bool:
+    """False where HDF5 would make up a picture, of its fill value."""
+    if pictures.chunks is None:
+        return bool(pictures.id.get_storage_size())
+    start = (index // pictures.chunks[0] * pictures.chunks[0], 0, 0, 0)
+    return pictures.id.get_chunk_info_by_coord(start).byte_offset is not None
 
 
 @lru_cache(maxsize=4)

@@ -88,7 +88,7 @@ class Tar(FileSource):
                 with tarfile.open(fileobj=handle, mode="r:", tarinfo=_Member) as archive:
                     for member in _members(archive):
                         if member.isreg() and member.offset_data + member.size > size and not member.issparse():
-                            broken = f"{printable(member.name)[:200]} is cut off"
+                            broken = broken or f"{printable(member.name)[:200]} is cut off"
                             break
                         target = None
                         if member.islnk():
