@@ -80,6 +80,8 @@ def _print(found: "Summary", ingest: bool) -> None:
     table.add_column(overflow="fold")
     table.add_row("container", found["kind"])
     table.add_row("pictures", f"{found['pictures']:,}{more}")
+    if found["passed_over"]:
+        table.add_row("passed over", f"{found['passed_over']:,} other files beside them")
     if found["bytes"]:
         table.add_row("encoded", f"{_size(found['bytes'])}{more}")
     table.add_row("looked at", f"{found['sampled']:,}, {'the first' if found['sampled_first'] else 'spread over it'}")

@@ -129,7 +129,7 @@ def upscale(
         # 1: it had started, or a disk or store failed; 2: it cannot start
         raise fail(str(error), 1 if isinstance(error, (StageError, OSError)) else 2) from error
     else:
-        _show_summary(summary, as_json)
+        _show_summary(summary, as_json, listing.source.passed_over)
         if summary.failures:
             raise typer.Exit(1)
     finally:
@@ -192,11 +192,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _show_summary(summary: "Summary", as_json: bool) -> None:
+def _show_summary(summary: "Summary", as_json: bool, passed_over: int) -> None:
     counts = {status: summary.counts[status] for status in ("ok", "failed", "skipped")}
     if as_json:
         values = {
             **counts,
+            "passed_over": passed_over,
             "flagged": summary.flagged,
             "seconds": round(summary.seconds, 1),
             "manifest": summary.manifest,
@@ -212,6 +213,7 @@ def _show_summary(summary: "Summary", as_json: bool) -> None:
     words = f"{counts['ok']} done, {counts['failed']} failed"
     words += f", {counts['skipped']} skipped" if counts["skipped"] else ""
     words += f", {summary.flagged} flagged to be looked at" if summary.flagged else ""
+    words += f", {passed_over} other file(s) beside the pictures passed over" if passed_over else ""
     before = "nothing was left to do: " if summary.done_before else ""
     console.print(
         f"{before}{words}, {_duration(summary.seconds)}; every file's outcome: {summary.manifest}", markup=False

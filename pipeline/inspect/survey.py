@@ -65,6 +65,8 @@ class Findings:
     pictures: int = 0
     bytes: int = 0
     """Encoded size of those listed, or of the files they lie in where listing does not know."""
+    passed_over: int = 0
+    """Files beside the pictures, but for hidden ones."""
     complete: bool = True
     """True if all were listed; else `pictures` is a lower bound."""
     sampled_first: bool = False
@@ -99,6 +101,7 @@ class Findings:
             "pictures": self.pictures,
             "complete": self.complete,
             "bytes": self.bytes,
+            "passed_over": self.passed_over,
             "sampled": len(self.looks),
             "sampled_first": self.sampled_first,
             "sizes": [{"width": w, "height": h, "count": count} for (w, h), count in sizes.most_common()],
@@ -174,6 +177,7 @@ def survey(source: Source, sample: int, seconds: float) -> tuple[Findings, list[
             raise
         found.fault("the rest", str(error))
         found.complete = False
+    found.passed_over = source.passed_over
     found.bytes = found.bytes or sum(map(_file_bytes, _leaves(source)))
     return found, spread(kept, sample)
 

@@ -43,6 +43,10 @@ class Entry:
 class Source(Protocol):
     """Something that holds pictures. It can be pickled, and `read` may be called from several threads at once."""
 
+    @property
+    def passed_over(self) -> int:
+        """Files beside the pictures that the last listing left out, but for hidden ones."""
+
     def entries(self) -> Iterator[Entry]:
         """All entries in a fixed order."""
 
@@ -80,7 +84,7 @@ class FileSource:
     """Base of the sources that are one file."""
 
     def __init__(self, path: StoragePath):
-        self.path = path
+        self.path, self.passed_over = path, 0
 
     def truncated(self, reason: str) -> Entry:
         """The entry that names where the file breaks off."""

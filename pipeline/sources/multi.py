@@ -18,6 +18,11 @@ class Several:
     def __init__(self, parts: Sequence[tuple[str, Source]]):
         self.parts = list(parts)
 
+    @property
+    def passed_over(self) -> int:
+        """Of all parts."""
+        return sum(part.passed_over for _, part in self.parts)
+
     def entries(self) -> Iterator[Entry]:
         """All entries, part by part; a part that cannot be read is named and the others are read."""
         for number, (label, part) in enumerate(self.parts):

@@ -99,12 +99,14 @@ def wanted(name: str, reports: bool = False) -> bool:
         name: its path.
         reports: count REPORTS in.
     """
-    path = PurePosixPath(name.replace("\\", "/"))
-    hidden = any(
-        (part.startswith(".") and part not in (".", "..")) or part.lower() in SYSTEM_FOLDERS for part in path.parts
-    )
     report = not reports and is_report(name)
-    return not hidden and not report and path.suffix.lower() not in SIDECARS
+    return not is_hidden(name) and not report and PurePosixPath(name).suffix.lower() not in SIDECARS
+
+
+def is_hidden(name: str) -> bool:
+    """True if a file, or a folder that it is in, is hidden or of the system."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return any((part.startswith(".") and part not in (".", "..")) or part.lower() in SYSTEM_FOLDERS for part in parts)
 
 
 def is_report(name: str) -> bool:

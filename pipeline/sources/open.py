@@ -77,6 +77,7 @@ def open_archive(path: str, scratch: Path, columns: Sequence[str] = (), reading:
 
 
 def _several(paths: Sequence[StoragePath], scratch: Path, reading: Reading) -> Source:
+    paths = _without_tables(paths)
     if all(_is_kind(path.name, PARQUET) for path in paths):
         return ParquetFiles(paths, reading)
     # what a pattern finds on an object store are files
@@ -119,14 +120,25 @@ def _folder(path: StoragePath, scratch: Path, reading: Reading) -> Source:
     for name in names:
         own = next((endings for endings in _TOGETHER if _is_kind(name, endings)), ())
         kind = kind or own
-        if not own or own != kind:
+        beside = {kind, own} == {TARS, PARQUET}
+        if not own or (own != kind and not beside):
             _no_columns(path, reading)
             return Folder(path, listing)  # soon, also where there are millions
         found.append(name)
-    files = [path / name for name in sorted(found, key=tree_order)]
+    files = _without_tables([path / name for name in sorted(found, key=tree_order)])
+    if {_is_kind(file.name, PARQUET) for file in files} == {True, False}:
+        _no_columns(path, reading)
+        return Folder(path, listing)
     if kind == TFRECORDS:
         files = largest(files)
     return _several(files, scratch, reading) if files else Folder(path, listing)
+
+
+def _without_tables(paths: Sequence[StoragePath]) -> Sequence[StoragePath]:
+    """Files without the Parquet that img2dataset writes beside each tar: it says of the pictures, and holds none."""
+    uris = [path.uri.partition("?")[0] for path in paths]
+    tables = {uri.removesuffix(".tar") + ".parquet" for uri in uris if uri.endswith(".tar")}
+    return [path for path, uri in zip(paths, uris, strict=True) if uri not in tables]
 
 
 def _is_kind(name: str, endings: tuple[str, ...]) -> bool:

@@ -34,7 +34,7 @@ class ParquetFiles:
     """
 
     def __init__(self, paths: Sequence[StoragePath], reading: Reading):
-        self.paths, self.reading = list(paths), reading
+        self.paths, self.reading, self.passed_over = list(paths), reading, 0
 
     def entries(self) -> Iterator[Entry]:
         """Rows in file order, named by the `name` or `path` beside the picture, else by file and row.

@@ -26,7 +26,7 @@ from pipeline.sources.base import (
     readable,
 )
 from pipeline.sources.bounds import MAX_HEADER, UNPACKED_VARIABLE, most_unpacked
-from pipeline.sources.names import printable, wanted
+from pipeline.sources.names import is_hidden, printable, wanted
 from pipeline.storage.path import StorageError, StoragePath
 
 
@@ -83,6 +83,7 @@ class Tar(FileSource):
         with readable(self.path):
             broken, stamp, size = self._unpack(), self.path.stamp(), self.plain.size()
         links: Iterator[list[int] | None] | None = None
+        self.passed_over = 0
         with readable(self.path), self.plain.open() as handle:
             try:
                 with tarfile.open(fileobj=handle, mode="r:", tarinfo=_Member) as archive:
@@ -96,6 +97,8 @@ class Tar(FileSource):
                             target = next(links, None)
                         if entry := _entry(member, stamp, target):
                             yield entry
+                        else:
+                            self.passed_over += member.isfile() and not is_hidden(member.name)
                     else:
                         # tarfile takes a damaged header, or a cut between two members, for the end
                         handle.seek(archive.offset)

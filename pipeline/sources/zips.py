@@ -19,7 +19,7 @@ from pipeline.sources.base import (
     readable,
 )
 from pipeline.sources.celeba import numeric_order, pictures_folder
-from pipeline.sources.names import wanted
+from pipeline.sources.names import is_hidden, wanted
 from pipeline.sources.zip_recovery import rebuilt
 from pipeline.storage.path import StoragePath
 
@@ -52,10 +52,13 @@ class Zip(FileSource):
             inside = (member for member in members if member[0].startswith(pictures))
             members = [(name[len(pictures) :], index, info) for name, index, info in inside]
             members.sort(key=lambda member: numeric_order(member[0]))
+        self.passed_over = 0
         for name, index, info in members:
             # of Windows; zip itself separates folders by slashes alone
             name = name.replace("\\", "/")
-            if not name.endswith("/") and wanted(name, reports=True):
+            if not name.endswith("/") and not wanted(name, reports=True):
+                self.passed_over += not is_hidden(name)
+            elif not name.endswith("/"):
                 problem = "encrypted" if info.flag_bits & 1 else archive_inside(name, "zip")
                 yield entry_of(name, index, problem, [info.CRC, info.file_size], info.file_size)
         if archive.broken:
