@@ -1,12 +1,13 @@
 """Sources of pictures: named entries and their bytes, which names and sizes are refused, and errors."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.sources.bounds import MAX_BYTES, MAX_NAME, most_entries
+from pipeline.sources.content import HEAD, other_than
 from pipeline.sources.names import UNNAMED, normalized, outside, printable, shortened
 from pipeline.storage.path import StorageError, StoragePath
 
@@ -139,6 +140,17 @@ def readable(path: StoragePath | None = None) -> Iterator[None]:
             raise SourceError(str(error)) from error
         prefix = "" if path is None else f"{path}: "
         raise SourceError(f"{prefix}cannot be read ({short_text(error)})") from error
+
+
+def refuse_other(path: StoragePath, kind: str) -> None:
+    """Say what a file is that turned out not to be of the kind that its name says, where that is known.
+
+    Raises:
+        SourceError: it is something else.
+    """
+    with suppress(OSError):
+        if what := other_than(kind, path.read_at(0, HEAD)):
+            raise SourceError(f"{path}: {what}")
 
 
 @contextmanager

@@ -9,7 +9,16 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from pipeline.sources.base import Entry, FileSource, SourceError, check_size, damaged, readable, rejection_reason
+from pipeline.sources.base import (
+    Entry,
+    FileSource,
+    SourceError,
+    check_size,
+    damaged,
+    readable,
+    refuse_other,
+    rejection_reason,
+)
 from pipeline.sources.bounds import most_entries
 from pipeline.sources.raw_pixels import png_of
 from pipeline.storage.path import StoragePath
@@ -65,7 +74,11 @@ def _open(path: StoragePath, *version: Any) -> Any:
     import h5py  # only here: it takes a moment to load
 
     with damaged(f"{path}: not a readable HDF5 file", "; a download that broke off?"):
-        file = h5py.File(path.local or path.open(), "r")
+        try:
+            file = h5py.File(path.local or path.open(), "r")
+        except Exception:
+            refuse_other(path, "h5")
+            raise
         # what links lead to, or is stored, outside the file is not part of it
         inside = [file[name] for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
     found = [item for item in inside if isinstance(item, h5py.Dataset) and item.ndim == 4 and item.dtype == "uint8"]

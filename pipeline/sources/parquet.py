@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.core.errors import first_line
-from pipeline.sources.base import Entry, FileSource, SourceError, check_size, short_text
+from pipeline.sources.base import Entry, FileSource, SourceError, check_size, refuse_other, short_text
 from pipeline.sources.bounds import MAX_KEPT
 from pipeline.sources.names import below, common_start, is_rooted, only_name, parts_of, printable
 from pipeline.sources.parquet_columns import picture_column, pictures_in
@@ -138,5 +138,6 @@ def _named(path: StoragePath) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, LookupError) as error:
+        refuse_other(path, "parquet")
         text = short_text(error) if isinstance(error, OSError) else first_line(error)
         raise SourceError(f"{path}: not a readable Parquet file ({text})") from error

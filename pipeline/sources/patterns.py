@@ -23,13 +23,15 @@ def expand(path: str) -> list[StoragePath]:
         SourceError: nothing matches, or the pattern stands for more than MAX_FILES.
     """
     remote = bool(scheme_of(path))
-    if not re.search(r"\*|\{[^{}]*(\.\.|,)[^{}]*\}", path) or (not remote and os.path.lexists(path)):
+    # what exists is meant, whatever its name looks like
+    fixed, path = ("", path) if remote else _existing(path)
+    if not re.search(r"\*|\{[^{}]*(\.\.|,)[^{}]*\}", path):
         return []
     found: list[StoragePath] = []
     for text in _braces(path):
-        matches = _matches(text) if "*" in text else [StoragePath.of(text)]
+        matches = _matches(fixed, text) if "*" in text else [StoragePath.of(fixed + text)]
         if not matches:
-            raise SourceError(f"{_shown(text)}: no such file or folder")
+            raise SourceError(f"{_shown(fixed + text)}: no such file or folder")
         found += matches
     # on an object store a look at each would take minutes: what is missing there is named when it is listed
     for file in found[:1] if remote else found:
@@ -80,15 +82,26 @@ def _choices(part: str) -> tuple[Sequence[str] | range, int]:
     return range(first, last + step, step), len(ends[1])
 
 
-def _matches(pattern: str) -> list[StoragePath]:
+def _existing(path: str) -> tuple[str, str]:
+    """A path cut where the longest part of it ends that is there."""
+    ends = [match.end() for match in re.finditer(r"[^/]+/*", path)]
+    there = max((end for end in ends if os.path.lexists(path[:end].rstrip("/") or "/")), default=0)
+    if not there and path.startswith("/"):
+        there = 1
+    return path[:there], path[there:]
+
+
+def _matches(fixed: str, pattern: str) -> list[StoragePath]:
+    """What a pattern stands for, below a path that is taken as it is."""
     if not scheme_of(pattern):
-        found = [StoragePath.of(match) for match in sorted(glob.glob(pattern, recursive=True))]
+        matches = glob.glob(glob.escape(fixed) + pattern, recursive=True)
+        found = [StoragePath.of(match) for match in sorted(matches)]
         return [path for path in found if wanted(path.name)]
     root, key, query = split(pattern)
     parts = key.split("/")
-    fixed = next(index for index, part in enumerate(parts) if "*" in part)
-    folder = StoragePath.of(join(root, "/".join(parts[:fixed]), query))
-    inner = parts[fixed:]
+    first = next(index for index, part in enumerate(parts) if "*" in part)
+    folder = StoragePath.of(join(root, "/".join(parts[:first]), query))
+    inner = parts[first:]
     # as the shell has it: `*` stays within a folder and passes hidden files over
     expression = "/".join(
         r"(?!\.)" + re.escape(part).replace(r"\*", "[^/]*") if part != "**" else "(?:.+)" for part in inner

@@ -24,6 +24,7 @@ from pipeline.sources.base import (
     check_size,
     entry_of,
     readable,
+    refuse_other,
 )
 from pipeline.sources.bounds import MAX_HEADER, UNPACKED_VARIABLE, most_unpacked
 from pipeline.sources.names import is_hidden, printable, wanted
@@ -60,6 +61,11 @@ class Tar(FileSource):
         self.scratch = scratch
         self.opener = next((opener for end, opener in _OPENERS.items() if path.name.lower().endswith(end)), None)
 
+    @property
+    def kind(self) -> str:
+        """Give `tar`, or with its compression `tar.gz` and so on."""
+        return next((end[1:] for end in _OPENERS if end.startswith(".tar") and _OPENERS[end] is self.opener), "tar")
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "plain"}
 
@@ -83,7 +89,7 @@ class Tar(FileSource):
         with readable(self.path):
             broken, stamp, size = self._unpack(), self.path.stamp(), self.plain.size()
         links: Iterator[list[int] | None] | None = None
-        self.passed_over = 0
+        self.passed_over, first = 0, True
         with readable(self.path), self.plain.open() as handle:
             try:
                 with tarfile.open(fileobj=handle, mode="r:", tarinfo=_Member) as archive:
@@ -91,7 +97,7 @@ class Tar(FileSource):
                         if member.isreg() and member.offset_data + member.size > size and not member.issparse():
                             broken = broken or f"{printable(member.name)[:200]} is cut off"
                             break
-                        target = None
+                        target, first = None, False
                         if member.islnk():
                             links = iter(self._targets()) if links is None else links
                             target = next(links, None)
@@ -107,6 +113,8 @@ class Tar(FileSource):
             except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
                 broken = broken or str(error)
         if broken is not None:
+            if first:
+                refuse_other(self.path, self.kind)
             yield self.truncated(broken)
 
     def stream(self) -> Iterator[tuple[Entry, bytes]]:
@@ -128,6 +136,7 @@ class Tar(FileSource):
             except StorageError:
                 raise
             except (*_BREAKS, tarfile.TarError, ValueError, OverflowError) as error:
+                refuse_other(self.path, self.kind)
                 yield self.truncated(str(error)), b""
 
     def read(self, key: Any) -> bytes:

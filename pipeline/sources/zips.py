@@ -17,6 +17,7 @@ from pipeline.sources.base import (
     damaged,
     entry_of,
     readable,
+    refuse_other,
 )
 from pipeline.sources.celeba import numeric_order, pictures_folder
 from pipeline.sources.names import is_hidden, wanted
@@ -177,4 +178,8 @@ def _unmark(data: bytearray, at: int) -> None:
 def _open_zip(path: StoragePath, *stamp: Any) -> _OpenZip:
     # BadZipFile, OSError, struct.error, NotImplementedError …
     with damaged(f"{path}: not a readable zip archive", "; a download that broke off?"):
-        return _OpenZip(path)
+        try:
+            return _OpenZip(path)
+        except Exception:
+            refuse_other(path, "zip")
+            raise
