@@ -43,6 +43,7 @@ def inspect(
     from pipeline.inspect.survey import examine, survey
     from pipeline.sources.base import SourceError
     from pipeline.sources.open import open_archive
+    from pipeline.sources.patterns import as_shown
     from pipeline.sources.reading import Reading
 
     if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -57,6 +58,7 @@ def inspect(
                 examine(found, source, chosen, seconds / 2, advance)
     except SourceError as error:
         raise fail(str(error)) from error
+    path = as_shown(path)
     summary = {"path": path, **found.summary()}
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
