@@ -14,6 +14,7 @@ from pipeline.bulk.outputs import Output, OutputError
 from pipeline.bulk.settings import RunOptions, Settings
 from pipeline.sources.base import Entry, Source, SourceError
 from pipeline.sources.open import open_archive
+from pipeline.sources.reading import Reading
 from pipeline.storage.path import StoragePath
 
 
@@ -31,7 +32,9 @@ class Listing:
 
 
 @contextmanager
-def listed(source: str, output: Output, settings: Settings, options: RunOptions) -> Iterator[Listing]:
+def listed(
+    source: str, output: Output, settings: Settings, options: RunOptions, reading: Reading | None = None
+) -> Iterator[Listing]:
     """List INPUT; scratch for unpacking it goes with the run's work, or at the end.
 
     Raises:
@@ -41,7 +44,7 @@ def listed(source: str, output: Output, settings: Settings, options: RunOptions)
     """
     settings = settings.chosen_for(source, output)
     with _scratch(output) as scratch:
-        archive = open_archive(source, scratch)
+        archive = open_archive(source, scratch, reading=reading)
         entries = _without_results(archive, source, output)
         if not entries:
             raise SourceError(f"{source}: no pictures in it")

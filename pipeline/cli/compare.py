@@ -38,6 +38,8 @@ def compare(
     embedding: Annotated[str | None, typer.Option(help="Likewise, for identity")] = None,
     detector: Annotated[str | None, typer.Option(help="Likewise, for identity and the crops of sheets")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are not from here")] = False,
+    zip_encoding: Annotated[str | None, typer.Option(help="Of a zip's names that are not marked: cp932, gbk …")] = None,
+    column: Annotated[str | None, typer.Option(help="Parquet's column of pictures, of ORIGINALS")] = None,
 ) -> None:
     """Measure pictures against their originals. Exit 0: all compared, 1: some could not be, each named, 2: usage."""
     from pipeline.cli.table import print_table
@@ -48,6 +50,7 @@ def compare(
     from pipeline.core.scales import BASELINES
     from pipeline.pretrained.registry import WeightsError
     from pipeline.sources.base import SourceError
+    from pipeline.sources.reading import Reading
 
     if device not in ("cpu", "cuda"):
         raise fail(f"--device {device}: cpu or cuda")
@@ -71,6 +74,7 @@ def compare(
             report=report,
             workers=workers,
             suffixes=suffix or (),
+            reading=Reading(zip_encoding, column),
         )
     except (SourceError, WeightsError, MatchError) as error:
         raise fail(str(error)) from error

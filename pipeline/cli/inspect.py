@@ -32,6 +32,8 @@ def inspect(
     sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet: a .png or .jpg file")] = None,
     sample: Annotated[int, typer.Option(min=1, help="Pictures to decode, spread over the archive")] = 200,
     seconds: Annotated[float, typer.Option(min=1, help="Most time to take; counts are lower bounds then")] = 30,
+    zip_encoding: Annotated[str | None, typer.Option(help="Of a zip's names that are not marked: cp932, gbk …")] = None,
+    column: Annotated[str | None, typer.Option(help="Parquet's column of pictures")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a --sheet that is not from here")] = False,
 ) -> None:
@@ -41,6 +43,7 @@ def inspect(
     from pipeline.inspect.survey import examine, survey
     from pipeline.sources.base import SourceError
     from pipeline.sources.open import open_archive
+    from pipeline.sources.reading import Reading
 
     if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise fail(f"--sheet {sheet}: name a .png or .jpg file")
@@ -50,7 +53,7 @@ def inspect(
     # nothing is unpacked, so nothing comes to lie in the folder
     with fail_on(SourceError), tempfile.TemporaryDirectory(prefix="facesr-") as scratch:
         with console.status("listing") if console.is_terminal else nullcontext():
-            source = open_archive(path, Path(scratch))
+            source = open_archive(path, Path(scratch), reading=Reading(zip_encoding, column))
             found, chosen = survey(source, sample, seconds / 2)
         with progress("inspect", len(chosen)) as advance:
             examine(found, source, chosen, seconds / 2, advance)
@@ -77,6 +80,8 @@ def _print(found: "Summary", ingest: bool) -> None:
     table.add_column(overflow="fold")
     table.add_row("container", found["kind"])
     table.add_row("pictures", f"{found['pictures']:,}{more}")
+    if found["passed_over"]:
+        table.add_row("passed over", f"{found['passed_over']:,} other files beside them")
     if found["bytes"]:
         table.add_row("encoded", f"{decimal(found['bytes'])}{more}")
     table.add_row("looked at", f"{found['sampled']:,}, {'the first' if found['sampled_first'] else 'spread over it'}")

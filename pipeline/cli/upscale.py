@@ -61,6 +61,8 @@ def upscale(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and its time and space")] = False,
     manifest: Annotated[str, typer.Option(help="parquet, or csv for both")] = "parquet",
+    zip_encoding: Annotated[str | None, typer.Option(help="Of a zip's names that are not marked: cp932, gbk …")] = None,
+    column: Annotated[str | None, typer.Option(help="Parquet's column of pictures")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output")] = False,
 ) -> None:
@@ -75,6 +77,7 @@ def upscale(
     from pipeline.core.errors import FacesrError
     from pipeline.runtime.signals import exit_on_sigterm
     from pipeline.runtime.stage import StageError
+    from pipeline.sources.reading import Reading
 
     if manifest not in ("parquet", "csv"):
         raise fail(f"--manifest {manifest}: parquet or csv")
@@ -110,7 +113,8 @@ def upscale(
     exit_on_sigterm()
     console.quiet = quiet
     try:
-        with listed(input, Output.of(output, to), settings, options) as listing:
+        reading = Reading(zip_encoding, column)
+        with listed(input, Output.of(output, to), settings, options, reading) as listing:
             if dry_run:
                 _show_plan(listing, as_json)
                 return
@@ -129,7 +133,7 @@ def upscale(
         # 1: it had started, or a disk or store failed; 2: it cannot start
         raise fail(str(error), 1 if isinstance(error, (StageError, OSError)) else 2) from error
     else:
-        _show_summary(summary, as_json)
+        _show_summary(summary, as_json, listing.source.passed_over)
         if summary.failures:
             raise typer.Exit(1)
     finally:
@@ -192,11 +196,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _show_summary(summary: "Summary", as_json: bool) -> None:
+def _show_summary(summary: "Summary", as_json: bool, passed_over: int) -> None:
     counts = {status: summary.counts[status] for status in ("ok", "failed", "skipped")}
     if as_json:
         values = {
             **counts,
+            "passed_over": passed_over,
             "flagged": summary.flagged,
             "seconds": round(summary.seconds, 1),
             "manifest": summary.manifest,
@@ -212,6 +217,7 @@ def _show_summary(summary: "Summary", as_json: bool) -> None:
     words = f"{counts['ok']} done, {counts['failed']} failed"
     words += f", {counts['skipped']} skipped" if counts["skipped"] else ""
     words += f", {summary.flagged} flagged to be looked at" if summary.flagged else ""
+    words += f", {passed_over} other file(s) beside the pictures passed over" if passed_over else ""
     before = "nothing was left to do: " if summary.done_before else ""
     console.print(
         f"{before}{words}, {_duration(summary.seconds)}; every file's outcome: {summary.manifest}", markup=False

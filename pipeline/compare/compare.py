@@ -23,6 +23,7 @@ from pipeline.runtime.stage import environment
 from pipeline.runtime.units import RowUnit, do_units
 from pipeline.sources.base import Source, SourceError
 from pipeline.sources.open import open_archive
+from pipeline.sources.reading import Reading
 
 SUBJECT: Final = "upscaled"
 ORIGINAL: Final = "original"
@@ -80,6 +81,7 @@ def compare(
     report: Path | None = None,
     workers: int | None = None,
     suffixes: Sequence[str] = (),
+    reading: Reading | None = None,
 ) -> Comparison:
     """Measure pictures against their originals.
 
@@ -93,6 +95,7 @@ def compare(
         report: folder for tables, sheets and report.html.
         workers: processes; one per core by default.
         suffixes: what tools add to names, such as `_out`.
+        reading: what the user says of the archives; the column is that of the originals.
 
     Raises:
         SourceError: a folder or archive cannot be read.
@@ -102,10 +105,11 @@ def compare(
     """
     against = against or {}
     paths = {SUBJECT: upscaled, **against}
+    others = replace(reading, column=None) if reading else None
     with TemporaryDirectory(prefix="facesr-compare-") as scratch:
         parts = Path(scratch) / "parts"
         sources = {
-            name: open_archive(path, Path(scratch) / f"{number}")
+            name: open_archive(path, Path(scratch) / f"{number}", reading=reading if name == ORIGINAL else others)
             for number, (name, path) in enumerate({ORIGINAL: originals, **paths}.items())
         }
         pairs, unmatched = match(sources, suffixes)

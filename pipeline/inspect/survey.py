@@ -14,12 +14,12 @@ from typing import Any
 from pipeline.codecs.exif import orientation_of
 from pipeline.core.images import MAX_PIXELS, ImageError, Pixels, decoder_errors, open_image, resize
 from pipeline.ingest.preprocess import read_rgb
-from pipeline.sources.archives import Tar
 from pipeline.sources.base import Entry, Source, SourceError
 from pipeline.sources.folders import Folder
 from pipeline.sources.hdf5 import Hdf5
 from pipeline.sources.multi import Several
 from pipeline.sources.parquet import ParquetFiles
+from pipeline.sources.tars import Tar
 
 THUMB = 128
 """Longer side of a thumbnail, pixels."""
@@ -63,6 +63,8 @@ class Findings:
     pictures: int = 0
     bytes: int = 0
     """Encoded size of those listed, or of the files they lie in where listing does not know."""
+    passed_over: int = 0
+    """Files beside the pictures, but for hidden ones."""
     complete: bool = True
     """True if all were listed; else `pictures` is a lower bound."""
     sampled_first: bool = False
@@ -97,6 +99,7 @@ class Findings:
             "pictures": self.pictures,
             "complete": self.complete,
             "bytes": self.bytes,
+            "passed_over": self.passed_over,
             "sampled": len(self.looks),
             "sampled_first": self.sampled_first,
             "sizes": [{"width": w, "height": h, "count": count} for (w, h), count in sizes.most_common()],
@@ -172,6 +175,7 @@ def survey(source: Source, sample: int, seconds: float) -> tuple[Findings, list[
             raise
         found.fault("the rest", str(error))
         found.complete = False
+    found.passed_over = source.passed_over
     found.bytes = found.bytes or sum(map(_file_bytes, _leaves(source)))
     return found, spread(kept, sample)
 

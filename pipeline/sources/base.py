@@ -1,33 +1,22 @@
 """Sources of pictures: named entries and their bytes, which names and sizes are refused, and errors."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any, Protocol
-from unicodedata import category
 
 from pipeline.core.errors import FacesrError, first_line
+from pipeline.sources.bounds import MAX_BYTES, MAX_NAME, most_entries
+from pipeline.sources.content import HEAD, other_than
+from pipeline.sources.names import UNNAMED, normalized, outside, printable, shortened
 from pipeline.storage.path import StorageError, StoragePath
 
-SIDECARS = {
-    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".html", ".xml", ".yaml", ".yml", ".npy", ".ini"),
-    # of WebDataset; pickles among them are never opened
-    *(".cls", ".cls2", ".index", ".inx", ".id", ".ids", ".text", ".caption", ".transcript", ".jsn", ".count"),
-    *(".npz", ".pyd", ".pickle", ".pkl", ".mp", ".msg", ".ten", ".tb", ".pt", ".pth", ".safetensors", ".mat"),
-    *(".bbox", ".lbl", ".labels", ".md5", ".sha1", ".sha256"),
-}
-"""Files beside the pictures that are passed over; anything else is tried, and named if it is no picture."""
-REPORTS = ("manifest.parquet", "manifest.csv")
-"""What this project writes beside pictures: files of these names, or that end in a dot and one of these."""
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 TFRECORDS = (".tfrecords", ".tfrecord")
 HDF5 = (".h5", ".hdf5")
 ARCHIVES = (".zip", ".parquet", *TARS, *TFRECORDS, *HDF5)
 FOREIGN = (".7z", ".rar")
 """Archives that cannot be read."""
-MAX_BYTES = 1 << 30
-"""Largest entry that is read; the encoded pictures that are decoded at all are smaller."""
 
 
 class SourceError(FacesrError):
@@ -55,6 +44,10 @@ class Entry:
 class Source(Protocol):
     """Something that holds pictures. It can be pickled, and `read` may be called from several threads at once."""
 
+    @property
+    def passed_over(self) -> int:
+        """Files beside the pictures that the last listing left out, but for hidden ones."""
+
     def entries(self) -> Iterator[Entry]:
         """All entries in a fixed order."""
 
@@ -66,36 +59,60 @@ class Source(Protocol):
         """
 
 
-def listed(name: str, problem: str | None = None, stamp: Any = None, size: int = 0) -> Entry:
-    """The entry of a file in a folder; of one that is too large with that reason."""
-    return Entry(printable(name), name, problem or rejection_reason(size=size), stamp, size)
+def entry_of(name: str, key: Any, problem: str | None = None, stamp: Any = None, size: int = 0) -> Entry:
+    """The entry of a file, by the name that its container gives it.
+
+    All names of files and archive members come through here. What comes out is a relative path of printable text
+    without empty parts and `.`, or says why its entry is not read.
+
+    Args:
+        name: as it is stored, undecodable bytes as surrogates.
+        key: what finds it.
+        problem: why it cannot be read, as far as that is known.
+        stamp: changes when it does.
+        size: encoded bytes.
+    """
+    normal = normalized(printable(name))
+    shown = shortened(normal)
+    if not normal:
+        shown, problem = UNNAMED, "its name is empty"
+    elif shown != normal:
+        problem = f"its name is too long ({len(name):,} characters, at most {MAX_NAME:,} bytes)"
+    return Entry(shown, key, rejection_reason(name, size) or problem, stamp, size)
 
 
 class FileSource:
     """Base of the sources that are one file."""
 
     def __init__(self, path: StoragePath):
-        self.path = path
+        self.path, self.passed_over = path, 0
 
     def truncated(self, reason: str) -> Entry:
         """The entry that names where the file breaks off."""
         return Entry(printable(self.path.name), None, f"truncated archive ({reason}); what came before it was read")
 
-
-def wanted(name: str) -> bool:
-    """True if a file may be a picture: neither hidden nor one of the SIDECARS or REPORTS."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    hidden = any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts)
-    report = f".{path.name.lower()}".endswith(tuple(f".{name}" for name in REPORTS))
-    return not hidden and not report and path.suffix.lower() not in SIDECARS
+    def overflow(self) -> Entry:
+        """The entry that says where listing stopped: kilobytes can claim any number of pictures."""
+        most = most_entries(self.path.size())
+        reason = f"it lists more pictures than a file of its size can hold; the first {most:,} are read"
+        return Entry(printable(self.path.name), None, reason)
 
 
 def rejection_reason(name: str = "", size: int = 0) -> str | None:
     """Why an entry must not be read: its name points outside its archive, or it is too large; None where it may."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts:
+    if outside(name):
         return "its path points outside the archive"
     return f"too large ({size:,} bytes, at most {MAX_BYTES:,} are read)" if size > MAX_BYTES else None
+
+
+def archive_inside(name: str, holder: str) -> str | None:
+    """Why a file that is an archive by its name is not read as part of a `holder` (folder, zip …)."""
+    if name.lower().endswith(FOREIGN):
+        return f"an archive inside the {holder}, of a kind that cannot be read: unpack it"
+    if name.lower().endswith(ARCHIVES):
+        what = "name it as the input itself" if holder == "folder" else "unpack it, and name it as the input itself"
+        return f"an archive inside the {holder}: {what}"
+    return None
 
 
 def check_size(size: int) -> None:
@@ -106,14 +123,6 @@ def check_size(size: int) -> None:
     """
     if reason := rejection_reason(size=size):
         raise SourceError(reason)
-
-
-def printable(name: str) -> str:
-    """A name as text that can be shown and stored; what is no text in it becomes U+FFFD."""
-    if name.isprintable():
-        return name
-    text = name.encode("utf-8", "surrogateescape" if not _lone(name) else "replace").decode("utf-8", "replace")
-    return "".join("\ufffd" if category(character) == "Cc" else character for character in text)
 
 
 def short_text(error: OSError) -> str:
@@ -133,6 +142,17 @@ def readable(path: StoragePath | None = None) -> Iterator[None]:
         raise SourceError(f"{prefix}cannot be read ({short_text(error)})") from error
 
 
+def refuse_other(path: StoragePath, kind: str) -> None:
+    """Say what a file is that turned out not to be of the kind that its name says, where that is known.
+
+    Raises:
+        SourceError: it is something else.
+    """
+    with suppress(OSError):
+        if what := other_than(kind, path.read_at(0, HEAD)):
+            raise SourceError(f"{path}: {what}")
+
+
 @contextmanager
 def damaged(what: str, advice: str = "") -> Iterator[None]:
     """Turn whatever a library raises into a SourceError, `what (its reason)advice`; what a store raises stays."""
@@ -150,8 +170,3 @@ def read_file(path: StoragePath) -> bytes:
         check_size(handle.seek(0, 2))
         handle.seek(0)
         return handle.read()
-
-
-def _lone(name: str) -> bool:
-    """True if a surrogate in it does not stand for an undecodable byte."""
-    return any(category(character) == "Cs" and not "\udc80" <= character <= "\udcff" for character in name)

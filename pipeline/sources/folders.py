@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.images import encode_png
-from pipeline.sources.base import ARCHIVES, FOREIGN, Entry, FileSource, listed, read_file, readable, short_text, wanted
+from pipeline.sources.base import Entry, FileSource, archive_inside, entry_of, read_file, readable, short_text
+from pipeline.sources.names import is_hidden, normalized, wanted
 from pipeline.storage.path import StoragePath, tree_order
 from pipeline.synthetic.portrait import VERSION, file_name, portrait
 
@@ -15,7 +16,7 @@ class Synthetic:
     """Procedural portraits, drawn when read."""
 
     def __init__(self, count: int, seed: int):
-        self.count, self.seed = count, seed
+        self.count, self.seed, self.passed_over = count, seed, 0
 
     def entries(self) -> Iterator[Entry]:
         """portrait-000000.png and on."""
@@ -34,7 +35,7 @@ class Single(FileSource):
         """The file itself."""
         with readable(self.path):
             stamp = self.path.stamp()
-        yield listed(self.path.name, None, stamp, stamp[0])
+        yield entry_of(self.path.name, self.path.name, None, stamp, stamp[0])
 
     def read(self, key: Any) -> bytes:
         """Its bytes."""
@@ -56,7 +57,7 @@ class Folder:
         listing: list[tuple[str, int, Any]] | None = None,
         order: Callable[[str], Any] = tree_order,
     ):
-        self.path, self.listing, self.order = path, listing, order
+        self.path, self.listing, self.order, self.passed_over = path, listing, order, 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "listing": None}  # readers do not need it
@@ -64,55 +65,67 @@ class Folder:
     def entries(self) -> Iterator[Entry]:
         """Files in order; links that lead out of the folder are named, not followed."""
         local = self.path.local
+        self.passed_over = 0
         if local is not None:
-            yield from _local_entries(local, self.order)
+            yield from self._local_entries(local)
             return
         with readable(self.path):
             listing = list(self.path.files()) if self.listing is None else self.listing
         for name, size, stamp in sorted(listing, key=lambda item: self.order(item[0])):
             if wanted(name):
-                yield listed(name, _archive_inside(name), stamp, size)
+                # a store takes any key for a name; a path would be another key
+                problem = None if normalized(name) == name else "its key has empty parts or dots for parts"
+                yield entry_of(name, name, problem or archive_inside(name, "folder"), stamp, size)
+            else:
+                self.passed_over += not is_hidden(name)
 
     def read(self, key: Any) -> bytes:
         """Bytes of a file."""
         return read_file(self.path / key)
 
+    def _local_entries(self, folder: Path) -> Iterator[Entry]:
+        def count(_: str) -> None:
+            self.passed_over += 1
 
-def walk(root: Path) -> Iterator[tuple[str, str | None]]:
-    """Files below a folder that may be pictures, in no certain order: relative posix name, what is wrong with it."""
+        root = folder.resolve()
+        for name, problem in sorted(walk(folder, count), key=lambda item: self.order(item[0])):
+            path = folder / name
+            try:
+                link = path.is_symlink()
+                if problem is None and link and not path.exists():
+                    problem = "a link that leads nowhere"
+                if problem is not None:
+                    yield entry_of(name, name, problem)
+                elif path.is_file():
+                    stamp = StoragePath.of(path).stamp()
+                    outside = link and not path.resolve().is_relative_to(root)
+                    problem = "a link that points outside the folder" if outside else archive_inside(name, "folder")
+                    yield entry_of(name, name, problem, stamp, stamp[0])
+                elif path.exists():
+                    yield entry_of(name, name, "a FIFO, socket or device, no file")
+            except OSError as error:
+                yield entry_of(name, name, f"cannot be read ({short_text(error)})")
+
+
+def walk(root: Path, passed_over: Callable[[str], object] = bool) -> Iterator[tuple[str, str | None]]:
+    """Files below a folder that may be pictures, in no certain order: relative posix name, what is wrong with it.
+
+    Args:
+        root: the folder.
+        passed_over: is told of each other file that is not hidden.
+    """
     failed: list[OSError] = []
     for folder, folders, files in os.walk(root, onerror=failed.append):
         inner = Path(folder).relative_to(root)
         linked = {name for name in folders if Path(folder, name).is_symlink()}
         # hidden folders can be large and are passed over anyway
         folders[:] = sorted(name for name in folders if wanted(f"{name}/x"))
+        # img2dataset keeps what it knows of the pictures in folder `00000` in `00000.parquet`
+        tables = {f"{name}.parquet" for name in folders if name.isdecimal()}
         for name in (*files, *linked):
-            if wanted(path := (inner / name).as_posix()):
+            if wanted(path := (inner / name).as_posix()) and name not in tables:
                 yield path, "a linked folder, not followed" if name in linked else None
+            elif not is_hidden(path):
+                passed_over(path)
     for error in failed:
         yield Path(error.filename).relative_to(root).as_posix(), f"a folder that cannot be read ({short_text(error)})"
-
-
-def _local_entries(folder: Path, order: Callable[[str], Any]) -> Iterator[Entry]:
-    root = folder.resolve()
-    for name, problem in sorted(walk(folder), key=lambda item: order(item[0])):
-        path = folder / name
-        try:
-            link = path.is_symlink()
-            if problem is None and link and not path.exists():
-                problem = "a link that leads nowhere"
-            if problem is not None:
-                yield listed(name, problem)
-            elif path.is_file():
-                stamp = StoragePath.of(path).stamp()
-                outside = link and not path.resolve().is_relative_to(root)
-                problem = "a link that points outside the folder" if outside else _archive_inside(name)
-                yield listed(name, problem, stamp, stamp[0])
-        except OSError as error:
-            yield listed(name, f"cannot be read ({short_text(error)})")
-
-
-def _archive_inside(name: str) -> str | None:
-    if name.lower().endswith(FOREIGN):
-        return "an archive inside the folder, of a kind that cannot be read: unpack it"
-    return "an archive inside the folder: name it as the input itself" if name.lower().endswith(ARCHIVES) else None

@@ -9,7 +9,17 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from pipeline.sources.base import Entry, FileSource, SourceError, check_size, damaged, readable, rejection_reason
+from pipeline.sources.base import (
+    Entry,
+    FileSource,
+    SourceError,
+    check_size,
+    damaged,
+    readable,
+    refuse_other,
+    rejection_reason,
+)
+from pipeline.sources.bounds import most_entries
 from pipeline.sources.raw_pixels import png_of
 from pipeline.storage.path import StoragePath
 
@@ -21,16 +31,22 @@ class Hdf5(FileSource):
         """Pictures of the largest dataset in its order; no pixel is read."""
         with readable(self.path):
             stamp = self.path.stamp()
-            shape = self._pictures().shape
-        for index in range(shape[0]):
-            yield Entry(f"{index:05d}.png", index, rejection_reason(size=prod(shape[1:])), stamp)
+            pictures = self._pictures()
+        problem = rejection_reason(size=_picture_bytes(pictures))
+        most = most_entries(stamp[0])
+        for index in range(min(pictures.shape[0], most)):
+            yield Entry(f"{index:05d}.png", index, problem, stamp)
+        if pictures.shape[0] > most:
+            yield self.overflow()
 
     def read(self, key: Any) -> bytes:
         """A picture as PNG."""
         # h5py raises OSError, RuntimeError, IndexError, ValueError …
         with readable(self.path), damaged("damaged in the file"):
             pictures = self._pictures()
-            check_size(prod(pictures.shape[1:]))
+            check_size(_picture_bytes(pictures))
+            if not _is_written(pictures, key):
+                raise SourceError("never written to its file")
             planes = pictures[key]
         return png_of(planes)
 
@@ -39,13 +55,30 @@ class Hdf5(FileSource):
         return _open(self.path, os.getpid(), *self.path.stamp())
 
 
+def _picture_bytes(pictures: Any) -> int:
+    """Bytes of memory that reading a picture takes: its own, or those of the chunk that it lies in."""
+    return max(prod(pictures.shape[1:]), prod(pictures.chunks or ()))
+
+
+def _is_written(pictures: Any, index: int) -> bool:
+    """False where HDF5 would make up a picture, of its fill value."""
+    if pictures.chunks is None:
+        return bool(pictures.id.get_storage_size())
+    start = (index // pictures.chunks[0] * pictures.chunks[0], 0, 0, 0)
+    return pictures.id.get_chunk_info_by_coord(start).byte_offset is not None
+
+
 @lru_cache(maxsize=4)
 def _open(path: StoragePath, *version: Any) -> Any:
     """The dataset of the largest pictures; its file stays open as long as it is used."""
     import h5py  # only here: it takes a moment to load
 
     with damaged(f"{path}: not a readable HDF5 file", "; a download that broke off?"):
-        file = h5py.File(path.local or path.open(), "r")
+        try:
+            file = h5py.File(path.local or path.open(), "r")
+        except Exception:
+            refuse_other(path, "h5")
+            raise
         # what links lead to, or is stored, outside the file is not part of it
         inside = [file[name] for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
     found = [item for item in inside if isinstance(item, h5py.Dataset) and item.ndim == 4 and item.dtype == "uint8"]

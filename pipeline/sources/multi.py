@@ -16,19 +16,24 @@ class Several:
     """
 
     def __init__(self, parts: Sequence[tuple[str, Source]]):
-        self.parts, self._by_label = list(parts), dict(parts)
+        self.parts = list(parts)
+
+    @property
+    def passed_over(self) -> int:
+        """Of all parts."""
+        return sum(part.passed_over for _, part in self.parts)
 
     def entries(self) -> Iterator[Entry]:
         """All entries, part by part; a part that cannot be read is named and the others are read."""
-        for label, part in self.parts:
+        for number, (label, part) in enumerate(self.parts):
             try:
                 for entry in part.entries():
                     name = label if isinstance(part, Single) else f"{label}/{entry.name}"
-                    yield replace(entry, name=name, key=[label, entry.key])
+                    yield replace(entry, name=name, key=[number, entry.key])
             except (SourceError, OSError) as error:
                 yield Entry(label, None, str(error))
 
     def read(self, key: Any) -> bytes:
         """Bytes of an entry."""
-        label, inner = key
-        return self._by_label[label].read(inner)
+        number, inner = key
+        return self.parts[number][1].read(inner)

@@ -7,32 +7,36 @@ one to workers, since opening a folder again means listing it again.
 
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from pipeline.sources.archives import Tar, Zip
-from pipeline.sources.base import FOREIGN, HDF5, TARS, TFRECORDS, Source, SourceError, readable, wanted
+from pipeline.sources.base import FOREIGN, HDF5, TARS, TFRECORDS, Source, SourceError, readable
 from pipeline.sources.celeba import FOLDERS, numeric_order, pictures_folder
 from pipeline.sources.folders import Folder, Single, walk
 from pipeline.sources.hdf5 import Hdf5
 from pipeline.sources.multi import Several
+from pipeline.sources.names import wanted
 from pipeline.sources.parquet import ParquetFiles
 from pipeline.sources.patterns import expand, labels
+from pipeline.sources.reading import Reading
+from pipeline.sources.tars import Tar
 from pipeline.sources.tfrecords import TFRecords, largest
+from pipeline.sources.zips import Zip
 from pipeline.storage.path import StorageError, StoragePath, tree_order
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """What is taken for a picture without a look at its content."""
 PARQUET = (".parquet",)
 
-Opener = Callable[[StoragePath, Path], Source]
+Opener = Callable[[StoragePath, Path, Reading], Source]
 """Opens a file; the folder is for unpacking it."""
 
 CONTAINERS: dict[tuple[str, ...], Opener] = {
-    PICTURES: lambda path, scratch: Single(path),
-    (".zip",): lambda path, scratch: Zip(path),
-    TARS: Tar,
-    TFRECORDS: lambda path, scratch: TFRecords(path),
-    HDF5: lambda path, scratch: Hdf5(path),
+    PICTURES: lambda path, scratch, reading: Single(path),
+    (".zip",): lambda path, scratch, reading: Zip(path, reading.zip_encoding),
+    TARS: lambda path, scratch, reading: Tar(path, scratch),
+    TFRECORDS: lambda path, scratch, reading: TFRecords(path),
+    HDF5: lambda path, scratch, reading: Hdf5(path),
 }
 """Endings of a name -> what opens the file. Parquet, which alone has columns, is apart."""
 
@@ -40,7 +44,7 @@ _TOGETHER = (PARQUET, TARS, TFRECORDS, HDF5)
 """Kinds of archives that a folder may consist of."""
 
 
-def open_archive(path: str, scratch: Path, columns: Sequence[str] = ()) -> Source:
+def open_archive(path: str, scratch: Path, columns: Sequence[str] = (), reading: Reading | None = None) -> Source:
     """Open a folder, .zip, .tar (.gz, .bz2, .xz, .zst), Parquet, TFRecord or HDF5 file, picture or several of these.
 
     Several are named by a `*`, by a brace pattern (`shard-{000..009}.tar`) or, all of one kind other than zip, by the
@@ -51,50 +55,53 @@ def open_archive(path: str, scratch: Path, columns: Sequence[str] = ()) -> Sourc
         path: path, pattern or URI.
         scratch: folder for unpacking what cannot be read from the middle (compressed tars).
         columns: columns of text or numbers that each entry carries as its labels; only Parquet has them.
+        reading: what the user says of it.
 
     Raises:
         SourceError: there is nothing of that name, or it cannot be read, or it has no columns; one that lacks a
             column says so when it is listed.
     """
+    reading = replace(reading or Reading(), columns=tuple(columns))
     try:
         root = StoragePath.of(path)
     except StorageError as error:
         raise SourceError(str(error)) from error
     with readable(root):
         if files := expand(path):
-            return _several(files, scratch, columns)
+            return _several(files, scratch, reading)
         if root.is_dir():
-            return _folder(root, scratch, columns)
+            return _folder(root, scratch, reading)
         if root.exists():
-            return _file(root, scratch, columns)
+            return _file(root, scratch, reading)
     raise SourceError(f"{root}: no such file or folder")
 
 
-def _several(paths: Sequence[StoragePath], scratch: Path, columns: Sequence[str]) -> Source:
+def _several(paths: Sequence[StoragePath], scratch: Path, reading: Reading) -> Source:
+    paths = _without_tables(paths)
     if all(_is_kind(path.name, PARQUET) for path in paths):
-        return ParquetFiles(paths, columns)
+        return ParquetFiles(paths, reading)
     # what a pattern finds on an object store are files
     opened = [
-        (_folder if path.local is not None and path.is_dir() else _file)(path, scratch, columns) for path in paths
+        (_folder if path.local is not None and path.is_dir() else _file)(path, scratch, reading) for path in paths
     ]
     return Several(list(zip(labels(paths), opened, strict=True))) if len(opened) > 1 else opened[0]
 
 
-def _file(path: StoragePath, scratch: Path, columns: Sequence[str]) -> Source:
+def _file(path: StoragePath, scratch: Path, reading: Reading) -> Source:
     """By its suffix; what has none that is known may be a zip by its content."""
     if _is_kind(path.name, PARQUET):
-        return ParquetFiles([path], columns)
-    _no_columns(path, columns)
+        return ParquetFiles([path], reading)
+    _no_columns(path, reading)
     if _is_kind(path.name, FOREIGN):
         raise SourceError(f"{path}: archives of this kind cannot be read; unpack it and name the folder")
     opener = next((opener for endings, opener in CONTAINERS.items() if _is_kind(path.name, endings)), None)
     if opener is not None:
-        return opener(path, scratch)
+        return opener(path, scratch, reading)
     with path.open() as handle:
-        return Zip(path) if zipfile.is_zipfile(handle) else Single(path)
+        return Zip(path, reading.zip_encoding) if zipfile.is_zipfile(handle) else Single(path)
 
 
-def _folder(path: StoragePath, scratch: Path, columns: Sequence[str]) -> Source:
+def _folder(path: StoragePath, scratch: Path, reading: Reading) -> Source:
     """Archives of one kind alone are what is in them; else it is a folder of pictures."""
     local = path.local
     if local is not None:
@@ -106,27 +113,39 @@ def _folder(path: StoragePath, scratch: Path, columns: Sequence[str]) -> Source:
         names = (name for name, _, _ in listing if wanted(name))
         celeba = pictures_folder(name for name, _, _ in listing)
     if celeba:
-        _no_columns(path, columns)
+        _no_columns(path, reading)
         return Folder(path / celeba.rstrip("/"), order=numeric_order)
     found: list[str] = []
     kind: tuple[str, ...] = ()
     for name in names:
         own = next((endings for endings in _TOGETHER if _is_kind(name, endings)), ())
         kind = kind or own
-        if not own or own != kind:
-            _no_columns(path, columns)
+        beside = {kind, own} == {TARS, PARQUET}
+        if not own or (own != kind and not beside):
+            _no_columns(path, reading)
             return Folder(path, listing)  # soon, also where there are millions
         found.append(name)
-    files = [path / name for name in sorted(found, key=tree_order)]
+    files = _without_tables([path / name for name in sorted(found, key=tree_order)])
+    if {_is_kind(file.name, PARQUET) for file in files} == {True, False}:
+        _no_columns(path, reading)
+        return Folder(path, listing)
     if kind == TFRECORDS:
         files = largest(files)
-    return _several(files, scratch, columns) if files else Folder(path, listing)
+    return _several(files, scratch, reading) if files else Folder(path, listing)
+
+
+def _without_tables(paths: Sequence[StoragePath]) -> Sequence[StoragePath]:
+    """Files without the Parquet that img2dataset writes beside each tar: it says of the pictures, and holds none."""
+    uris = [path.uri.partition("?")[0] for path in paths]
+    tables = {uri.removesuffix(".tar") + ".parquet" for uri in uris if uri.endswith(".tar")}
+    return [path for path, uri in zip(paths, uris, strict=True) if uri not in tables]
 
 
 def _is_kind(name: str, endings: tuple[str, ...]) -> bool:
     return name.lower().endswith(endings)
 
 
-def _no_columns(path: StoragePath, columns: Sequence[str]) -> None:
+def _no_columns(path: StoragePath, reading: Reading) -> None:
+    columns = reading.columns + ((reading.column,) if reading.column else ())
     if columns:
         raise SourceError(f"{path}: has no columns ({', '.join(columns)}); only Parquet has")

@@ -2,124 +2,142 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import accumulate
 from threading import Lock
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline.sources.base import Entry, SourceError, printable, rejection_reason, short_text
+from pipeline.core.errors import first_line
+from pipeline.sources.base import Entry, FileSource, SourceError, check_size, refuse_other, short_text
+from pipeline.sources.bounds import MAX_KEPT
+from pipeline.sources.names import below, common_start, is_rooted, only_name, parts_of, printable
+from pipeline.sources.parquet_columns import picture_column, pictures_in
+from pipeline.sources.parquet_rows import NO_BYTES, reader, row_limit, rows_of
+from pipeline.sources.patterns import labels
+from pipeline.sources.reading import Reading
 from pipeline.storage.object_stores import explained
 from pipeline.storage.path import StoragePath
 
+KEPT = 64
+"""Rows of a file that were read last and are kept, at most."""
+
 
 class ParquetFiles:
-    """Parquet files with a picture column: a struct with `bytes`, or plain binary.
+    """Parquet files with a picture column: a struct with `bytes`, plain binary, or lists of these.
 
     Args:
         paths: the files.
-        columns: further columns, of text or numbers, that entries carry as their labels.
+        reading: the picture column, and columns that entries carry as their labels.
     """
 
-    def __init__(self, paths: Sequence[StoragePath], columns: Sequence[str] = ()):
-        self.paths, self.columns = list(paths), list(columns)
+    def __init__(self, paths: Sequence[StoragePath], reading: Reading):
+        self.paths, self.reading, self.passed_over = list(paths), reading, 0
 
     def entries(self) -> Iterator[Entry]:
-        """Rows in file order, named by the `path` or `name` beside the picture, else by file and row."""
+        """Rows in file order, named by the `name` or `path` beside the picture, else by file and row.
+
+        A path is only a name: of those of another machine, the folder that they have in common is left out.
+        """
+        stems = [printable(path.path.stem) for path in self.paths]
+        stems = stems if len(set(stems)) == len(stems) else labels(self.paths)
+        root: list[str] | None = None
         for index, path in enumerate(self.paths):
-            try:
-                yield from _rows(index, path, self.columns)
-            except (pa.ArrowException, OSError) as error:
-                text = short_text(error) if isinstance(error, OSError) else str(error)
-                raise SourceError(f"{path}: not a readable Parquet file ({text})") from error
+            with _named(path):
+                for number, row in enumerate(rows_of(path, self.reading)):
+                    if root is None and any(map(is_rooted, row.names)):
+                        root = self._common_folder()
+                    usable = (only_name(below(name, root or [])) for name in row.names)
+                    name = next((name for name in usable if name), f"{stems[index]}-{number:06d}")
+                    for place in range(row.pictures):
+                        own = f"{name}#{place + 1}" if row.pictures > 1 else name
+                        yield Entry(own, [index, number, place], row.problem, row.stamp, labels=row.labels)
+            if row_limit(path, self.reading):
+                yield FileSource(path).overflow()
 
     def read(self, key: Any) -> bytes:
-        """Bytes of a row; the row group it lies in is kept, since neighbours are read next."""
-        index, row = key
+        """Bytes of a row's picture; rows beside it are kept for a while, since neighbours are read next."""
+        index, row, number = (*key, 0)[:3]
         path = self.paths[index]
         try:
-            value = _open(path, *path.stamp()).value(row)
-        except (pa.ArrowException, OSError, IndexError) as error:
-            raise SourceError(f"cannot be read from {path} ({error})") from error
-        data = value.get("bytes") if isinstance(value, dict) else value
+            value = _open(path, self.reading.column, *path.stamp()).value(row)
+            data = pictures_in(value)[number] if value is not None else None
+        except (pa.ArrowException, OSError, LookupError, StopIteration) as error:
+            raise SourceError(f"cannot be read from {path} ({first_line(error)})") from error
         if not data:
-            raise SourceError("no bytes in its row")
+            raise SourceError(NO_BYTES)
+        check_size(len(data))
         return bytes(data)
+
+    def _common_folder(self) -> list[str]:
+        """Parts of the folder that all paths of another machine have in common."""
+        common: list[str] | None = None
+        for path in self.paths:
+            # what cannot be read is named where it is listed
+            with suppress(SourceError), _named(path):
+                for row in rows_of(path, self.reading):
+                    for name in filter(is_rooted, row.names):
+                        common = common_start(common, parts_of(name)[:-1])
+        return common or []
 
 
 class _Table:
     """An open file; its reader must not be used by two threads at once."""
 
-    def __init__(self, path: StoragePath):
+    def __init__(self, path: StoragePath, column: str | None):
         self.path = path
-        self.file = _reader(path)
-        self.column, _ = _picture_columns(path, self.file.schema_arrow)
+        self.file = reader(path)
+        self.leaf = picture_column(path, self.file, column).leaf
         groups = range(self.file.num_row_groups)
         self.starts = [0, *accumulate(self.file.metadata.row_group(group).num_rows for group in groups)]
         self.lock = Lock()
+        self.rows: Iterator[Any] = iter(())
+        self.group = self.next = -1
+        """The group that is read, and the row that `rows` gives next."""
+        self.kept: dict[int, Any] = {}
+        """Rows that were read last: threads do not ask in order."""
 
     def value(self, row: int) -> Any:
-        with self.lock:
-            group = bisect_right(self.starts, row) - 1
-            return _row_group(self, group)[row - self.starts[group]].as_py()
+        with self.lock, explained(self.path.uri):
+            if row not in self.kept:
+                self.kept[row] = self._read(row)
+                while len(self.kept) > 1 and (
+                    len(self.kept) > KEPT or sum(map(_weight, self.kept.values())) > MAX_KEPT
+                ):
+                    del self.kept[next(iter(self.kept))]
+            return self.kept[row]
+
+    def _read(self, row: int) -> Any:
+        start, self.next = self.next, -1  # until it has worked
+        group = bisect_right(self.starts, row) - 1
+        if group != self.group or not self.starts[group] <= start <= row:
+            # row by row: a group may be larger than memory, and one value may stand for all its rows
+            self.rows = self.file.iter_batches(batch_size=1, row_groups=[group], columns=[self.leaf])
+            self.group, start = group, self.starts[group]
+        for _ in range(row - start):
+            next(self.rows)
+        value = next(self.rows).column(0)[0].as_py()
+        self.next = row + 1
+        return value
+
+
+def _weight(value: Any) -> int:
+    return sum(len(item or b"") for item in pictures_in(value))
 
 
 @lru_cache(maxsize=4)
-def _open(path: StoragePath, *stamp: Any) -> _Table:
-    return _Table(path)
+def _open(path: StoragePath, column: str | None, *stamp: Any) -> _Table:
+    return _Table(path, column)
 
 
-@lru_cache(maxsize=2)
-def _row_group(table: _Table, group: int) -> pa.ChunkedArray:
-    with explained(table.path.uri):
-        return table.file.read_row_group(group, columns=[table.column]).column(table.column)
-
-
-def _reader(path: StoragePath) -> pq.ParquetFile:
-    with explained(path.uri):
-        # only the columns and row groups that are asked for are fetched
-        return pq.ParquetFile(path.arrow_file(), pre_buffer=True)
-
-
-def _rows(index: int, path: StoragePath, wanted: Sequence[str]) -> Iterator[Entry]:
-    stamp = path.stamp()
-    file = _reader(path)
-    picture, columns = _picture_columns(path, file.schema_arrow)
-    _check_columns(path, file.schema_arrow, wanted)
-    columns += [name for name in wanted if name not in columns]
-    with explained(path.uri):
-        rows = (value for batch in file.iter_batches(columns=columns) for value in batch.to_pylist())
-        for row, value in enumerate(rows):
-            inner = value.get(picture)
-            named = inner.get("path") if isinstance(inner, dict) else None
-            name = value.get("name") or named or value.get("path") or value.get("id")
-            name = printable(str(name or f"{path.path.stem}-{row:06d}"))
-            labels = {column: "" if value[column] is None else str(value[column]) for column in wanted}
-            yield Entry(name, [index, row], rejection_reason(name), stamp, labels=labels)
-
-
-def _check_columns(path: StoragePath, schema: pa.Schema, wanted: Sequence[str]) -> None:
-    """SourceError where a column that entries are to carry is missing or holds neither text nor numbers."""
-    plain = [item.name for item in schema if not pa.types.is_nested(item.type) and not _binary(item.type)]
-    for name in wanted:
-        if name not in plain:
-            known = ", ".join(plain) or "none"
-            raise SourceError(f"{path}: no column {name!r} of text or numbers; there are: {known}")
-
-
-def _binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _picture_columns(path: StoragePath, schema: pa.Schema) -> tuple[str, list[str]]:
-    """The picture column, and the columns to list names from (never the pictures themselves)."""
-    for name in ("image", "img", "jpg", "png", *schema.names):
-        kind = schema.field(name).type if name in schema.names else None
-        if kind is not None and pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-            inner = [f"{name}.path"] if kind.get_field_index("path") >= 0 else []
-            return name, inner + [column for column in ("name", "id") if column in schema.names]
-        if kind is not None and _binary(kind):
-            return name, [column for column in ("name", "id", "path") if column in schema.names]
-    raise SourceError(f"{path}: no picture column (a struct with `bytes`, or binary)")
+@contextmanager
+def _named(path: StoragePath) -> Iterator[None]:
+    """Turn what reading a file raises into a SourceError that names it."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, LookupError) as error:
+        refuse_other(path, "parquet")
+        text = short_text(error) if isinstance(error, OSError) else first_line(error)
+        raise SourceError(f"{path}: not a readable Parquet file ({text})") from error

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 
-from pipeline.sources.base import ARCHIVES, SourceError, printable, wanted
+from pipeline.sources.base import ARCHIVES, SourceError
+from pipeline.sources.names import printable, wanted
 from pipeline.storage.object_stores import join, scheme_of, split
 from pipeline.storage.path import StoragePath
 
@@ -22,13 +23,15 @@ def expand(path: str) -> list[StoragePath]:
         SourceError: nothing matches, or the pattern stands for more than MAX_FILES.
     """
     remote = bool(scheme_of(path))
-    if not re.search(r"\*|\{[^{}]*(\.\.|,)[^{}]*\}", path) or (not remote and os.path.lexists(path)):
+    # what exists is meant, whatever its name looks like
+    fixed, path = ("", path) if remote else _existing(path)
+    if not re.search(r"\*|\{[^{}]*(\.\.|,)[^{}]*\}", path):
         return []
     found: list[StoragePath] = []
     for text in _braces(path):
-        matches = _matches(text) if "*" in text else [StoragePath.of(text)]
+        matches = _matches(fixed, text) if "*" in text else [StoragePath.of(fixed + text)]
         if not matches:
-            raise SourceError(f"{_shown(text)}: no such file or folder")
+            raise SourceError(f"{as_shown(fixed + text)}: no such file or folder")
         found += matches
     # on an object store a look at each would take minutes: what is missing there is named when it is listed
     for file in found[:1] if remote else found:
@@ -38,12 +41,23 @@ def expand(path: str) -> list[StoragePath]:
 
 
 def labels(paths: Sequence[StoragePath]) -> list[str]:
-    """What tells files apart: their paths below what they have in common, without suffixes where that is enough."""
+    """What tells files apart: their paths below what they have in common, without suffixes where that is enough.
+
+    No two are the same, also where names differ only in bytes that are no text.
+    """
     common = os.path.commonpath([path.path.parent for path in paths])
     names = [printable(path.path.relative_to(common).as_posix()) for path in paths]
     stems = [next((name[: -len(end)] for end in ARCHIVES if name.lower().endswith(end)), name) for name in names]
     counts = Counter(stems)
-    return [stem if counts[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
+    found: dict[str, None] = {}
+    for stem, name in zip(stems, names, strict=True):
+        label = base = stem if counts[stem] == 1 else name
+        ordinal = 1
+        while label in found or (ordinal > 1 and label in counts):
+            ordinal += 1
+            label = f"{base}-{ordinal}"
+        found[label] = None
+    return list(found)
 
 
 def _braces(text: str) -> Iterator[str]:
@@ -51,7 +65,7 @@ def _braces(text: str) -> Iterator[str]:
     parts = re.split(r"(\{\d{1,12}\.\.\d{1,12}\}|\{[^{}]*,[^{}]*\})", text)
     choices = [_choices(part) for part in parts[1::2]]
     if prod(len(values) for values, _ in choices) > MAX_FILES:
-        raise SourceError(f"{_shown(text)}: stands for more than {MAX_FILES:,} files")
+        raise SourceError(f"{as_shown(text)}: stands for more than {MAX_FILES:,} files")
     for values in product(*(values for values, _ in choices)):
         filled = [str(value).zfill(width) for value, (_, width) in zip(values, choices, strict=True)]
         yield "".join(fixed + value for fixed, value in zip(parts[::2], [*filled, ""], strict=True))
@@ -68,15 +82,26 @@ def _choices(part: str) -> tuple[Sequence[str] | range, int]:
     return range(first, last + step, step), len(ends[1])
 
 
-def _matches(pattern: str) -> list[StoragePath]:
+def _existing(path: str) -> tuple[str, str]:
+    """A path cut where the longest part of it ends that is there."""
+    ends = [match.end() for match in re.finditer(r"[^/]+/*", path)]
+    there = max((end for end in ends if os.path.lexists(path[:end].rstrip("/") or "/")), default=0)
+    if not there and path.startswith("/"):
+        there = 1
+    return path[:there], path[there:]
+
+
+def _matches(fixed: str, pattern: str) -> list[StoragePath]:
+    """What a pattern stands for, below a path that is taken as it is."""
     if not scheme_of(pattern):
-        found = [StoragePath.of(match) for match in sorted(glob.glob(pattern, recursive=True))]
+        matches = glob.glob(glob.escape(fixed) + pattern, recursive=True)
+        found = [StoragePath.of(match) for match in sorted(matches)]
         return [path for path in found if wanted(path.name)]
     root, key, query = split(pattern)
     parts = key.split("/")
-    fixed = next(index for index, part in enumerate(parts) if "*" in part)
-    folder = StoragePath.of(join(root, "/".join(parts[:fixed]), query))
-    inner = parts[fixed:]
+    first = next(index for index, part in enumerate(parts) if "*" in part)
+    folder = StoragePath.of(join(root, "/".join(parts[:first]), query))
+    inner = parts[first:]
     # as the shell has it: `*` stays within a folder and passes hidden files over
     expression = "/".join(
         r"(?!\.)" + re.escape(part).replace(r"\*", "[^/]*") if part != "**" else "(?:.+)" for part in inner
@@ -85,5 +110,6 @@ def _matches(pattern: str) -> list[StoragePath]:
     return [folder / name for name in names if re.fullmatch(expression, name) and wanted(name)]
 
 
-def _shown(text: str) -> str:
+def as_shown(text: str) -> str:
+    """A path or address as users may see it: without credentials."""
     return str(StoragePath.of(text)) if scheme_of(text) else text

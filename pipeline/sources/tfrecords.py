@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.sources.base import Entry, FileSource, SourceError, check_size, printable, readable, rejection_reason
+from pipeline.sources.base import Entry, FileSource, SourceError, check_size, readable, refuse_other, rejection_reason
+from pipeline.sources.names import printable
 from pipeline.sources.raw_pixels import png_of
 from pipeline.storage.path import StoragePath
 
@@ -83,6 +84,8 @@ class TFRecords(FileSource):
                         yield from ((start, length) for start in range(first, size, first))
                         return
         if broken:
+            if offset == 0:
+                refuse_other(self.path, "tfrecords")
             yield self.truncated(f"{broken} at byte {offset}")
 
 

@@ -43,7 +43,8 @@ def rebuilt(open_file: Callable[[], IO[bytes]]) -> tuple[zipfile.ZipFile, str]:
         elif len(rest) < name_size + extra_size or end > size:
             broken = f"a member is cut off at byte {start}"
         else:
-            member = zipfile.ZipInfo(_decoded(rest[:name_size], flags))
+            name, flags = _decoded(rest[:name_size], flags)
+            member = zipfile.ZipInfo(name)
             member.flag_bits, member.compress_type, member.CRC = flags, method, crc
             member.header_offset, member.compress_size, member.file_size = start, packed, plain
             archive.filelist.append(member)
@@ -66,9 +67,9 @@ def _long_sizes(extra: bytes, plain: int, packed: int) -> tuple[int, int]:
     return plain, packed
 
 
-def _decoded(name: bytes, flags: int) -> str:
-    """A name as zipfile decodes it; one that is not the UTF-8 that its flag says as without the flag."""
+def _decoded(name: bytes, flags: int) -> tuple[str, int]:
+    """A name as zipfile decodes it, and flags; one that is not the UTF-8 that its flag says loses the flag."""
     try:
-        return name.decode("utf-8" if flags & _UTF8 else "cp437")
+        return name.decode("utf-8" if flags & _UTF8 else "cp437"), flags
     except UnicodeDecodeError:
-        return name.decode("cp437")
+        return name.decode("cp437"), flags & ~_UTF8

@@ -24,9 +24,16 @@ from pipeline.core.errors import FacesrError
 from pipeline.storage import fsspec_bridge
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
-SHOWN = ("endpoint_override", "scheme", "region", "anonymous")
-"""What may be shown of a URI's query; the rest could be credentials."""
+SHOWN = {
+    "endpoint_override": r"(https?://)?[\w.-]+(:\d+)?/?",
+    "scheme": "https?",
+    "region": r"[a-z]{2,}(-[a-z]+)+-\d+|auto",
+    "anonymous": "(?i)true|false|yes|no|[01]",
+}
+"""What may be shown of a URI's query, and what values of it look like; the rest could be credentials."""
 CONNECT_SECONDS, STALL_SECONDS = 5, 10
+SHORT = 3
+"""Characters of what is too short to be a secret, and would be found in ordinary words."""
 SMALL = 4 << 20
 """Bytes that are less than a piece of an upload."""
 ADVICE = {
@@ -59,13 +66,16 @@ def scheme_of(text: str) -> str:
 def split(uri: str) -> tuple[str, str, str]:
     """Root (`scheme://user@bucket`), key and query of a URI.
 
-    A `?` starts a query only where `name=` follows, since keys may hold one.
+    A `?` starts a query only where `name=` follows, since keys may hold one; in an HTTP address every `?` does, and
+    what follows a `#` is no part of it.
 
     Raises:
         StorageError: it has no bucket, or is of a kind that cannot be read.
     """
     scheme = scheme_of(uri)
-    found = re.fullmatch(r"(?s)[^:]+://([^/?]+)/*(.*?)/*(?:\?((?:\w+=[^?]*)?))?", uri)
+    web = scheme in ("http", "https")
+    key = r"([^?#]*?)/*(?:\?([^#]*))?(?:#.*)?" if web else r"(.*?)/*(?:\?((?:[\w.;%-]+=[^?]*)?))?"
+    found = re.fullmatch(rf"(?s)[^:]+://([^/?]+)/*{key}", uri)
     if found is None or not (scheme in SCHEMES or fsspec_bridge.reaches(scheme)):
         kinds = "a path, s3://bucket/…, gs://bucket/…, hf://datasets/… or https://…"
         raise StorageError(f"{scheme}://…: no such kind of place; use {kinds}")
@@ -86,13 +96,23 @@ def shown(uri: str) -> str:
     user, _, host = authority.rpartition("@")
     # abfs names the container before the @
     harmless = user == "anonymous" or (scheme.startswith("abfs") and ":" not in user)
-    kept = [f"{name}={value}" for name, value in parse_qsl(query) if name in SHOWN]
+    kept = [f"{name}={value}" for name, value in parse_qsl(query) if re.fullmatch(SHOWN.get(name, "(?!)"), value)]
     return join(f"{scheme}://{authority if harmless else host}", key, "&".join(kept))
 
 
 def missing(address: str) -> FileNotFoundError:
     """The error for a file that is not there."""
     return FileNotFoundError(errno.ENOENT, "no such file or folder", address)
+
+
+def _without_credentials(text: str, uri: str) -> str:
+    """A store's text without what of a URI is not shown, in case that the store repeats it."""
+    root, _, query = split(uri)
+    secrets = re.split("[:@]", root.partition("://")[2].rpartition("@")[0])
+    secrets += [value for name, value in parse_qsl(query) if name not in SHOWN]
+    for secret in {form for value in secrets for form in (value, unquote(value)) if len(form) > SHORT}:
+        text = text.replace(secret, "…")
+    return text
 
 
 @contextmanager
@@ -112,7 +132,7 @@ def explained(uri: str) -> Iterator[None]:
         text = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, NotImplementedError):
             text = f"{scheme}://… cannot be written to or listed, only read file by file"
-        text = text if scheme in SCHEMES else fsspec_bridge.scrubbed(text)
+        text = _without_credentials(text if scheme in SCHEMES else fsspec_bridge.scrubbed(text), uri)
         known = ADVICE.items() if scheme in SCHEMES else ()
         advice = next((advice for pattern, advice in known if re.search(pattern, text)), text[:300])
         # not `from error`: a traceback would show what was kept out of the message

@@ -136,6 +136,8 @@ def test_a_compressed_tar_is_not_unpacked_and_its_first_pictures_are_looked_at(
 class Endless:
     """A source that never stops listing."""
 
+    passed_over = 0
+
     def entries(self) -> Iterator[Entry]:
         number = 0
         while True:

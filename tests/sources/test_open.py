@@ -26,8 +26,9 @@ from pipeline.core.images import decode
 from pipeline.core.schema import UPSCALED
 from pipeline.core.shards import write_rows
 from pipeline.sources.base import ARCHIVES as SUFFIXES
-from pipeline.sources.base import SIDECARS, SourceError
+from pipeline.sources.base import SourceError
 from pipeline.sources.folders import Synthetic
+from pipeline.sources.names import SIDECARS
 from pipeline.sources.open import open_archive
 from pipeline.storage import object_stores
 from pipeline.storage import path as storage
@@ -335,7 +336,7 @@ def test_links_in_a_tar_never_give_the_bytes_of_another_file(tmp_path: Path) -> 
         link = tarfile.TarInfo("link.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
         archive.addfile(link)
-    assert contents(str(path), tmp_path) == {"real.png": b"real"}
+    assert contents(str(path), tmp_path) == {"real.png": b"real", "link.png": "a symbolic link, not followed"}
 
 
 def test_parquet_with_a_plain_bytes_column_is_read_by_name_or_by_row(tmp_path: Path) -> None:
@@ -455,6 +456,18 @@ def test_tars_of_one_name_in_several_folders_do_not_collide(tmp_path: Path) -> N
     assert contents(str(tmp_path / "set"), tmp_path / "scratch") == expected
 
 
+def test_shards_whose_names_differ_only_in_what_is_no_text_or_in_their_suffix_are_all_read_once(tmp_path: Path) -> None:
+    for number, name in enumerate((b"x\xff.tar", b"x\xfe.tar", b"x.tar", b"x.tar.gz", b"x.tar.tar")):
+        as_tar(tmp_path / "set" / os.fsdecode(name), {f"{number}.png": b"%d" % number})
+    found = contents(str(tmp_path / "set"), tmp_path / "scratch")
+    assert len(found) == 5
+    assert sorted(found.values()) == [b"0", b"1", b"2", b"3", b"4"]
+    as_zip(tmp_path / "two" / "a.zip", {"1.png": b"zip"})
+    as_tar(tmp_path / "two" / "a.tar", {"1.png": b"tar"})
+    found = contents(str(tmp_path / "two" / "a.*"), tmp_path / "scratch")
+    assert found == {"a.tar/1.png": b"tar", "a.zip/1.png": b"zip"}
+
+
 def test_a_damaged_shard_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     for name in ("0.zip", "1.zip", "2.zip"):
         as_zip(tmp_path / name, {"x.png": name.encode()})
@@ -509,11 +522,15 @@ def test_an_archive_of_a_kind_that_cannot_be_read_is_said_so(tmp_path: Path) -> 
         open_archive(str(tmp_path / "set" / "b.7z"), tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
-def test_our_own_reports_are_passed_over(kind: str, tmp_path: Path) -> None:
+def test_our_own_reports_in_a_folder_are_passed_over_and_in_an_archive_are_named(tmp_path: Path) -> None:
     names = ("manifest.parquet", "manifest.csv", "out.zip.manifest.parquet", "a/x.manifest.csv")
-    path = ARCHIVES[kind](tmp_path, {**FILES, **dict.fromkeys(names, b"?")})
-    assert contents(path, tmp_path) == FILES
+    files = {**FILES, **dict.fromkeys(names, b"?")}
+    assert contents(ARCHIVES["folder"](tmp_path, files), tmp_path) == FILES
+    for kind in ("zip", "tar"):
+        found = contents(ARCHIVES[kind](tmp_path, files), tmp_path)
+        assert f"an archive inside the {kind}" in str(found.pop("manifest.parquet"))
+        assert f"an archive inside the {kind}" in str(found.pop("out.zip.manifest.parquet"))
+        assert found == FILES
 
 
 def test_parquet_shards_that_were_written_by_upscale_are_a_source(placed: Callable[[str], str], tmp_path: Path) -> None:

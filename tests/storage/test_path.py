@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +15,7 @@ from support.object_store import NO_SERVER, Store, s3_server
 from support.stages import ROOT
 
 from pipeline.core.files import atomic, write_bytes
+from pipeline.storage.object_stores import explained
 from pipeline.storage.path import StorageError, StoragePath
 
 LARGE = b"0123456789" * 1_200_000
@@ -241,3 +243,47 @@ def test_two_who_write_the_same_file_at_once_do_not_share_a_temporary_one(tmp_pa
         assert first.name.endswith(".tmp")
     assert (tmp_path / "x").read_bytes() == b"first"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+SECRET = "wJalrXUtnFEMI"
+SECRETS = [
+    f"s3://KEYID:{SECRET}@bucket/x.zip",
+    f"S3://KEYID:{SECRET}@bucket/x.zip",
+    f"s3://bucket/x.zip?access_key=KEYID&secret_key={SECRET}",
+    f"s3://bucket/x.zip?X-Amz-Signature={SECRET}",
+    f"s3://bucket/x.zip?scheme={SECRET}",
+    f"s3://bucket/x.zip?endpoint_override=user:{SECRET}@127.0.0.1:1",
+    f"https://user:{SECRET}@127.0.0.1:1/x.zip",
+    f"https://127.0.0.1:1/x.zip?X-Amz-Credential=a&X-Amz-Signature={SECRET}",
+    f"https://127.0.0.1:1/x.zip?sig;a={SECRET}",
+    f"https://127.0.0.1:1/x.zip?{SECRET}",
+    f"https://127.0.0.1:1/x.zip#token={SECRET}",
+    f"abfs://container@account/x.zip?account_key={SECRET}",
+]
+
+
+@pytest.mark.parametrize("uri", SECRETS)
+def test_a_credential_in_an_address_is_never_shown(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    path = StoragePath.of(uri)
+    beside = [path.name, path.suffix, path.path, path.parent, path.with_name("y.zip")]
+    assert SECRET not in repr([path, str(path), f"{path}", *map(str, beside)])
+    assert str(path).endswith(("x.zip", "account/x.zip"))
+    with pytest.raises(StorageError) as raised:
+        path / "../y"
+    assert SECRET not in str(raised.value)
+    if uri.startswith("http"):
+        with pytest.raises(StorageError) as raised:
+            path.exists()
+        assert SECRET not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_store_that_repeats_a_credential_in_its_error_is_not_repeated() -> None:
+    with pytest.raises(StorageError) as raised, explained(f"s3://KEYID:{SECRET}%2F1@bucket/x.zip?session_token=abcdef"):
+        raise OSError(f"odd: KEYID with {SECRET}/1, {SECRET}%2F1 and abcdef")
+    assert str(raised.value) == "s3://bucket/x.zip: odd: … with …, … and …"
+
+
+def test_what_is_no_credential_is_shown() -> None:
+    uri = "s3://bucket/x.zip?endpoint_override=127.0.0.1:9000&scheme=http&region=us-east-1&anonymous=true"
+    assert str(StoragePath.of(uri)) == uri

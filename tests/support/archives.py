@@ -169,3 +169,34 @@ RASTERS = {
     "hdf5": lambda root, files: as_hdf5(root / "faces.h5", files),
 }
 """The same for containers that hold pixels instead of files, without their names; pictures must be of one size."""
+
+
+class _Unmarked(zipfile.ZipInfo):
+    """A member whose name is written as these bytes, not marked as UTF-8."""
+
+    raw = b""
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802  # of zipfile
+        return self.raw, self.flag_bits & ~0x800
+
+
+def zip_of(path: Path, members: list[tuple[bytes | str, bytes]]) -> Path:
+    """A zip whose names are these bytes, not marked as UTF-8; names of text are marked where they are not ASCII."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (name, data) in enumerate(members):
+            info: zipfile.ZipInfo = zipfile.ZipInfo(str(name))
+            if isinstance(name, bytes):
+                info = _Unmarked(f"member {number}")
+                info.raw = name
+            archive.writestr(info, data)
+    return path
+
+
+def tar_of(path: Path, members: list[tuple[bytes, bytes]]) -> Path:
+    """A tar whose names are these bytes."""
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name.decode("latin-1"))
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path

@@ -1,0 +1,185 @@
+"""Zip archives."""
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+from pipeline.sources.base import (
+    Entry,
+    FileSource,
+    archive_inside,
+    check_size,
+    damaged,
+    entry_of,
+    readable,
+    refuse_other,
+)
+from pipeline.sources.celeba import numeric_order, pictures_folder
+from pipeline.sources.names import is_hidden, wanted
+from pipeline.sources.zip_recovery import rebuilt
+from pipeline.storage.path import StoragePath
+
+
+class Zip(FileSource):
+    """A zip archive, read member by member.
+
+    Args:
+        path: the archive.
+        encoding: of names that are not marked as UTF-8; None for UTF-8 where all of them are that, else code page 437.
+    """
+
+    def __init__(self, path: StoragePath, encoding: str | None = None):
+        super().__init__(path)
+        self.encoding = encoding
+
+    def entries(self) -> Iterator[Entry]:
+        """Members in archive order; encrypted ones and paths that point outside are named as unusable.
+
+        Where the directory is lost, complete members are read by their own headers, and the break is named last.
+        Of CelebAMask-HQ only the pictures are listed, by number, named as in their folder.
+
+        A member's stamp is its checksum and size, so that it stays the same in an archive that has grown.
+        """
+        with readable(self.path):
+            archive = self._archive
+        members = list(zip(archive.names(self.encoding), range(len(archive.members)), archive.members, strict=True))
+        pictures = pictures_folder(name for name, _, _ in members)
+        if pictures:
+            inside = (member for member in members if member[0].startswith(pictures))
+            members = [(name[len(pictures) :], index, info) for name, index, info in inside]
+            members.sort(key=lambda member: numeric_order(member[0]))
+        self.passed_over = 0
+        for name, index, info in members:
+            # of Windows; zip itself separates folders by slashes alone
+            name = name.replace("\\", "/")
+            if not name.endswith("/") and not wanted(name, reports=True):
+                self.passed_over += not is_hidden(name)
+            elif not name.endswith("/"):
+                problem = "encrypted" if info.flag_bits & 1 else archive_inside(name, "zip")
+                yield entry_of(name, index, problem, [info.CRC, info.file_size], info.file_size)
+        if archive.broken:
+            yield self.truncated(archive.broken)
+
+    def read(self, key: Any) -> bytes:
+        """Bytes of a member, its checksum verified."""
+        # BadZipFile, zlib.error, NotImplementedError, EOFError …
+        with damaged("damaged in the archive"), readable():
+            return self._archive.read(key)
+
+    @property
+    def _archive(self) -> "_OpenZip":
+        # a replaced archive has another stamp, and is opened anew
+        return _open_zip(self.path, *self.path.stamp())
+
+
+class _OpenZip:
+    """An open archive that several threads can read at once."""
+
+    def __init__(self, path: StoragePath):
+        self.repaired = False
+        self.broken: str | None = None
+        try:
+            # a path where there is one: zipfile closes what it opened
+            self.archive = zipfile.ZipFile(path.local or path.open())
+        except UnicodeDecodeError:
+            self.archive, self.repaired = zipfile.ZipFile(_Unmarked(path.open())), True
+        except zipfile.BadZipFile:
+            self.archive, self.broken = rebuilt(path.open)
+        self.members = self.archive.infolist()
+        self.lock = Lock()
+
+    def names(self, encoding: str | None) -> list[str]:
+        """Names of the members as text, decoded before anything looks at what separates folders in them."""
+        stored = [_stored(info) for info in self.members]
+        unmarked = [name for name in stored if isinstance(name, bytes)]
+        if encoding is None:
+            # names that are marked as UTF-8 and are not were meant to be
+            encoding = "utf-8" if self.repaired or all(map(_is_utf8, unmarked)) else "cp437"
+        return [name if isinstance(name, str) else name.decode(encoding, "replace") for name in stored]
+
+    def read(self, index: int) -> bytes:
+        info = self.members[index]
+        check_size(info.file_size)
+        # Members are inflated in parallel: zipfile guards its reads of the file, but not its count of open members.
+        with self.lock:
+            member = self.archive.open(info)
+        try:
+            # Never without a limit, or zipfile inflates beyond the stated size before it cuts. It passes no limit on
+            # to other methods than deflate, so those are fed in small pieces.
+            plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            step = max(info.file_size, 1) if plain else 1 << 12
+            return b"".join(iter(lambda: member.read(step), b""))
+        finally:
+            with self.lock:
+                member.close()
+
+
+_UTF8 = 0x800
+"""Flag of a zip member: its name is UTF-8."""
+_UNICODE_PATH = 0x7075
+"""Extra field of Info-ZIP: the name in UTF-8, beside one of another encoding."""
+
+
+def _stored(info: zipfile.ZipInfo) -> str | bytes:
+    """A member's name; as bytes where nothing says what encoding it is."""
+    if info.flag_bits & _UTF8:
+        return info.orig_filename
+    raw, extra = info.orig_filename.encode("cp437"), info.extra  # as zipfile decodes it, which loses nothing
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<2H", extra)
+        field, extra = extra[4 : 4 + length], extra[4 + length :]
+        if kind == _UNICODE_PATH and field[1:5] == struct.pack("<I", zlib.crc32(raw)) and _is_utf8(field[5:]):
+            return field[5:].decode()
+    return raw
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class _Unmarked(io.BufferedReader):
+    """A zip file that no longer claims of undecodable names that they are UTF-8, which zipfile would give up on."""
+
+    def __init__(self, raw: Any):
+        super().__init__(raw)
+        self.headers: set[int] = set()  # where members with such names begin
+
+    def read(self, size: int | None = -1) -> bytes:
+        start = self.tell()
+        data = bytearray(super().read(size))
+        if start in self.headers:
+            _unmark(data, 6)
+        at = 0
+        while data[at : at + 4] == b"PK\x01\x02":  # the directory, which is read as a whole
+            lengths = struct.unpack_from("<3H", data, at + 28)
+            try:
+                data[at + 46 : at + 46 + lengths[0]].decode()
+            except UnicodeDecodeError:
+                _unmark(data, at + 8)
+                self.headers.add(struct.unpack_from("<I", data, at + 42)[0])
+            at += 46 + sum(lengths)
+        return bytes(data)
+
+
+def _unmark(data: bytearray, at: int) -> None:
+    struct.pack_into("<H", data, at, struct.unpack_from("<H", data, at)[0] & ~_UTF8)
+
+
+@lru_cache(maxsize=8)
+def _open_zip(path: StoragePath, *stamp: Any) -> _OpenZip:
+    # BadZipFile, OSError, struct.error, NotImplementedError …
+    with damaged(f"{path}: not a readable zip archive", "; a download that broke off?"):
+        try:
+            return _OpenZip(path)
+        except Exception:
+            refuse_other(path, "zip")
+            raise
