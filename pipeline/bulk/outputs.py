@@ -64,6 +64,11 @@ class Output:
         return self.path.with_name(f"{self.path.name}.manifest.parquet")
 
     @property
+    def csv_manifest(self) -> StoragePath:
+        """The same as CSV, on request."""
+        return self.manifest.with_name(self.manifest.name.removesuffix(".parquet") + ".csv")
+
+    @property
     def work(self) -> StoragePath:
         """Folder for partial work, on the same disk."""
         return self.path / ".facesr" if self.is_folder else self.path.with_name(f".{self.path.name}.facesr")

@@ -107,6 +107,8 @@ def upscale(
     console.quiet = quiet
     try:
         with listed(input, Output.of(output, to), settings, options) as listing:
+            for note in listing.notes:
+                console.print(note, markup=False)
             if dry_run:
                 _show_plan(listing, as_json)
                 return
