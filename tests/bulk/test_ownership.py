@@ -290,3 +290,39 @@ def test_results_that_were_emptied_or_cut_are_made_again(model: Path, tmp_path: 
         if name != "out.parquet":
             assert out.read_bytes() == whole
     assert zipfile.is_zipfile(tmp_path / "out.zip")
+
+
+# names of OUTPUT
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.HEIC", "out.jxl", "out.avif", "out.tar.gz", "out.tgz", "out.7z"])
+def test_a_suffix_that_cannot_be_written_is_refused_rather_than_made_a_folder(
+    name: str, model: Path, tmp_path: Path
+) -> None:
+    source = faces(tmp_path / "in", "a.png") / "a.png"
+    done = upscale(source, tmp_path / name, "--model", model, code=2)
+    assert "cannot be written; name a folder, or a name ending in .png" in said(done)
+    assert "out" not in {path.name.partition(".")[0] for path in tmp_path.iterdir()}
+    (tmp_path / name).mkdir()
+    upscale(source, tmp_path / name, "--model", model, "--workers", 1)
+    assert set(pictures(tmp_path / name)) == {"a.png"}
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 251 + ".zip", "x" * 236 + ".zip", "x" * 251 + ".png", "y" * 256, "é" * 125 + ".png"]
+)
+def test_a_name_too_long_for_what_lies_beside_it_is_refused_before_any_work(
+    name: str, model: Path, tmp_path: Path
+) -> None:
+    source = faces(tmp_path / "in", "a.png")
+    done = upscale(source / "a.png", tmp_path / name, "--model", model, code=2)
+    assert "too long" in said(done)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "x" * 234 + ".zip", "x" * 234 + ".png"])
+def test_a_name_as_long_as_the_disk_takes_works(name: str, model: Path, tmp_path: Path) -> None:
+    source = faces(tmp_path / "in", "a.png")
+    upscale(source / "a.png", tmp_path / name, "--model", model, "--workers", 1)
+    assert (tmp_path / name).exists()
+    assert not list(tmp_path.glob(".*"))
