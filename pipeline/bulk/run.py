@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from pipeline.bulk.job import Job, begin, locked, open_job
 from pipeline.bulk.listing import Listing
 from pipeline.bulk.node_check import Machine, check_nodes
 from pipeline.bulk.ownership import remove_work
-from pipeline.bulk.picture_job import load_upscaler
+from pipeline.bulk.picture_job import load_upscaler, within
 from pipeline.bulk.plan import Item
 from pipeline.bulk.record import read_part, write_manifest
 from pipeline.bulk.settings import Engine, RunOptions, Settings, absolute, cores
@@ -89,7 +90,7 @@ def upscale(listing: Listing) -> Summary:
         return _summary(job, read_part(job.output.manifest), start, done_before=True)
     with locked(job.output), listing.options.ray(wanted=bool(job.missing)):
         job = _checked_on_nodes(job, listing)
-        _warn_of_space(job, listing.source)
+        _warn_of_space(job, listing)
         begin(job)
         _work(job, listing)
         rows = job.rows()
@@ -109,7 +110,7 @@ def dry_run(listing: Listing) -> tuple[Job, Estimate, int]:
     torch.set_num_threads(job.engine.threads)
     upscaler = load_upscaler(job.settings, job.engine)
     count = workers[0] if isinstance(workers, tuple) else workers or max(1, cores() // job.engine.threads)
-    return job, estimate(listing.source, job.left, job.settings, upscaler), count
+    return job, estimate(listing.source, job.left, job.settings, upscaler, listing.options.decode_seconds), count
 
 
 def _planned(listing: Listing) -> Job:
@@ -152,12 +153,12 @@ def _checked_on_nodes(job: Job, listing: Listing) -> Job:
     return replace(job, record=replace(job.record, engine=_engine(job.settings, options, machines)))
 
 
-def _warn_of_space(job: Job, source: Source) -> None:
+def _warn_of_space(job: Job, listing: Listing) -> None:
     free = job.output.work.free()
     if free is None:
         return
     copies = 2 if job.output.kind == "parquet" else 1
-    needed = copies * estimate(source, job.left, job.settings, None).bytes
+    needed = copies * estimate(listing.source, job.left, job.settings, None, listing.options.decode_seconds).bytes
     if needed > free:
         console.print(
             f"[yellow]warning:[/] about {needed / 1e9:.1f} GB are needed at {job.output.path}, "
@@ -177,7 +178,10 @@ def _work(job: Job, listing: Listing) -> None:
         try:
             units = run_units(
                 BulkWorker,
-                (job.output, job.settings, engine, listing.source, secrets.token_hex(8), options.strict),
+                (
+                    *(job.output, job.settings, engine, listing.source, secrets.token_hex(8)),
+                    *(options.strict, options.decode_seconds),
+                ),
                 missing,
                 workers=options.workers,
                 cpus_per_worker=engine.threads if options.address else min(engine.threads, cores()),
@@ -207,7 +211,9 @@ def _summary(job: Job, rows: list[Row], start: float, done_before: bool = False)
     return Summary(str(job.output.manifest), counts, flagged, time.monotonic() - start, failures, done_before)
 
 
-def estimate(source: Source, items: Sequence[Item], settings: Settings, upscaler: Upscaler | None) -> Estimate:
+def estimate(
+    source: Source, items: Sequence[Item], settings: Settings, upscaler: Upscaler | None, decode_seconds: float
+) -> Estimate:
     """Decode, enlarge by repetition and encode a few pictures; time the network, if given, on a small one.
 
     Returns:
@@ -218,7 +224,8 @@ def estimate(source: Source, items: Sequence[Item], settings: Settings, upscaler
     for index in evenly_spaced(len(readable), SAMPLES):
         start = time.perf_counter()
         try:
-            picture = read_picture(source.read(readable[index].key))
+            data = source.read(readable[index].key)
+            picture = within(decode_seconds, partial(read_picture, data))
             part, encoded = _encoded(picture, settings, readable[index].target)
         except (FacesrError, OSError):
             continue

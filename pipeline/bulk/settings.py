@@ -106,6 +106,8 @@ class RunOptions:
     """Stop at the first image that fails."""
     csv: bool = False
     """Write the manifest as CSV too."""
+    decode_seconds: float = 120.0
+    """That a picture may take to be decoded: far more than the largest that is read takes."""
 
     def for_images(self, count: int) -> "RunOptions":
         """Decide if Ray is needed: a few images, or all of them on a single core, are done in this process."""

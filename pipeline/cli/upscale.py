@@ -53,6 +53,9 @@ def upscale(
             min=0, help="Steps towards agreement with the input; by default 2 for PNG & Co., 0 for JPEG and realism"
         ),
     ] = None,
+    decode_seconds: Annotated[
+        float, typer.Option(min=0.01, help="That a picture may take to be decoded; beyond that it has failed")
+    ] = 120.0,
     resume: Annotated[bool, typer.Option("--resume", help="Finish an earlier run with its own options")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, whatever OUTPUT holds")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure")] = False,
@@ -102,6 +105,7 @@ def upscale(
         overwrite=overwrite,
         strict=strict,
         csv=manifest == "csv",
+        decode_seconds=decode_seconds,
     )
     exit_on_sigterm()
     console.quiet = quiet

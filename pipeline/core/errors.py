@@ -22,7 +22,9 @@ class FacesrError(Exception):
     ├── IngestError, SplitError, ListError, PairsError
     ├── ManifestError          a pairs manifest that does not go with inputs or settings
     ├── OutOfMemoryError, DivergedError, NoRoomError, NoOriginalsError, NoSpandrelError, ResultError
-    ├── JobError, OutputError, ClusterError, StrictError, ViewError
+    ├── NotFiniteError         a network gave NaN or Inf
+    ├── JobError, OutputError, ClusterError, StrictError, ViewError,
+    │   DecodeTimeError
     └── FacesError             too few faces to adapt to
     """
 
