@@ -23,11 +23,17 @@ WORK_FILES = ("job.json", TARGETS, "marker", "assembled", "assembled.jsonl", "sh
 
 
 def refuse_overlap(roots: Sequence[StoragePath], output: Output) -> None:
-    """Refuse an OUTPUT that is INPUT, under whatever name, or holds files of INPUT: no option allows that.
+    """Refuse an OUTPUT that is INPUT, under whatever name, or holds files of INPUT: no option allows that; also one
+    that cannot be made.
 
     Raises:
-        OutputError: it is, or does.
+        OutputError: it is, does, or cannot.
     """
+    local = output.path.local
+    if local is not None and not local.exists():
+        above = next(folder for folder in local.parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise OutputError(f"{output.path}: nothing can be written into {above}")
     written = (output.path, output.manifest, output.csv_manifest, output.work)
     for root in roots:
         for path in written:

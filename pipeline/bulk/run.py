@@ -106,6 +106,9 @@ def upscale(listing: Listing) -> Summary:
 def dry_run(listing: Listing) -> tuple[Job, Estimate, int]:
     """What `upscale` would do: the job, time and space for what is missing, and the number of workers assumed."""
     job = _planned(listing)
+    if not job.finished and (job.output.work / "lock").is_file():
+        with locked(job.output):
+            pass  # refused as the run would be
     workers = listing.options.workers
     torch.set_num_threads(job.engine.threads)
     upscaler = load_upscaler(job.settings, job.engine)
@@ -161,8 +164,10 @@ def _warn_of_space(job: Job, listing: Listing) -> None:
     needed = copies * estimate(listing.source, job.left, job.settings, None, listing.options.decode_seconds).bytes
     if needed > free:
         console.print(
-            f"[yellow]warning:[/] about {needed / 1e9:.1f} GB are needed at {job.output.path}, "
-            f"{free / 1e9:.1f} GB are free; if the disk gets full, make room and run the same command again"
+            f"warning: about {needed / 1e9:.1f} GB are needed at {job.output.path}, "
+            f"{free / 1e9:.1f} GB are free; if the disk gets full, make room and run the same command again",
+            style="yellow",
+            markup=False,
         )
 
 

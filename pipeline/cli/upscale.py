@@ -1,13 +1,15 @@
 """`facesr upscale`: enlarge any archive of pictures."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.cli._shared import fail
 from pipeline.runtime.console import console
@@ -167,7 +169,7 @@ def _show_plan(listing: "Listing", as_json: bool) -> None:
             "seconds": round(seconds, 3),
             "workers": workers,
         }
-        typer.echo(json.dumps(plan, indent=2, ensure_ascii=False))
+        _echo_json(plan)
         return
     if job.note:
         console.print(job.note, markup=False)
@@ -184,8 +186,18 @@ def _show_plan(listing: "Listing", as_json: bool) -> None:
 def _show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(*header, box=None)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # as it is: `[red]` in a name is no markup
     console.print(table)
+
+
+def _echo_json(values: dict[str, Any]) -> None:
+    """Print as JSON on standard output; escaped where that takes no other characters, or a name is no text."""
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = json.dumps(values, indent=2)
+    typer.echo(text)
 
 
 def _duration(seconds: float) -> str:
@@ -204,7 +216,7 @@ def _show_summary(summary: "Summary", as_json: bool) -> None:
             "manifest": summary.manifest,
             "failures": [{"name": name, "error": error} for name, error in summary.failures],
         }
-        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        _echo_json(values)
         return
     if summary.failures:
         _show_table(("not done", "why"), summary.failures[:SHOWN])

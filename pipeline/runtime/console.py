@@ -34,13 +34,13 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
     """Show progress from `done` to `total` while the block runs."""
     if console.is_terminal:
         columns = (
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(title, total=total, completed=done, note="", rate="")
@@ -63,6 +63,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
             rate = (here - done) / max(now - start, 1e-6)
             left = f", {(total - here) / rate:.0f} s left" if rate and here < total else ""
             speed = f", {rate:.1f}/s" if rate else ""
-            console.print(f"{title}: {here}/{total} in {now - start:.0f} s{speed}{left} {note}".rstrip())
+            line = f"{title}: {here}/{total} in {now - start:.0f} s{speed}{left} {note}".rstrip()
+            console.print(line, markup=False)  # a title may hold a file's name
 
     yield advance

@@ -1,15 +1,20 @@
-"""Pictures that would hang a run or come out black fail by name, and the others are done."""
+"""What has an end: pictures that would hang a run or come out black fail by name; and what is said of it."""
 
+import fcntl
+import json
 import threading
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
-from support.upscaling import encoded, make_models, manifest, said, upscale
+from support.archives import as_zip
+from support.upscaling import encoded, make_models, manifest, said, start, upscale
 
 from pipeline.bulk import picture_job, run
 from pipeline.bulk.picture_job import DecodeTimeError, within
+from pipeline.bulk.settings import cores, quota
 from pipeline.codecs.reader import read_picture
 from pipeline.upscale.array_upscaler import ArrayUpscaler
 
@@ -87,3 +92,75 @@ def test_a_time_limit_passes_results_and_errors_on_and_costs_next_to_nothing() -
     for _ in range(200):
         within(9, int)
     assert time.monotonic() - start < 2
+
+
+def test_the_quota_of_a_container_bounds_the_cores(tmp_path: Path) -> None:
+    proc, root = tmp_path / "cgroup", tmp_path / "fs"
+    (root / "a/b").mkdir(parents=True)
+    proc.write_text("0::/a/b\n")
+    assert quota(proc, root) > 1e5
+    (root / "a/b/cpu.max").write_text("max 100000\n")
+    assert quota(proc, root) > 1e5
+    (root / "a/cpu.max").write_text("250000 100000\n")
+    assert quota(proc, root) == 2.5
+    (root / "cpu,cpuacct/x").mkdir(parents=True)
+    proc.write_text("4:memory:/x\n3:cpu,cpuacct:/x\n")
+    (root / "cpu,cpuacct/x/cpu.cfs_quota_us").write_text("50000\n")
+    (root / "cpu,cpuacct/x/cpu.cfs_period_us").write_text("100000\n")
+    assert quota(proc, root) == 0.5
+    assert cores() >= 1
+
+
+# what is said
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_names_are_shown_as_they_are(options: tuple[str, ...], model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "[bold]in"
+    folder.mkdir()
+    for name in ("[red]x.png", "[-].png"):
+        (folder / name).write_bytes(b"not a picture")
+    source = as_zip(tmp_path / "[green]x.zip", {"[/].png": b"x", "[red]y[/red].png": b"y", "a.png": encoded(1)})
+    for given, out in ((folder, "[/o].zip"), (source, "[red]")):
+        done = upscale(given, tmp_path / out, "--model", model, "--workers", 1, *options, code=None)
+        for name in ("[red]x.png", "[-].png") if given == folder else ("[/].png", "[red]y[/red].png"):
+            assert name in said(done)
+        if not options:
+            assert out in said(done)
+
+
+def test_standard_output_that_takes_ascii_alone_is_no_error(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/caf\u00e9-\U0001f600.png").write_bytes(b"x")
+    environment = {"PYTHONIOENCODING": "ascii", "LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    options = ("--model", model, "--workers", 1, "--json")
+    process = start(tmp_path / "in", tmp_path / "out", *options, environment=environment)
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
+    assert json.loads(output)["failures"][0]["name"] == "caf\u00e9-\U0001f600.png"
+
+
+def test_a_dry_run_refuses_what_the_run_would(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(encoded(1))
+    (tmp_path / "file").write_bytes(b"mine")
+    (tmp_path / "busy/.facesr").mkdir(parents=True)
+    with (tmp_path / "busy/.facesr/lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        for out, words in (("busy", "another run is at work"), ("file/out", "nothing can be written into")):
+            for options in ((), ("--dry-run",)):
+                done = upscale(tmp_path / "in", tmp_path / out, "--model", model, "--workers", 1, *options, code=2)
+                assert words in said(done)
+
+
+@pytest.mark.parametrize("metadata", ["[]", "{", "5", '{"settings": []}', '{"settings": {}, "engine": 5}'])
+def test_a_manifest_whose_record_is_none_is_named_on_one_line(metadata: str, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(encoded(1))
+    upscale(tmp_path / "in", tmp_path / "out", "--model", model, "--workers", 1)
+    path = tmp_path / "out/manifest.parquet"
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"facesr": metadata}), path)
+    done = upscale(tmp_path / "in", tmp_path / "out", "--model", model, "--workers", 1, code=2)
+    assert "manifest.parquet: not the record of a run" in said(done)
+    upscale(tmp_path / "in", tmp_path / "out", "--model", model, "--workers", 1, "--overwrite")
