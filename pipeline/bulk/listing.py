@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.bulk.outputs import Output, OutputError
-from pipeline.bulk.ownership import refuse_overlap
+from pipeline.bulk.ownership import below, refuse_overlap
 from pipeline.bulk.record import is_ours
 from pipeline.bulk.settings import RunOptions, Settings
 from pipeline.sources.base import Entry, Source, SourceError
@@ -90,8 +90,8 @@ def _without_results(
     if len(roots) != 1:
         return found, []
     (root,) = roots
-    if (inside := output.path.relative_to(root)) is not None:
-        hidden = output.work.relative_to(root) or inside
+    if (inside := below(output.path, root)) is not None:
+        hidden = below(output.work, root) or inside
         found = [e for e in found if e.name != inside and not e.name.startswith((f"{inside}/", f"{hidden}/"))]
     if root.local is None or not root.local.is_dir():
         return found, []

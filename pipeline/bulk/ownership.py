@@ -4,6 +4,7 @@ import csv as csv_format
 import fnmatch
 import os
 from collections.abc import Iterable, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.bulk.outputs import Output, OutputError
 from pipeline.bulk.record import JobError, is_ours, manifest_record, read_part
 from pipeline.core.schema import UPSCALE_MANIFEST
+from pipeline.storage.object_stores import scheme_of
 from pipeline.storage.path import StoragePath
 
 TARGETS = "targets.parquet"
@@ -37,7 +39,7 @@ def refuse_overlap(roots: Sequence[StoragePath], output: Output) -> None:
     written = (output.path, output.manifest, output.csv_manifest, output.work)
     for root in roots:
         for path in written:
-            if root.same_as(path):
+            if _same(root, path):
                 raise OutputError(f"{path} is INPUT too: results would mix with what they are made from")
         result = output.path.local
         if root.local is None or result is None or not root.local.is_dir():
@@ -48,6 +50,24 @@ def refuse_overlap(roots: Sequence[StoragePath], output: Output) -> None:
             raise OutputError(f"{result} leads into INPUT by a link: name another OUTPUT")
         if not is_ours(output) and _holds_files(output):
             raise OutputError(f"{result} lies inside INPUT and was not written by facesr: name another OUTPUT")
+
+
+def _same(one: StoragePath, other: StoragePath) -> bool:
+    """True if both are one file or folder, by whatever links and spellings."""
+    here, there = one.local, other.local
+    if here is None or there is None:
+        return here is there and below(one, other) == "."
+    with suppress(OSError):
+        return here.samefile(there)
+    return here.resolve() == there.resolve()  # one of them is not there
+
+
+def below(path: StoragePath, folder: StoragePath) -> str | None:
+    """Path inside `folder`, `.` for itself; None where it lies elsewhere. Links are not followed."""
+    kinds = {scheme_of(place.uri).replace("gcs", "gs") for place in (path, folder)}
+    if len(kinds) > 1 or not path.path.is_relative_to(folder.path):
+        return None
+    return path.path.relative_to(folder.path).as_posix()
 
 
 def _holds_files(output: Output) -> bool:

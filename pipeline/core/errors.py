@@ -22,9 +22,7 @@ class FacesrError(Exception):
     ├── IngestError, SplitError, ListError, PairsError
     ├── ManifestError          a pairs manifest that does not go with inputs or settings
     ├── OutOfMemoryError, DivergedError, NoRoomError, NoOriginalsError, NoSpandrelError, ResultError
-    ├── NotFiniteError         a network gave NaN or Inf
-    ├── JobError, OutputError, ClusterError, StrictError, ViewError,
-    │   DecodeTimeError
+    ├── JobError, OutputError, ClusterError, StrictError, ViewError
     └── FacesError             too few faces to adapt to
     """
 

@@ -107,22 +107,6 @@ class StoragePath:
             raise StorageError(f"{relative}: points out of {self}")
         return self._below(inner)
 
-    def same_as(self, other: "StoragePath") -> bool:
-        """True if both are one file or folder, by whatever links and spellings."""
-        here, there = self.local, other.local
-        if here is None or there is None:
-            return here is there and self.relative_to(other) == "."
-        with suppress(OSError):
-            return here.samefile(there)
-        return here.resolve() == there.resolve()  # one of them is not there
-
-    def relative_to(self, folder: "StoragePath") -> str | None:
-        """The path below `folder`, `.` for itself; None where it lies elsewhere. Links are not followed."""
-        kinds = {scheme_of(path.uri).replace("gcs", "gs") for path in (self, folder)}
-        if len(kinds) > 1 or not self.path.is_relative_to(folder.path):
-            return None
-        return self.path.relative_to(folder.path).as_posix()
-
     def __str__(self) -> str:
         """As users may see it: without credentials."""
         return shown(self.uri)
