@@ -8,11 +8,13 @@ import errno
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -34,6 +36,7 @@ from pipeline.metrics.identity import Identity
 from pipeline.models.checkpoint import ModelError
 from pipeline.sources.base import Source, SourceError
 from pipeline.storage.path import StorageError
+from pipeline.upscale.array_upscaler import NotFiniteError
 from pipeline.upscale.hidden import filled
 from pipeline.upscale.upscaler import Upscaler, clean_steps
 
@@ -42,6 +45,13 @@ LARGE = 48 << 20
 
 OURS_ALONE = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EFBIG}
 """Errors of writing that are one picture's own; any other would meet the next one too."""
+
+
+T = TypeVar("T")
+
+
+class DecodeTimeError(FacesrError):
+    """A picture that takes longer to decode than it may."""
 
 
 class StrictError(FacesrError):
@@ -81,6 +91,31 @@ def noted(work: Work, *remarks: str | None) -> None:
     work.row["note"] = "; ".join(dict.fromkeys([*known, *filter(None, remarks)]))
 
 
+def within(seconds: float, decode: Callable[[], T]) -> T:
+    """What `decode` returns or raises; it runs in a thread of its own, which costs a picture less than 0.1 ms.
+
+    Raises:
+        DecodeTimeError: it takes longer. No decoder can be stopped from outside: it is left to itself, and what it
+            still gives is dropped. The thread ends with the process at the latest.
+    """
+    outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcome.put((decode(), None))
+        except BaseException as error:  # the caller's to handle
+            outcome.put((None, error))
+
+    Thread(target=run, name="decode", daemon=True).start()
+    try:
+        result, error = outcome.get(timeout=seconds)
+    except Empty:
+        raise DecodeTimeError(f"not decoded within {seconds:g} s (--decode-seconds)") from None
+    if error is not None:
+        raise error
+    return cast(T, result)
+
+
 class PictureJob:
     """All that pictures of one job have in common.
 
@@ -88,8 +123,11 @@ class PictureJob:
         ModelError: the weights are not those that the run was started with.
     """
 
-    def __init__(self, output: Output, settings: Settings, engine: Engine, source: Source, strict: bool):
+    def __init__(
+        self, output: Output, settings: Settings, engine: Engine, source: Source, strict: bool, decode_seconds: float
+    ):
         self.output, self.settings, self.source, self.strict = output, settings, source, strict
+        self.decode_seconds = decode_seconds
         self.upscaler = load_upscaler(settings, engine)
         if self.upscaler.metadata["sha256"] != settings.model:
             raise ModelError(f"{settings.fidelity}: these are not the weights that the run was started with")
@@ -110,12 +148,10 @@ class PictureJob:
         start = time.perf_counter()
         try:
             data = self.source.read(work.item.key)
-            picture = read_picture(data)
+            picture, damage = within(self.decode_seconds, lambda: _decoded(data))
             height, width, channels = picture.pixels.shape
             result_format = self.settings.format_of(work.item.target)
             depth = 8 * picture.pixels.itemsize
-            # what can still be seen of a damaged picture is enlarged, but not silently
-            damage = decode_warning(data, picture.mode) if picture.format in FORMATS and not picture.mended else None
             loss = loss_note(result_format, FACTOR * width, FACTOR * height, channels, depth)
             noted(work, damage, *picture.remarks, loss)
             work.row |= {"input_width": width, "input_height": height}
@@ -142,7 +178,8 @@ class PictureJob:
         if not large and max(height, width) <= self.upscaler.tile:
             pixels = [work.pixels for work in works]
             pixels += [pixels[0]] * (slots - len(pixels))
-            with suppress(MemoryError):  # one by one, and in tiles, they need less
+            # one by one, and in tiles, they need less memory, and only those fail that have no result
+            with suppress(MemoryError, NotFiniteError):
                 results = self.upscaler.at_once(pixels, works[0].steps)
         shared = (time.perf_counter() - start) / len(works)
         for index, work in enumerate(works):
@@ -157,7 +194,7 @@ class PictureJob:
         try:
             canvas = self._canvas(shape, work.pixels.dtype) if large else None
             result, tile = self.upscaler.into(work.pixels, canvas, work.steps)
-        except MemoryError as error:
+        except (MemoryError, NotFiniteError) as error:
             self.failed(work, first_line(error))
             return None
         if tile != self.upscaler.tile:
@@ -232,3 +269,9 @@ class PictureJob:
         work.picture = None
         if self.strict:
             raise StrictError(f"{work.item.name}: {reason}; stopped, because --strict was asked for")
+
+
+def _decoded(data: bytes) -> tuple[Picture, str | None]:
+    """A picture, and what is wrong with it: what can still be seen of a damaged one is enlarged, but not silently."""
+    picture = read_picture(data)
+    return picture, decode_warning(data, picture.mode) if picture.format in FORMATS and not picture.mended else None

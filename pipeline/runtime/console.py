@@ -89,6 +89,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
             rate = (here - done) / max(now - start, 1e-6)
             left = f", {(total - here) / rate:.0f} s left" if rate and here < total else ""
             speed = f", {rate:.1f}/s" if rate else ""
-            console.print(f"{title}: {here}/{total} in {now - start:.0f} s{speed}{left} {note}".rstrip())
+            line = f"{title}: {here}/{total} in {now - start:.0f} s{speed}{left} {note}".rstrip()
+            console.print(line, markup=False)  # a title may hold a file's name
 
     yield advance

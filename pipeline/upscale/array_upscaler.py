@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.core.errors import first_line
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
 from pipeline.models.device import choose_device, choose_precision, out_of_memory, to_pixels, to_tensor
@@ -21,6 +21,10 @@ STEP_REACH = 5
 """How far one step of back-projection carries, input pixels: two taps each way of reducing and of enlarging."""
 
 SMALLEST_TILE = 64
+
+
+class NotFiniteError(FacesrError):
+    """The network gave what is no number: as pixels that would be black, or white."""
 
 
 class ArrayUpscaler:
@@ -85,6 +89,7 @@ class ArrayUpscaler:
 
         Raises:
             MemoryError: there is not enough.
+            NotFiniteError: the network gave NaN or Inf.
         """
         steps = self.back_projection if back_projection is None else back_projection
         with self._memory():
@@ -111,6 +116,7 @@ class ArrayUpscaler:
 
         Raises:
             MemoryError: not even tiles of `SMALLEST_TILE` fit.
+            NotFiniteError: the network gave NaN or Inf.
         """
         steps = self.back_projection if back_projection is None else back_projection
         tile = self.tile if tile is None else tile
@@ -155,6 +161,9 @@ class ArrayUpscaler:
         channels = low.shape[1]
         colours = low[:, :1].expand(-1, 3, -1, -1) if channels < 3 else low[:, :3]
         result = back_projected(self._whole(colours), colours, steps)
+        # a sum is finite only where all of it is, and costs less than looking at each
+        if not torch.isfinite(result.sum(dtype=torch.float32)):
+            raise NotFiniteError("the network's result is not finite (NaN or Inf): its weights do not fit this picture")
         if channels < 3:
             result = result.mean(dim=1, keepdim=True)
         # alpha is no picture: a network would draw texture into it
