@@ -8,6 +8,8 @@ from collections.abc import Callable
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
+from pipeline.core.errors import FacesrError
+
 LARGEST = 4 << 20
 """Bytes: editors' histories reach some megabytes; the worst packet of this size takes some 3 s to parse."""
 _DEEPEST = 256
@@ -44,7 +46,7 @@ Verdict = Callable[[str, str], str | None]
 """(namespace, name) of a property: None keeps it, anything else is what goes with it, "" what is not worth a word."""
 
 
-class XmpError(ValueError):
+class XmpError(FacesrError):
     """A packet that cannot be used; the message says why."""
 
 

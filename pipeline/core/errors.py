@@ -18,7 +18,11 @@ class FacesrError(Exception):
     ├── WorkerError            a Ray worker raised or kept dying
     ├── NoRoomError            no node is large enough for a worker
     ├── RayVersionError        a Ray that cannot be kept on this machine
+    ├── ReplaceError           what is there was not written by the command
     ├── ImageError             a picture that cannot be used
+    ├── DecodeTimeError        a picture that takes too long to decode
+    ├── NotFiniteError         a result of NaN or infinite values
+    ├── XmpError               metadata that are left out
     ├── ShardError             a Parquet file of ours that cannot be read
     ├── SourceError            an archive that cannot be read
     ├── StorageError           a path or object store; also an OSError
