@@ -1,6 +1,7 @@
 """`facesr pairs`: training material from a folder of faces, outside of DVC."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,9 @@ def pairs(
     _refuse_to_replace(out, faces, overwrite)
     work = work_folder("pairs", faces, root=root)
     summary = make_pairs(faces, out, out / "report", settings, work)
-    shutil.rmtree(root)
+    shutil.rmtree(work.parent)
+    with suppress(OSError):
+        root.rmdir()  # another command may have unfinished work of its own in it
     counts = ", ".join(f"{count} of {scale}" for scale, count in summary["scales"].items()) or "none"
     console.print(f"training pairs: {counts}; {out / 'report'} shows what was drawn", markup=False)
 

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -27,11 +28,20 @@ def profile(
                 raise fail(f"no profile {use!r}; there are {known}")
             load_params(chosen)
             if params.read_bytes() != chosen.read_bytes():
-                shutil.copyfile(params, "params.yaml.before")
+                kept = _keep(params)
                 shutil.copyfile(chosen, params)
-                console.print(f"params.yaml is now {chosen}; what it was is in params.yaml.before")
+                console.print(f"params.yaml is now {chosen}; what it was is in {kept}")
         load_params(params)
     _warn_of_unused_gpu()
+
+
+def _keep(params: Path) -> Path:
+    """Copy params.yaml to where no params of the user's own are kept yet, and say where."""
+    known = {path.read_bytes() for path in [params, *Path("profiles").glob("*.yaml")]}
+    names = (Path(f"{params}.before" + (f"-{number}" if number > 1 else "")) for number in count(1))
+    kept = next(path for path in names if not path.exists() or (path.is_file() and path.read_bytes() in known))
+    shutil.copyfile(params, kept)
+    return kept
 
 
 def _warn_of_unused_gpu() -> None:

@@ -1,6 +1,7 @@
 """`facesr synth`: procedural portraits, as many as one likes."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -37,4 +38,6 @@ def synth(
     do_units("synth", PortraitWorker, arguments, plan_units(count, parts), workers=workers)
     if kind != "folder":
         finish(parts, output, kind)
-    shutil.rmtree(work)
+    shutil.rmtree(parts)
+    with suppress(OSError):
+        work.rmdir()  # another command may have unfinished work of its own in it

@@ -93,7 +93,10 @@ def load_generator(path: Path) -> tuple[Generator, Metadata]:
     except KeyError as error:
         raise ModelError(f"{path}: says nothing of its {error.args[0]}: it is incomplete, get it anew") from error
     except (ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError, MemoryError) as error:
-        raise ModelError(f"{path}: its settings or weights cannot be used: {_one_line(error)}") from error
+        raise ModelError(
+            f"{path}: its settings or weights cannot be used ({_one_line(error)}): name a file that `facesr train` or "
+            "`facesr adapt` wrote"
+        ) from error
     # a training that diverged, or a file damaged since: its pictures would be black
     broken = [name for name, value in generator.state_dict().items() if not torch.isfinite(value).all()]
     if broken:

@@ -95,6 +95,10 @@ def test_a_profile_takes_the_place_of_params_and_what_was_there_is_kept(tmp_path
     assert (tmp_path / "params.yaml").read_text() == other
     assert (tmp_path / "params.yaml.before").read_text() == mine
     assert runner.invoke(app, ["profile", "--use", "nothing"]).exit_code == 2
+    (tmp_path / "params.yaml").write_text(mine + "\n# changed")
+    call("profile", "--use", "smoke")
+    assert (tmp_path / "params.yaml.before").read_text() == mine
+    assert (tmp_path / "params.yaml.before-2").read_text() == mine + "\n# changed"
 
 
 def test_the_table_shows_the_gain_over_bicubic(tmp_path):

@@ -4,6 +4,7 @@ L_G = E|G(x) - y| + 1/2 E[(D(G(x)) - 1)^2] + E sum_i |f_i(G(x)) - f_i(y)|
 L_D = 1/2 E[(D(y) - 1)^2] + 1/2 E[D(G(x))^2]        (LSGAN: Mao et al., ICCV 2017)
 """
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,7 +102,9 @@ def _load(features: nn.Sequential, path: Path) -> None:
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
         state = {name: value.float() for name, value in part(tensors, "features").items() if name in needed}
-    except Exception as error:  # unpickling raises half a dozen kinds
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{path} does not hold tensors alone: torch refuses it under weights_only") from error
+    except Exception as error:  # reading raises half a dozen kinds
         raise WeightsError(f"{path} holds no usable VGG-19 weights: {first_line(error)}") from error
     missing = sorted(set(needed) - set(state))
     if missing:
