@@ -16,8 +16,16 @@ import numpy as np
 from PIL import Image
 
 from pipeline.codecs.exif import exif_block
-from pipeline.codecs.metadata import KEYWORD, Metadata, provenance_text
-from pipeline.codecs.places import Lost, Options, jpeg_options, profile_of, webp_options
+from pipeline.codecs.metadata import (
+    KEYWORD,
+    Lost,
+    Metadata,
+    Options,
+    jpeg_options,
+    profile_of,
+    provenance_text,
+    webp_options,
+)
 from pipeline.core.images import ImageError, Planes, on_white
 
 FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
