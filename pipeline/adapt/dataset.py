@@ -19,11 +19,11 @@ from PIL import Image
 
 from pipeline.core.degradation import Degradations
 from pipeline.core.errors import FacesrError, first_line
-from pipeline.core.files import content_hash, shard_files, write_json
+from pipeline.core.files import content_hash, write_json
 from pipeline.core.images import ImageError, Pixels, decode, pixel_hash, resize
-from pipeline.core.scales import GROUND_TRUTH_SIDE
+from pipeline.core.scales import CHANCES, GROUND_TRUTH_SIDE
 from pipeline.core.schema import FACES, PAIRS, Row
-from pipeline.core.shards import ShardWriter, read_rows, write_batches
+from pipeline.core.shards import ShardWriter, read_folder, write_batches, write_shards
 from pipeline.pairs.manifest import draw_manifest
 from pipeline.train.engine.batches import PairData
 
@@ -38,8 +38,6 @@ SIDES = tuple(sorted(GROUND_TRUTH_SIDE.values(), reverse=True))
 _SCALE = {side: scale for scale, side in GROUND_TRUTH_SIDE.items()}
 _SHARD_BYTES = 64 << 20
 
-_CHANCES = {"none": 0.55, "rot90": 0.1, "rot180": 0.1, "rot270": 0.1, "noise": 0.05, "blur": 0.05, "jpeg": 0.05}
-"""Augmentations and strengths that the released generators were trained with: what they withstood, they still do."""
 _DRAWS = 4
 SCALE_CHANCES: Final = {"16to64": 0.1, "32to128": 0.3, "64to256": 0.6}
 
@@ -141,14 +139,12 @@ def gather(
     held_back = set(sorted(sides, key=lambda identity: _rank(seed, identity))[:count])
     splits = {identity: "valid" if identity in held_back else "train" for identity in sides}
     for split in ("train", "valid"):
-        rows = (row for shard in shard_files(folder / "all") for row in read_rows(shard))
-        with ShardWriter(folder / split, lambda index: f"{index:05d}.parquet", FACES, _SHARD_BYTES) as shards:
-            for row in rows:
-                if splits[row["id"]] == split:
-                    shards.add(row | {"split": split})
+        rows = (row | {"split": split} for row in read_folder(folder / "all") if splits[row["id"]] == split)
+        write_shards(folder / split, lambda index: f"{index:05d}.parquet", rows, FACES, _SHARD_BYTES)
     # sorted, so that the same faces under other names or in another order give the same training
     material = ((identity, split, sides[identity]) for identity, split in sorted(splits.items()))
-    degradations = Degradations(seed, _CHANCES, noise=(1.0, 6.0), blur=(0.2, 0.6), jpeg=(75, 95))
+    # as the released generators were trained: what they withstood, they still do
+    degradations = Degradations(seed, CHANCES, noise=(1.0, 6.0), blur=(0.2, 0.6), jpeg=(75, 95))
     manifest = draw_manifest(material, _DRAWS, degradations)
     write_batches(folder / "pairs.parquet", manifest, PAIRS)
     shutil.rmtree(folder / "all")

@@ -33,6 +33,8 @@ LEARNING_RATE, WARMUP, EMA = 2e-4, 20, 0.99
 
 Table = NDArray[np.float64]
 """A row (PSNR in dB, SSIM) for each held-back face."""
+HeldBack = dict[str, tuple[Pairs, Table]]
+"""By scale: the held-back pairs, and what bicubic reaches on them."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +126,14 @@ def adapt(
         return None
     tuned, _ = load_generator(trained)
     valid = faces.data("valid")
-    held_back = {scale: valid.pairs(scale, count) for scale, count in faces.held_back.items()}
-    bicubic = {
-        scale: _measured(lambda low: resize(low, 4 * low.shape[0], 4 * low.shape[1]), pairs)
-        for scale, pairs in held_back.items()
-    }
+    held_back: HeldBack = {}
+    for scale, count in faces.held_back.items():
+        pairs = valid.pairs(scale, count)
+        held_back[scale] = pairs, _measured(lambda low: resize(low, 4 * low.shape[0], 4 * low.shape[1]), pairs)
 
     def keep_better(phase: str, old: Path, target: Path, after: Generator) -> Adapted:
         before, described = load_generator(old)
-        result = _compared(held_back, bicubic, before, after, described["sha256"], target)
+        result = _compared(held_back, before, after, described["sha256"], target)
         if not result.adapted:
             write_bytes(target, old.read_bytes())
             return result
@@ -198,22 +199,13 @@ def _measured(enlarge: Callable[[Pixels], Pixels], pairs: Pairs) -> Table:
     return np.array([(psnr(*pair), ssim(*pair)) for pair in results])
 
 
-def _compared(
-    held_back: dict[str, Pairs],
-    bicubic: dict[str, Table],
-    before: Generator,
-    after: Generator,
-    start: str,
-    target: Path,
-) -> Adapted:
+def _compared(held_back: HeldBack, before: Generator, after: Generator, start: str, target: Path) -> Adapted:
     scales: dict[str, ScaleMeans] = {}
     differences: list[float] = []
     # in float32: rounding to bf16 costs about as much as the gain that decides
     upscalers = [Upscaler(generator, {}, precision="fp32") for generator in (before, after)]
-    for scale, pairs in held_back.items():
-        tables = [bicubic[scale]]
-        for upscaler in upscalers:
-            tables.append(_measured(lambda low, upscaler=upscaler: upscaler([low])[0], pairs))  # type: ignore[misc]
+    for scale, (pairs, bicubic) in held_back.items():
+        tables = [bicubic, *(_measured(upscaler, pairs) for upscaler in upscalers)]
         means = [Means(float(table[:, 0].mean()), float(table[:, 1].mean())) for table in tables]
         scales[scale] = ScaleMeans(len(pairs), *means)
         differences += (tables[2][:, 0] - tables[1][:, 0]).tolist()

@@ -12,14 +12,13 @@ from typing import Any, Final
 
 from pipeline.baselines.finished_results import ResultError, load_results
 from pipeline.baselines.spandrel_network import load_network
-from pipeline.baselines.supervised_twin import NoOriginalsError, train_twin
+from pipeline.baselines.supervised_twin import NoOriginalsError, originals, train_twin
 from pipeline.baselines.zssr import zssr
 from pipeline.baselines.zssr_training import ZssrConfig
 from pipeline.core.errors import first_line
 from pipeline.core.files import file_hash, write_json
 from pipeline.core.images import Pixels
-from pipeline.core.scales import FACTOR, SIDE, UPSCALED_SCALES
-from pipeline.core.shards import read_columns
+from pipeline.core.scales import FACTOR, UPSCALED_SCALES
 from pipeline.params.baselines import Baselines
 from pipeline.params.train import Train
 from pipeline.params.upscale import Upscale
@@ -62,7 +61,7 @@ def _twin(description: MethodDescription, scale: str) -> Method:
 
 
 def _weights(description: MethodDescription, scale: str) -> Method:
-    enlarge = load_network(Path(str(description.path)), **description.options)
+    enlarge = load_network(Path(str(description.path)))
     return lambda faces: [enlarge(face.low) for face in faces]
 
 
@@ -115,13 +114,8 @@ def describe_methods(
             # tried now, so that a wrong file is not found out after hours of training
             build_method(method, [scale for scale in UPSCALED_SCALES if _covers(Path(path), scale)][-1])
             descriptions[name] = replace(method, model=file_hash(Path(path))) if kind == "weights" else method
-    for name in settings.methods:
-        options: dict[str, Any] = {}
-        if name == "zssr":
-            options = {key: value for key, value in asdict(settings.zssr).items() if key != "faces"} | {
-                "seed": settings.seed
-            }
-        descriptions[name] = MethodDescription(name, options)
+    options = {key: value for key, value in asdict(settings.zssr).items() if key != "faces"} | {"seed": settings.seed}
+    descriptions |= {name: MethodDescription(name, options if name == "zssr" else {}) for name in settings.methods}
     if "twin" in descriptions:
         try:
             twin = train_twin(train, settings.twin, faces, manifest, work / "twin", should_stop)
@@ -143,7 +137,7 @@ def plan_baselines(
     256to1024 is left out for splits without originals: nothing could be measured there.
     """
     for split, (name, method), scale in product(settings.splits, descriptions.items(), UPSCALED_SCALES):
-        if method.reason is not None or (scale == UPSCALED_SCALES[1] and not _has_originals(faces, split)):
+        if method.reason is not None or (scale == UPSCALED_SCALES[1] and not any(originals(faces, split))):
             continue
         if method.kind == "results" and not _covers(Path(str(method.path)), scale):
             continue
@@ -184,21 +178,10 @@ class BaselineWorker(ShardUpscaler):
 def write_methods(folder: Path, descriptions: Descriptions) -> None:
     """Write `methods.json`: what each method is, without the paths of this machine."""
     values = {
-        name: {
-            "kind": method.kind,
-            "about": KINDS[method.kind][0],
-            "options": method.options,
-            "model": method.model,
-            "reason": method.reason,
-        }
+        name: {"about": KINDS[method.kind][0]} | {key: value for key, value in asdict(method).items() if key != "path"}
         for name, method in descriptions.items()
     }
     write_json(folder / "methods.json", values)
-
-
-def _has_originals(faces: Path, split: str) -> bool:
-    sides = read_columns(faces, ["width", "height"], f"{split}-*.parquet")
-    return any(row["width"] == row["height"] == FACTOR * SIDE for row in sides)
 
 
 def _covers(folder: Path, scale: str) -> bool:

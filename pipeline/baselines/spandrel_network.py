@@ -20,7 +20,7 @@ from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import Pixels
 from pipeline.core.scales import FACTOR
 from pipeline.models.checkpoint import FORMAT, ModelError
-from pipeline.models.device import choose_device, choose_precision
+from pipeline.models.device import choose_device
 from pipeline.upscale.tiles import enlarge_tiles
 from pipeline.upscale.upscaler import Upscaler
 
@@ -36,20 +36,15 @@ class NoSpandrelError(FacesrError):
 
 
 class SpandrelNetwork:
-    """A network made by others: uint8 (h, w, 3) -> uint8 (4h, 4w, 3), sides from 1 up.
+    """A network made by others, in float32: uint8 (h, w, 3) -> uint8 (4h, 4w, 3), sides from 1 up.
 
     Args:
         descriptor: spandrel's, of the loaded network.
-        device: where it runs.
-        precision: `fp32`, `bf16` or `auto`; a network that spandrel says has no bf16 runs in fp32.
     """
 
-    def __init__(self, descriptor: Any, device: torch.device, precision: str = "fp32"):
-        dtype = choose_precision(precision, device)
-        if dtype == torch.bfloat16 and not descriptor.supports_bfloat16:
-            dtype = torch.float32
-        self.device, self.dtype = device, dtype
-        self.network = descriptor.to(device, dtype).eval()
+    def __init__(self, descriptor: Any):
+        self.device = choose_device()
+        self.network = descriptor.to(self.device, torch.float32).eval()
         self.architecture = str(descriptor.architecture.name)
         self.whole = descriptor.tiling.name != "SUPPORTED"
         """Tiles would show: the network looks at the whole image, or cuts it itself."""
@@ -66,7 +61,6 @@ class SpandrelNetwork:
     def _enlarge(self, low: Tensor) -> Tensor:
         """One pass; spandrel pads by reflection, which must not be wider than the image, so small ones grow first."""
         height, width = low.shape[-2:]
-        low = low.to(self.dtype)
         if min(height, width) < 32:
             low = F.pad(low, (0, max(0, 32 - width), 0, max(0, 32 - height)), mode="replicate")
         result: Tensor = self.network(low)[..., : FACTOR * height, : FACTOR * width]
@@ -75,24 +69,19 @@ class SpandrelNetwork:
         return result
 
 
-def load_network(
-    path: Path, device: torch.device | None = None, *, precision: str = "fp32"
-) -> Callable[[Pixels], Pixels]:
+def load_network(path: Path) -> Callable[[Pixels], Pixels]:
     """Load a weights file as a method: uint8 (h, w, 3) -> uint8 (4h, 4w, 3), RGB.
 
     Args:
         path: .safetensors, .pth, .pt or .ckpt of an architecture that spandrel knows, or a generator of facesr, which
             runs as it is, without back-projection.
-        device: where it runs; None: a GPU where there is one.
-        precision: of networks that spandrel loads: `fp32`, `bf16` or `auto`.
 
     Raises:
         ModelError: missing, damaged, of no known architecture, or no 4x network from RGB to RGB.
         NoSpandrelError: the extra is not installed.
     """
     if path.suffix == ".safetensors" and _ours(path):
-        upscaler = Upscaler.load(path, back_projection=0)
-        return lambda image: upscaler(image)  # type: ignore[return-value]  # uint8 in, uint8 out
+        return Upscaler.load(path, back_projection=0)
     try:
         import spandrel
     except ImportError as error:
@@ -115,7 +104,7 @@ def load_network(
         raise ModelError(f"{path}: {name} enlarges {descriptor.scale}x: not a 4x peer")
     if (descriptor.input_channels, descriptor.output_channels) != (3, 3):
         raise ModelError(f"{path}: {name} has {descriptor.input_channels} channels in, not RGB")
-    return SpandrelNetwork(descriptor, choose_device() if device is None else device, precision)
+    return SpandrelNetwork(descriptor)
 
 
 def _ours(path: Path) -> bool:

@@ -4,25 +4,25 @@ What a supervised method gains by its high-resolution data shows against it (fig
 Here alone a training sees 1024 originals; the `train` stage neither imports this module nor depends on what it reads.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 from torch import Tensor
 
 from pipeline.core.degradation import degrade, reduce
 from pipeline.core.errors import FacesrError
-from pipeline.core.files import atomic, content_hash, shard_files
+from pipeline.core.files import atomic, content_hash
 from pipeline.core.images import Pixels, decode
 from pipeline.core.scales import FACTOR, QUARTER_TURNS, SIDE
 from pipeline.core.schema import Row
-from pipeline.core.shards import read_rows
+from pipeline.core.shards import read_folder
 from pipeline.params.baselines import Twin
 from pipeline.params.train import Train
-from pipeline.train.engine.batches import BatchConfig, PairData
+from pipeline.train.engine.batches import BatchConfig, PairData, cut_pair
 from pipeline.train.engine.loop import Training
 from pipeline.train.from_params import phase_config
 from pipeline.train.live_log import live_log
@@ -37,14 +37,14 @@ class NoOriginalsError(FacesrError):
 
 def original_rows(faces: Path, split: str, limit: int | None = None) -> Iterator[tuple[str, Pixels]]:
     """Yield (id, uint8 (1024, 1024, 3)) of the first `limit` faces of a split that are four times their input."""
-    found = 0
-    for shard in shard_files(faces, f"{split}-*.parquet"):
-        for row in read_rows(shard, ["id", "image", "width", "height"]):
-            if found == limit:
-                return
-            if row["width"] == row["height"] == FACTOR * SIDE:
-                found += 1
-                yield row["id"], decode(row["image"]["bytes"])
+    for row in islice(originals(faces, split, "image"), limit):
+        yield row["id"], decode(row["image"]["bytes"])
+
+
+def originals(faces: Path, split: str, *columns: str) -> Iterator[Row]:
+    """Rows of the faces of a split that are four times their input: their id and the columns asked for."""
+    rows = read_folder(faces, ["id", "width", "height", *columns], f"{split}-*.parquet")
+    return (row for row in rows if row["width"] == row["height"] == FACTOR * SIDE)
 
 
 class SupervisedPairs(PairData):
@@ -66,13 +66,7 @@ class SupervisedPairs(PairData):
         filters = [("split", "==", "train"), ("scale", "==", SCALE)]
         rows = pq.read_table(manifest, filters=filters).to_pylist()
         named = {row["image_id"] for row in rows}
-        sides = [("width", "==", FACTOR * SIDE), ("height", "==", FACTOR * SIDE)]
-        ids = [
-            row["id"]
-            for shard in shard_files(faces, "train-*.parquet")
-            for row in pq.read_table(shard, columns=["id"], filters=sides).to_pylist()
-            if row["id"] in named
-        ][:limit]
+        ids = [row["id"] for row in originals(faces, "train") if row["id"] in named][:limit]
         if not ids:
             raise NoOriginalsError(f"{faces}: no face of the train split is {FACTOR * SIDE}x{FACTOR * SIDE}")
         self.index = {image_id: index for index, image_id in enumerate(ids)}
@@ -95,24 +89,14 @@ class SupervisedPairs(PairData):
         Crops have the side of the self-supervised training's largest, `config.crop`.
         """
         random = np.random.Generator(np.random.PCG64([config.seed, step]))
-        rows = self.rows[SCALE]
-        chosen = random.integers(len(rows), size=config.batch)
-        corners = random.random((config.batch, 2))
-        pairs = [
-            self._cut(rows[index], config.crop, *corner)
-            for index, corner in zip(chosen[share], corners[share].tolist(), strict=True)
-        ]
-        lows, truths = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-        return torch.from_numpy(lows), torch.from_numpy(truths)
+        return self._draw(random, SCALE, config.crop, config, share, 2)
 
-    def _cut(self, row: Row, side: int, across: float, down: float) -> tuple[Pixels, Pixels]:
-        turns, small = QUARTER_TURNS.get(row["augmentation"], 0), side // FACTOR
+    def _crop(self, row: Row, side: int, smoother: float, draws: Sequence[float]) -> tuple[Pixels, Pixels]:
+        turns = QUARTER_TURNS.get(row["augmentation"], 0)
         low = np.ascontiguousarray(np.rot90(self.images[row["image_id"]], turns))
         low = degrade(low, row["augmentation"], row["strength"], row["seed"])
         truth = np.rot90(self.originals[self.index[row["image_id"]]], turns)
-        top, left = round(down * (low.shape[0] - small)), round(across * (low.shape[1] - small))
-        y, x = FACTOR * top, FACTOR * left
-        return low[top : top + small, left : left + small], truth[y : y + side, x : x + side]
+        return cut_pair(low, truth, side, *draws)
 
 
 def train_twin(

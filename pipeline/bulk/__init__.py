@@ -14,15 +14,15 @@
 | `listing` | the entries of INPUT |
 | `plan` | the name of every result, and the work units |
 | `record` | what lies on storage beside the pictures |
+| `ownership` | what a run may write, replace and remove |
 | `job` | what a run does, on record, so that the same command goes on where it was |
 | `node_check` | what must be the same on every node |
-| `estimate` | time and space, before the start |
 | `worker` | one unit: reading, the network and writing at the same time |
 | `picture_job` | one picture: read, enlarge, check, encode, write |
 | `face_restore` | faces done upright |
 | `checks` | agreement with the input, and which results a person should look at |
 | `crash_journal` | which picture was in work when a worker died |
 | `assembly` | archives, from what the workers left |
-| `run` | all of it together |
+| `run` | all of it together, and the estimate of time and space |
 | `gallery` | a result as one HTML page |
 """

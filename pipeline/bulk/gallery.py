@@ -12,17 +12,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline.bulk.checks import choose, severity
-from pipeline.core.errors import FacesrError, first_line
+from pipeline.core.errors import FacesrError, first_line, only_names
 from pipeline.core.images import ImageError, Pixels, decode, resize
 from pipeline.core.scales import FACTOR
 from pipeline.core.schema import UPSCALE_MANIFEST, Row
-from pipeline.html.pages import EmbeddedImage, embed, environment
+from pipeline.html.pages import EmbeddedImage, details, embed, environment, shareable
 from pipeline.sources.base import Entry, Source, SourceError
 from pipeline.sources.open import open_archive
 
@@ -40,8 +39,6 @@ _FEWEST: Final = 200
 """Pictures whose shares are the least that a page may take: a few may be large."""
 _REASONS: Final = 1000
 """Failures that are listed; the manifest names all."""
-_MARGIN: Final = 4
-"""Input pixels around a detail that is enlarged, so that bicubic sees what lies beyond its border; it reaches 2."""
 
 _COLUMNS: Final = {field.name: field.type for field in UPSCALE_MANIFEST}
 """What is read of a manifest; a column that an older one lacks counts as empty."""
@@ -98,12 +95,22 @@ def read_manifest(output: Path) -> Manifest:
             table = pyarrow.csv.read_csv(path, convert_options=options)
         else:
             table = pq.read_table(path)
+        if missing := {"name", "status"} - set(table.column_names):
+            raise ViewError(f"{path}: not a manifest of facesr upscale: no column {', '.join(sorted(missing))}")
+        kept = [name for name in _COLUMNS if name in table.column_names]
+        rows = table.select(kept).cast(pa.schema([(name, _COLUMNS[name]) for name in kept])).to_pylist()
         metadata = json.loads((table.schema.metadata or {}).get(b"facesr", b"{}"))
-    except (pa.ArrowException, ValueError, OSError) as error:
+    except (pa.ArrowException, ValueError, OSError, KeyError, RecursionError) as error:
         raise ViewError(f"{path}: not a readable manifest ({first_line(error)})") from error
-    if missing := {"name", "status"} - set(table.column_names):
-        raise ViewError(f"{path}: not a manifest of facesr upscale: no column {', '.join(sorted(missing))}")
-    return Manifest(path, [dict.fromkeys(_COLUMNS) | row for row in table.to_pylist()], metadata)
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("settings") or {}, dict):
+        raise ViewError(f"{path}: not a manifest of facesr upscale: its metadata are no record of a run")
+    return Manifest(path, [_row(row) for row in rows], metadata)
+
+
+def _row(row: Row) -> Row:
+    """A row as the page shows it: with every column, a name, and nothing of places on the machine that wrote it."""
+    texts = {key: only_names(row[key]) for key in ("error", "note") if row.get(key)}
+    return dict.fromkeys(_COLUMNS) | row | texts | {"name": row["name"] or "", "status": row["status"] or "unknown"}
 
 
 def make(
@@ -119,7 +126,7 @@ def make(
         output: the result, local.
         manifest: of `read_manifest`.
         limit: pictures to show, at most.
-        before: where the inputs lie now, if not where the manifest says.
+        before: where the inputs lie, if not beside the result under the name that the manifest says.
         advance: told of every picture done.
 
     Returns:
@@ -135,13 +142,14 @@ def make(
     cards: list[Card] = []
     with TemporaryDirectory() as scratch:
         results = _results(output, manifest, Path(scratch))
-        inputs, problem = _inputs(manifest, before, Path(scratch))
+        inputs, problem = _inputs(output, manifest, before, Path(scratch))
         budget = _SHARE * max(_FEWEST, len(chosen))
         for left, index in zip(range(len(chosen), 0, -1), chosen, strict=True):
             try:
                 high = decode(results(index), LARGEST)
-            except (SourceError, ImageError, OSError) as error:
-                gone.append(rows[index] | {"status": "not shown", "error": f"the result cannot be shown: {error}"})
+            except (SourceError, ImageError, OSError, ValueError) as error:
+                why = f"the result cannot be shown: {only_names(str(error))}"
+                gone.append(rows[index] | {"status": "not shown", "error": why})
             else:
                 cards.append(_card(rows[index], high, _low(inputs, index, high), budget // left))
                 budget -= sum(len(image.uri) for image in cards[-1].images.values())
@@ -196,17 +204,30 @@ def _results(output: Path, manifest: Manifest, scratch: Path) -> Read:
     return read
 
 
-def _inputs(manifest: Manifest, before: str | None, scratch: Path) -> tuple[Read | None, str | None]:
-    """What reads the input of a row, or None and why there is none."""
-    path = before or manifest.metadata.get("input")
-    if not isinstance(path, str):
-        return None, "The manifest does not say where the inputs lie"
+def _inputs(output: Path, manifest: Manifest, before: str | None, scratch: Path) -> tuple[Read | None, str | None]:
+    """What reads the input of a row, or None and why there is none.
+
+    A manifest may be somebody else's: no address or path in it is opened, only what the user names, or what lies
+    beside the result under the input's own name.
+    """
+    path = before or _beside(output, manifest.metadata.get("input"))
+    if path is None:
+        return None, "The inputs are not beside the result: name their place with --before"
     try:
         return _reader([open_archive(path, scratch)], [row["name"] for row in manifest.rows]), None
     except (FacesrError, OSError) as error:
         if before:
             raise ViewError(f"--before {before}: {error}") from error
-        return None, f"The inputs cannot be read any more ({error})"
+        return None, f"The inputs cannot be read any more ({only_names(str(error))})"
+
+
+def _beside(output: Path, recorded: object) -> str | None:
+    """What has the name of the recorded input and lies beside the result."""
+    if not isinstance(recorded, str) or "://" in recorded or "\0" in recorded:
+        return None
+    name = recorded.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    path = output.resolve().parent / name
+    return str(path) if name not in ("", ".", "..") and path.exists() and not path.samefile(output) else None
 
 
 def _low(inputs: Read | None, index: int, high: Pixels) -> Pixels | None:
@@ -232,7 +253,7 @@ def _card(row: Row, high: Pixels, low: Pixels | None, share: int) -> Card:
 
 def _attempts(high: Pixels, low: Pixels) -> Iterator[tuple[Mapping[str, Pixels], int]]:
     """A card's pictures and their JPEG quality, smaller from step to step."""
-    pieces = _details(high, low) if max(high.shape[:2]) > DETAIL else {}
+    pieces = details(high, low, DETAIL) if max(high.shape[:2]) > DETAIL else {}
 
     @cache
     def wholes(height: int, width: int) -> dict[str, Pixels]:
@@ -244,23 +265,8 @@ def _attempts(high: Pixels, low: Pixels) -> Iterator[tuple[Mapping[str, Pixels],
         yield wholes(height, width) | pieces, quality
 
 
-def _details(high: Pixels, low: Pixels) -> dict[str, Pixels]:
-    """The middle of the result at its own size, and the same piece of the input, enlarged by bicubic."""
-    lows, highs, inner = [], [], []
-    for length, full in zip(low.shape[:2], high.shape[:2], strict=True):
-        count = max(1, min(DETAIL // FACTOR, length))
-        start = (length - count) // 2
-        first, last = max(0, start - _MARGIN), min(length, start + count + _MARGIN)
-        lows.append(slice(first, last))
-        highs.append(slice(FACTOR * start, min(FACTOR * (start + count), full)))
-        inner.append(slice(FACTOR * (start - first), FACTOR * (start - first) + highs[-1].stop - highs[-1].start))
-    piece = np.ascontiguousarray(low[lows[0], lows[1]])
-    enlarged = resize(piece, FACTOR * piece.shape[0], FACTOR * piece.shape[1])
-    return {"detail-before": enlarged[inner[0], inner[1]], "detail-after": high[highs[0], highs[1]]}
-
-
 def _render(output: Path, manifest: Manifest, cards: list[Card], troubles: list[Row], problem: str | None) -> str:
-    metadata = dict(manifest.metadata)
+    metadata = shareable(manifest.metadata)
     settings = metadata.pop("settings", None) or {}
     metadata.pop("listing", None)
     page = environment("pipeline.bulk").get_template("gallery.html.j2")

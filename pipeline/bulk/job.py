@@ -5,16 +5,29 @@ Another model or option is never mixed in silently. An archive that has grown or
 of it is kept, the rest is done.
 """
 
-import fnmatch
-from collections.abc import Iterator, Sequence
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
+from pipeline.bulk.assembly import held, identity
 from pipeline.bulk.listing import Listing
 from pipeline.bulk.outputs import Output
+from pipeline.bulk.ownership import (
+    archive_exists,
+    archive_size,
+    clear,
+    read_targets,
+    refuse_foreign_manifests,
+    refuse_foreign_results,
+    refuse_inputs,
+    write_targets,
+)
 from pipeline.bulk.plan import BulkUnit, Item, items_of, listing_hash, units_of
-from pipeline.bulk.record import JobError, RunRecord, manifest_record, part_rows, read_part, read_record, write_part
-from pipeline.bulk.settings import Engine, Settings
+from pipeline.bulk.record import JobError, RunRecord, part_rows, read_part, read_record, write_part
+from pipeline.bulk.settings import Engine, Settings, absolute
 from pipeline.core.schema import Row
 from pipeline.storage.path import StoragePath
 from pipeline.version import __version__
@@ -58,7 +71,7 @@ class Job:
     @property
     def parts(self) -> StoragePath:
         """Folder for the rows of finished units."""
-        return self.output.work / "parts" / self.record.listing
+        return self.output.work / "parts" / (self.record.parts or self.record.listing)
 
     @property
     def missing(self) -> list[BulkUnit]:
@@ -90,27 +103,29 @@ def open_job(listing: Listing, settings: Settings, engine: Engine) -> Job:
     """
     output, options = listing.output, listing.options
     items = items_of(listing.entries, settings, output.path.name if output.kind == "picture" else None)
-    record = RunRecord(__version__, listing.input, output.path.uri, settings, engine, listing_hash(items), len(items))
+    record = RunRecord.of(__version__, listing.input, output, settings, engine, listing_hash(items), len(items))
     job = Job(output, record, items, clear=options.overwrite)
-    before = None if options.overwrite else read_record(output)
-    if before is None:
-        if not options.overwrite:
-            _refuse_foreign_files(job)
+    refuse_inputs(output, (item.target for item in items), listing.roots, options.overwrite)
+    if options.overwrite:
         return _planned(job, [])
+    refuse_foreign_manifests(output, options.csv)
+    before = read_record(output)
+    if before is None:
+        return _only_ours(_planned(job, []), ())
     differences = _differences(before, record)
     if differences and not options.resume:
         what = "an unfinished run" if output.unfinished else "the results of a run"
         raise JobError(f"{output.path} holds {what} with other options: {'; '.join(differences)}. {CHOICE}")
-    kept = replace(record, engine=before.engine, settings=before.settings if differences else settings)
-    job = replace(job, record=kept, fresh=False)
-    same_listing = before.listing == record.listing
-    return _go_on(job, same_listing) if output.unfinished else _again(job, same_listing)
+    kept = _recorded(before.settings, settings) if differences else settings
+    job = replace(job, record=replace(record, engine=before.engine, settings=kept, parts=before.parts), fresh=False)
+    return _go_on(job, before) if output.unfinished else _again(job, before)
 
 
 def begin(job: Job) -> None:
     """Put the run on record; `overwrite` takes effect."""
     if job.clear:
-        _clear(job.output)
+        clear(job.output)
+    write_targets(job.output, (item.target for item in job.items))
     if job.carried:
         write_part(job.parts / CARRIED, job.carried)
     job.output.job.write_bytes(job.record.to_json(indent=2).encode())
@@ -138,32 +153,86 @@ def locked(output: Output) -> Iterator[None]:
         yield
 
 
-def _go_on(job: Job, same_listing: bool) -> Job:
+def _go_on(job: Job, before: RunRecord) -> Job:
     """With a run that ended too early."""
-    if same_listing:
+    # older parts, of listings before the recorded one, tell of results that may have been replaced since
+    rows = list(part_rows(job.output.work / "parts" / (before.parts or before.listing)))
+    there = _available(job.output)
+    if before.listing != job.record.listing:
+        job = replace(job, note=_changed(job.items, rows))
+    elif all(row["status"] != "ok" or there(row) for row in rows):
         carried = job.parts / CARRIED
         return _planned(job, read_part(carried) if carried.exists() else [])
-    rows = list(part_rows(job.output.work / "parts"))
-    return _planned(replace(job, note=_changed(job.items, rows)), rows)
+    # cut anew, into parts of their own: those that are there number other units
+    parts = f"{job.record.listing}-{secrets.token_hex(4)}"
+    job = _planned(replace(job, record=replace(job.record, parts=parts)), rows)
+    return _only_ours(job, read_targets(job.output))
 
 
-def _again(job: Job, same_listing: bool) -> Job:
+def _again(job: Job, before: RunRecord) -> Job:
     """With a run that came to its end: what failed is tried again, what is new is done."""
-    if job.output.kind != "folder":
-        if same_listing:
-            return replace(job, finished=True)
-        raise JobError(f"{job.output.path} was made of an archive that has changed since: `--overwrite` makes it anew")
+    same_listing = before.listing == job.record.listing
     rows = [row | {"target": row["file"]} for row in read_part(job.output.manifest)]
+    if job.output.kind != "folder":
+        if not archive_exists(job.output):
+            return replace(_planned(job, []), fresh=True)
+        if not same_listing:
+            raise JobError(
+                f"{job.output.path} was made of an archive that has changed since: `--overwrite` makes it anew"
+            )
+        if archive_size(job.output) < sum(row["bytes"] for row in rows if row["status"] == "ok"):
+            raise JobError(f"{job.output.path} is not what was written, it was cut: `--overwrite` makes it anew")
+        return replace(job, finished=True)
     note = "" if same_listing else _changed(job.items, rows)
-    planned = _planned(replace(job, note=note), [row for row in rows if row["status"] == "ok"])
-    return replace(job, finished=True) if same_listing and not planned.units else planned
+    done = [row for row in rows if row["status"] == "ok"]
+    planned = _planned(replace(job, note=note), done)
+    if same_listing and not planned.units:
+        return replace(job, finished=True)
+    return _only_ours(planned, [row["file"] for row in done])
+
+
+def _available(output: Output) -> Callable[[Row], bool]:
+    """What tells if the result of a row is there, as large as it was: as a file, or in an archive half assembled."""
+    if output.kind == "picture":
+        sizes = {output.path.name: output.path.size()} if output.path.is_file() else {}
+    elif output.kind == "folder":
+        sizes = {name: size for name, size, _ in output.path.files()}
+    else:
+        sizes = {name: size for name, size, _ in (output.work / "pictures").files()}
+    moved = held(output)
+
+    def there(row: Row) -> bool:
+        name = row["target"] if output.kind == "folder" else output.result_path(row["target"]).name
+        # a larger one is somebody's own by now: not ours to replace
+        size = sizes.get(name, -1)
+        exact = output.kind not in ("folder", "picture")
+        return (size == row["bytes"] if exact else size >= row["bytes"]) or tuple(identity(row)) in moved
+
+    return there
+
+
+def _only_ours(job: Job, ours: Iterable[str] | None) -> Job:
+    """The job, where it replaces no files but `ours` (None: not known)."""
+    refuse_foreign_results(job.output, (item.target for item in job.left), ours, job.fresh)
+    return job
+
+
+def _recorded(before: Settings, asked: Settings) -> Settings:
+    """Settings of a run before; where only names of weights are on record, those that are asked for now."""
+    if before.fidelity is not None and not os.path.isabs(before.fidelity):  # noqa: PTH117
+        from pipeline.upscale.weights import choose
+
+        fidelity = None if asked.fidelity is None else Path(asked.fidelity)
+        chosen = choose(fidelity, None, before.realism)
+        before = replace(before, fidelity=absolute(chosen[0]), realism_model=absolute(chosen[1]))
+        before = replace(before, detector=asked.detector, embedding=asked.embedding)
+    return before
 
 
 def _planned(job: Job, done: Sequence[Row]) -> Job:
     """Cut what is not done yet into units; rows of what is done are kept beside their parts."""
-    if done and job.output.kind == "folder":
-        there = _names(job.output.path)
-        done = [row for row in done if row["status"] != "ok" or row["target"] in there]
+    there = _available(job.output)
+    done = [row for row in done if row["status"] != "ok" or there(row)]
     known = {(row["name"], row["stamp"], row["target"]): row for row in done}
     carried = [known[item.identity] for item in job.items if item.identity in known]
     left = [item for item in job.items if item.identity not in known]
@@ -179,8 +248,8 @@ def _differences(before: RunRecord, now: RunRecord) -> list[str]:
             words.append(f"{name} was {_short(was)}, now {_short(asked)}")
     if before.facesr != now.facesr:
         words.append(f"facesr was {before.facesr}, now {now.facesr}")
-    if before.input != now.input and before.listing != now.listing:
-        words.append(f"INPUT was {StoragePath.of(before.input)}")
+    if before.input_id != now.input_id and before.listing != now.listing:
+        words.append(f"INPUT was {before.input}" + (" in another folder" if before.input == now.input else ""))
     return words
 
 
@@ -198,33 +267,3 @@ def _changed(items: Sequence[Item], rows: Sequence[Row]) -> str:
 
 def _names(folder: StoragePath, recursive: bool = True) -> set[str]:
     return {name for name, _, _ in folder.files(recursive)}
-
-
-def _refuse_foreign_files(job: Job) -> None:
-    path, is_folder = job.output.path, job.output.is_folder
-    if path.is_file():
-        choice = "is a file, not a folder" if is_folder else "exists already: name another OUTPUT, or `--overwrite` it"
-        raise JobError(f"{path} {choice}")
-    taken = sorted(_names(path) & {item.target for item in job.items}) if is_folder else ()
-    if taken:
-        raise JobError(
-            f"{path} holds files that would be replaced, {taken[0]} and {len(taken) - 1} more: name another "
-            "OUTPUT, or `--overwrite` them"
-        )
-
-
-def _clear(output: Output) -> None:
-    """Remove the work and results of a run before, and nothing else."""
-    for folder in ("parts", "pictures", "incoming"):
-        (output.work / folder).remove_tree()
-    for name in _names(output.work, recursive=False) - {"lock"}:  # held by this very run
-        (output.work / name).remove()
-    ours = manifest_record(output) is not None
-    if ours and output.kind == "folder":
-        for row in read_part(output.manifest):
-            if row["file"]:
-                (output.path / row["file"]).remove()
-    if ours and output.kind == "shards":
-        for name in fnmatch.filter(_names(output.path, recursive=False), "pictures-*.parquet"):
-            (output.path / name).remove()
-    output.manifest.remove()

@@ -3,17 +3,22 @@
 Importing torch and starting Ray take seconds each; this is enough to begin the one while the other is under way.
 """
 
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.bulk.outputs import Output, OutputError
+from pipeline.bulk.ownership import below, refuse_overlap
+from pipeline.bulk.record import is_ours
 from pipeline.bulk.settings import RunOptions, Settings
 from pipeline.sources.base import Entry, Source, SourceError
 from pipeline.sources.open import open_archive
+from pipeline.sources.patterns import expand
 from pipeline.sources.reading import Reading
 from pipeline.storage.path import StoragePath
 
@@ -29,6 +34,10 @@ class Listing:
     output: Output
     settings: Settings
     options: RunOptions
+    roots: list[StoragePath] = field(default_factory=list)
+    """The files or folders that INPUT consists of."""
+    notes: list[str] = field(default_factory=list)
+    """What was passed over, and why."""
 
 
 @contextmanager
@@ -43,16 +52,19 @@ def listed(
         NoModelError: weights are missing.
     """
     settings = settings.chosen_for(source, output)
+    shown = StoragePath.of(source)  # without credentials
+    roots = expand(source) or [shown]
+    refuse_overlap(roots, output)
     with _scratch(output) as scratch:
         archive = open_archive(source, scratch, reading=reading)
-        entries = _without_results(archive, source, output)
+        entries, notes = _without_results(archive.entries(), roots, output)
         if not entries:
-            raise SourceError(f"{source}: no pictures in it")
+            raise SourceError("; ".join([f"{shown}: no pictures in it", *notes]))
         if output.kind == "picture" and len(entries) != 1:
             raise OutputError(
-                f"{output.path} is one picture, {source} holds {len(entries)}: name a folder or an archive"
+                f"{output.path} is one picture, {shown} holds {len(entries)}: name a folder or an archive"
             )
-        yield Listing(StoragePath.of(source).uri, archive, entries, output, settings, options.for_images(len(entries)))
+        yield Listing(shown.uri, archive, entries, output, settings, options.for_images(len(entries)), roots, notes)
 
 
 @contextmanager
@@ -73,14 +85,39 @@ def _scratch(output: Output) -> Iterator[Path]:
                     folder.rmdir()
 
 
-def _without_results(archive: Source, source: str, output: Output) -> list[Entry]:
-    """Entries of INPUT, without results that lie inside it."""
-    entries = list(archive.entries())
-    root, result = StoragePath.of(source).local, output.path.local
-    if root is None or result is None or not root.is_dir() or not result.is_relative_to(root):
-        return entries
-    if result == root:
-        raise OutputError(f"{output.path} is INPUT too: results would mix with what they are made from")
-    inside = result.relative_to(root).as_posix()
-    hidden = output.work.local.relative_to(root).as_posix() if output.work.local else inside
-    return [e for e in entries if e.name != inside and not e.name.startswith((f"{inside}/", f"{hidden}/"))]
+def _without_results(
+    entries: Iterable[Entry], roots: Sequence[StoragePath], output: Output
+) -> tuple[list[Entry], list[str]]:
+    """Entries of INPUT, without results that lie inside it: of this run, and of earlier ones, which are named."""
+    found = list(entries)
+    if len(roots) != 1:
+        return found, []
+    (root,) = roots
+    if (inside := below(output.path, root)) is not None:
+        hidden = below(output.work, root) or inside
+        found = [e for e in found if e.name != inside and not e.name.startswith((f"{inside}/", f"{hidden}/"))]
+    if root.local is None or not root.local.is_dir():
+        return found, []
+    known: dict[str, bool] = {}
+    earlier = {entry.name: of for entry in found if (of := _result_of(root.local, entry.name, known))}
+    counts = Counter(earlier.values())
+    notes = [f"{of}: made by facesr upscale, passed over ({counts[of]} files)" for of in sorted(counts)]
+    return [entry for entry in found if entry.name not in earlier], notes
+
+
+def _result_of(root: Path, name: str, known: dict[str, bool]) -> str | None:
+    """The OUTPUT of an earlier run below INPUT that a file belongs to: a folder, or the file itself.
+
+    `known` remembers folders.
+    """
+    parts = name.split("/")
+    for depth in range(1, len(parts) + 1):
+        place = "/".join(parts[:depth])
+        if depth == len(parts):
+            beside = os.path.lexists(root / f"{place}.manifest.parquet")
+            return place if beside and is_ours(Output(StoragePath.of(root / place), "zip")) else None
+        if place not in known:
+            known[place] = is_ours(Output(StoragePath.of(root / place), "folder"))
+        if known[place]:
+            return place
+    return None

@@ -10,15 +10,39 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.codecs.reader import format_of
 from pipeline.core.errors import FacesrError
-from pipeline.storage.path import StoragePath
+from pipeline.storage.path import StorageError, StoragePath
 
 KINDS = ("folder", "zip", "tar", "parquet")
+NOT_WRITTEN = {
+    *(".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".ppm"),
+    *(".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".psd", ".ico", ".icns", ".svg", ".eps", ".pdf", ".exr", ".hdr", ".dds"),
+    *(".pcx", ".qoi", ".apng", ".jng", ".mng", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
+    *(".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".zst", ".tzst", ".lz4", ".7z", ".rar", ".cab", ".iso"),
+    *(
+        ".h5",
+        ".hdf5",
+        ".tfrecord",
+        ".tfrecords",
+        ".arrow",
+        ".feather",
+        ".lmdb",
+        ".mp4",
+        ".mov",
+        ".mkv",
+        ".avi",
+        ".webm",
+    ),
+}
+"""Suffixes of pictures and archives that are no folder's, and that nothing is written as."""
+WRITTEN = "a folder, or a name ending in .png, .jpg, .webp, .zip, .tar or .parquet"
+LONGEST_NAME = 255
+"""Bytes of a file's name on the usual disks, where the disk itself does not say."""
 
 
 class OutputError(FacesrError):
@@ -42,13 +66,24 @@ class Output:
             to: `folder`, `zip`, `tar` or `parquet`, instead of what its end says.
 
         Raises:
-            OutputError: `to` is none of these.
+            OutputError: `to` is none of these, or OUTPUT's name cannot be written.
         """
         path = StoragePath.of(text)
+        with _named(path):
+            output = cls._of(path, to)
+            longest = output.path.name if output.is_folder else output.manifest.name
+        if path.local is not None and len(os.fsencode(longest)) > (most := _longest_name(path.local)):
+            raise OutputError(f"{path}: its name is too long: {longest} has more than {most} bytes")
+        return output
+
+    @classmethod
+    def _of(cls, path: StoragePath, to: str | None) -> "Output":
         if to not in (None, *KINDS):
             raise OutputError(f"--to {to}: one of {', '.join(KINDS)}")
         if to == "parquet" and path.suffix.lower() != ".parquet":
             to = "shards"
+        if to in ("zip", "tar", "parquet"):
+            _kind(path)  # a name that says otherwise
         return cls(path, to or _kind(path))
 
     @property
@@ -62,6 +97,11 @@ class Output:
         if self.is_folder:
             return self.path / "manifest.parquet"
         return self.path.with_name(f"{self.path.name}.manifest.parquet")
+
+    @property
+    def csv_manifest(self) -> StoragePath:
+        """The same as CSV, on request."""
+        return self.manifest.with_name(self.manifest.name.removesuffix(".parquet") + ".csv")
 
     @property
     def work(self) -> StoragePath:
@@ -118,8 +158,30 @@ class Output:
             path.unlink(missing_ok=True)
 
 
+@contextmanager
+def _named(path: StoragePath) -> Iterator[None]:
+    """Turn what a disk says of an impossible path into an OutputError."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _longest_name(path: Path) -> int:
+    for folder in path.parents:
+        with suppress(OSError, ValueError):
+            return os.pathconf(folder, "PC_NAME_MAX")
+    return LONGEST_NAME
+
+
 def _kind(path: StoragePath) -> str:
     if path.is_dir():
         return "folder"
     by_suffix = {".zip": "zip", ".tar": "tar", ".parquet": "parquet"}
-    return by_suffix.get(path.suffix.lower(), "picture" if format_of(path.name) else "folder")
+    if kind := by_suffix.get(path.suffix.lower(), "picture" if format_of(path.name) else None):
+        return kind
+    if path.suffix.lower() in NOT_WRITTEN:
+        raise OutputError(f"{path}: {path.suffix} cannot be written; name {WRITTEN}")
+    return "folder"

@@ -8,11 +8,13 @@ import errno
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from pipeline.bulk.face_restore import restore_faces
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import Item
 from pipeline.bulk.settings import Engine, Settings
+from pipeline.codecs.metadata import without_location
 from pipeline.codecs.reader import Picture, read_picture
 from pipeline.codecs.strict_jpeg import FORMATS, decode_warning
 from pipeline.codecs.writer import loss_note, write_picture
@@ -33,6 +36,8 @@ from pipeline.metrics.identity import Identity
 from pipeline.models.checkpoint import ModelError
 from pipeline.sources.base import Source, SourceError
 from pipeline.storage.path import StorageError
+from pipeline.upscale.array_upscaler import NotFiniteError
+from pipeline.upscale.hidden import filled
 from pipeline.upscale.upscaler import Upscaler, clean_steps
 
 LARGE = 48 << 20
@@ -40,6 +45,13 @@ LARGE = 48 << 20
 
 OURS_ALONE = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EFBIG}
 """Errors of writing that are one picture's own; any other would meet the next one too."""
+
+
+T = TypeVar("T")
+
+
+class DecodeTimeError(FacesrError):
+    """A picture that takes longer to decode than it may."""
 
 
 class StrictError(FacesrError):
@@ -73,6 +85,37 @@ def load_upscaler(settings: Settings, engine: Engine) -> Upscaler:
     return Upscaler.load(*weights, precision=engine.precision, tile=settings.tile)
 
 
+def noted(work: Work, *remarks: str | None) -> None:
+    """Add to what the row says of the picture, each thing once."""
+    known = [remark for remark in work.row["note"].split("; ") if remark]
+    work.row["note"] = "; ".join(dict.fromkeys([*known, *filter(None, remarks)]))
+
+
+def within(seconds: float, decode: Callable[[], T]) -> T:
+    """What `decode` returns or raises; it runs in a thread of its own, which costs a picture less than 0.1 ms.
+
+    Raises:
+        DecodeTimeError: it takes longer. No decoder can be stopped from outside: it is left to itself, and what it
+            still gives is dropped. The thread ends with the process at the latest.
+    """
+    outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcome.put((decode(), None))
+        except BaseException as error:  # the caller's to handle
+            outcome.put((None, error))
+
+    Thread(target=run, name="decode", daemon=True).start()
+    try:
+        result, error = outcome.get(timeout=seconds)
+    except Empty:
+        raise DecodeTimeError(f"not decoded within {seconds:g} s (--decode-seconds)") from None
+    if error is not None:
+        raise error
+    return cast(T, result)
+
+
 class PictureJob:
     """All that pictures of one job have in common.
 
@@ -80,8 +123,11 @@ class PictureJob:
         ModelError: the weights are not those that the run was started with.
     """
 
-    def __init__(self, output: Output, settings: Settings, engine: Engine, source: Source, strict: bool):
+    def __init__(
+        self, output: Output, settings: Settings, engine: Engine, source: Source, strict: bool, decode_seconds: float
+    ):
         self.output, self.settings, self.source, self.strict = output, settings, source, strict
+        self.decode_seconds = decode_seconds
         self.upscaler = load_upscaler(settings, engine)
         if self.upscaler.metadata["sha256"] != settings.model:
             raise ModelError(f"{settings.fidelity}: these are not the weights that the run was started with")
@@ -102,14 +148,12 @@ class PictureJob:
         start = time.perf_counter()
         try:
             data = self.source.read(work.item.key)
-            picture = read_picture(data)
+            picture, damage = within(self.decode_seconds, lambda: _decoded(data))
             height, width, channels = picture.pixels.shape
             result_format = self.settings.format_of(work.item.target)
             depth = 8 * picture.pixels.itemsize
-            # what can still be seen of a damaged picture is enlarged, but not silently
-            damage = decode_warning(data, picture.mode) if picture.format in FORMATS else None
-            notes = (damage, loss_note(result_format, FACTOR * width, FACTOR * height, channels, depth))
-            work.row["note"] = "; ".join(filter(None, notes))
+            loss = loss_note(result_format, FACTOR * width, FACTOR * height, channels, depth)
+            noted(work, damage, *picture.remarks, loss)
             work.row |= {"input_width": width, "input_height": height}
             steps = self.settings.back_projection
             # a lossy picture is no clean one: agreeing with it would draw its compression at four times the size
@@ -134,7 +178,8 @@ class PictureJob:
         if not large and max(height, width) <= self.upscaler.tile:
             pixels = [work.pixels for work in works]
             pixels += [pixels[0]] * (slots - len(pixels))
-            with suppress(MemoryError):  # one by one, and in tiles, they need less
+            # one by one, and in tiles, they need less memory, and only those fail that have no result
+            with suppress(MemoryError, NotFiniteError):
                 results = self.upscaler.at_once(pixels, works[0].steps)
         shared = (time.perf_counter() - start) / len(works)
         for index, work in enumerate(works):
@@ -149,11 +194,11 @@ class PictureJob:
         try:
             canvas = self._canvas(shape, work.pixels.dtype) if large else None
             result, tile = self.upscaler.into(work.pixels, canvas, work.steps)
-        except MemoryError as error:
+        except (MemoryError, NotFiniteError) as error:
             self.failed(work, first_line(error))
             return None
         if tile != self.upscaler.tile:
-            work.row["note"] = "; ".join(filter(None, [work.row["note"], f"tiles of {tile}: memory was short"]))
+            noted(work, f"tiles of {tile}: memory was short")
         return result
 
     def _canvas(self, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> Planes:
@@ -181,7 +226,9 @@ class PictureJob:
             with self.output.writing(item.target) as path:
                 result_format = self.settings.format_of(item.target)
                 tag = self.settings.provenance_tag
-                write_picture(path, result, work.picture.metadata, result_format, self.settings.quality, tag)
+                metadata = work.picture.metadata
+                metadata = without_location(metadata) if self.settings.strip_location else metadata
+                noted(work, *write_picture(path, result, metadata, result_format, self.settings.quality, tag))
                 row["bytes"] = path.stat().st_size
             row |= {"status": "ok", "file": item.target, "id": pixel_hash(work.pixels)}
             row |= {"width": result.shape[1], "height": result.shape[0]}
@@ -200,9 +247,10 @@ class PictureJob:
         if not self.settings.faces or self.finder is None:
             return True
         try:
-            found = self.finder.find(eight_bit_rgb(work.pixels))
+            low = filled(work.pixels)
+            found = self.finder.find(eight_bit_rgb(low))
             work.row["faces"] = restore_faces(
-                lambda planes: self.upscaler.batch([planes], work.steps)[0], work.pixels, result, found
+                lambda planes: self.upscaler.batch([planes], work.steps)[0], low, result, found
             )
         except Exception as error:  # OpenCV's errors have no base but this
             self.failed(work, f"faces: {first_line(error)}")
@@ -210,9 +258,10 @@ class PictureJob:
         return True
 
     def _check(self, work: Work, result: Planes) -> None:
-        work.row["consistency"] = consistency(result, work.pixels)
+        low = filled(work.pixels)
+        work.row["consistency"] = consistency(result, low)
         if self.identity is not None and not isinstance(result, np.memmap):
-            work.row["identity"] = self.identity.similarity(eight_bit_rgb(work.pixels), eight_bit_rgb(result))
+            work.row["identity"] = self.identity.similarity(eight_bit_rgb(low), eight_bit_rgb(result))
 
     def failed(self, work: Work, reason: str) -> None:
         """Note why there is no result."""
@@ -220,3 +269,9 @@ class PictureJob:
         work.picture = None
         if self.strict:
             raise StrictError(f"{work.item.name}: {reason}; stopped, because --strict was asked for")
+
+
+def _decoded(data: bytes) -> tuple[Picture, str | None]:
+    """A picture, and what is wrong with it: what can still be seen of a damaged one is enlarged, but not silently."""
+    picture = read_picture(data)
+    return picture, decode_warning(data, picture.mode) if picture.format in FORMATS and not picture.mended else None

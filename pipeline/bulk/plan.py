@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
+from unicodedata import normalize
 
 from pipeline.bulk.settings import Settings
 from pipeline.codecs.reader import format_of
@@ -15,6 +16,9 @@ from pipeline.sources.base import Entry
 from pipeline.storage.path import StoragePath
 
 T = TypeVar("T")
+
+WORK_NAME = ".facesr"
+"""Of the work folder inside OUTPUT, which goes when the run is done: no result may be called so."""
 
 LARGEST_UNIT = 32
 """Pictures in a work unit, at most: what a killed worker loses. Small archives are cut finer, so that all workers have
@@ -63,6 +67,8 @@ def items_of(entries: Iterable[Entry], settings: Settings, only_name: str | None
     """Give every entry its result's name.
 
     `a.jpg` becomes `a.png`; where two would get one name, those of another suffix keep it: `a.png`, `a.jpg.png`.
+    Names that any disk takes for one (`a//b`, `A` and `a`, two spellings of `é`) count as one: the second gets a
+    number, `a-2.png`.
 
     Args:
         entries: of the archive, in order.
@@ -70,22 +76,44 @@ def items_of(entries: Iterable[Entry], settings: Settings, only_name: str | None
         only_name: what the only picture is called instead.
     """
     listed = list(entries)
-    stems = [PurePosixPath(entry.name).with_suffix("").as_posix() for entry in listed]
-    suffixes = [_suffix(entry.name, settings) for entry in listed]
-    shared = Counter(zip(stems, suffixes, strict=True))
+    names = [_safe(entry.name) for entry in listed]
+    stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
+    suffixes = [_suffix(name, settings) for name in names]
+    wanted = [_key(f"{stem}{suffix}") for stem, suffix in zip(stems, suffixes, strict=True)]
+    shared = Counter(key for key, _ in set(zip(wanted, map(_key, names), strict=True)))
+    above = {PurePosixPath(name).parent for name in names}
+    # a file cannot be called as a folder is
+    folders = {_key(folder.as_posix()) for parent in above for folder in (parent, *parent.parents)}
     used: set[str] = set()
+    seen: set[str] = set()
+    ordinals: Counter[str] = Counter()
     items = []
-    for entry, stem, suffix in zip(listed, stems, suffixes, strict=True):
-        alone = shared[stem, suffix] == 1 and f"{stem}{suffix}" not in used
-        base = stem if alone or entry.name == f"{stem}{suffix}" else entry.name
-        target, ordinal = f"{base}{suffix}", 1
-        while target in used:  # an archive may hold one name twice
-            ordinal += 1
-            target = f"{base}-{ordinal}{suffix}"
-        used.add(target)
+    for entry, name, stem, suffix, key in zip(listed, names, stems, suffixes, wanted, strict=True):
+        again = _key(name) in seen  # an archive may hold one name twice
+        alone = again or (shared[key] == 1 and key not in used)
+        base = stem if alone or name == f"{stem}{suffix}" else name
+        target = f"{base}{suffix}"
+        while _key(target) in used or _key(target) in folders:
+            ordinals[_key(base)] += 1
+            target = f"{base}-{ordinals[_key(base)] + 1}{suffix}"
+        used.add(_key(target))
+        seen.add(_key(name))
         stamp = content_hash(entry.stamp)[:16]
         items.append(Item(entry.name, entry.key, entry.problem or "", only_name or target, stamp, entry.size))
     return items
+
+
+def _key(name: str) -> str:
+    """The same for names that a disk may take for one: some fold case, some normalise Unicode."""
+    return normalize("NFC", normalize("NFC", name).casefold())
+
+
+def _safe(name: str) -> str:
+    """A relative path without empty parts, dots and the name of the work folder; `unnamed` where nothing is left."""
+    parts = [part for part in name.replace("\0", "\ufffd").split("/") if part not in ("", ".", "..")]
+    if parts and _key(parts[0]) == WORK_NAME:
+        parts[0] = f"_{parts[0]}"
+    return "/".join(parts) or "unnamed"
 
 
 def _suffix(name: str, settings: Settings) -> str:

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -11,12 +12,16 @@ import pyarrow.parquet as pq
 
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.settings import Engine, Settings
-from pipeline.core.errors import FacesrError
+from pipeline.core.errors import FacesrError, first_line
+from pipeline.core.files import content_hash
 from pipeline.core.schema import UPSCALE_MANIFEST, Row
-from pipeline.storage.path import StoragePath
+from pipeline.storage.path import StorageError, StoragePath
 
 PART = pa.schema([*UPSCALE_MANIFEST, ("target", pa.string())])
 """Rows of a finished unit: the manifest's, and the name of the result whether there is one or not."""
+
+PATHS = ("fidelity", "realism_model", "detector", "embedding")
+"""Settings that are paths on this machine: a manifest, which travels, has their names only."""
 
 T = TypeVar("T")
 
@@ -32,16 +37,42 @@ class RunRecord:
     facesr: str
     """Version."""
     input: str
+    """Name of INPUT: neither the folder it lies in nor credentials are anybody else's business."""
     output: str
+    """Name of OUTPUT."""
     settings: Settings
     engine: Engine
     listing: str
     """Hash of the entries and the names of their results."""
     count: int
+    input_id: str = ""
+    """Hash of all of INPUT's path, by which runs are compared."""
+    parts: str = ""
+    """Name of the folder for rows of finished units; empty: as `listing`."""
+
+    @classmethod
+    def of(
+        cls, facesr: str, source: str, output: Output, settings: Settings, engine: Engine, listing: str, count: int
+    ) -> "RunRecord":
+        """Of a run from `source`, a path or URI."""
+        path = StoragePath.of(source)
+        return cls(facesr, path.name, output.path.name, settings, engine, listing, count, _input_id(path))
+
+    @property
+    def public(self) -> "RunRecord":
+        """For the manifest: without paths of this machine."""
+        names: dict[str, Any] = {name: value and Path(value).name for name, value in self._paths()}
+        return replace(self, settings=replace(self.settings, **names), parts="")
+
+    def _paths(self) -> list[tuple[str, str | None]]:
+        return [(name, getattr(self.settings, name)) for name in PATHS]
 
     def to_json(self, indent: int | None = None) -> str:
         """As JSON, the inverse of `read_record`."""
-        return json.dumps(asdict(self), indent=indent, sort_keys=True)
+        values = asdict(self)
+        if not self.settings.strip_location:  # records of before it could be asked for stay the same
+            del values["settings"]["strip_location"]
+        return json.dumps(values, indent=indent, sort_keys=True)
 
 
 def json_line(value: object) -> str:
@@ -64,9 +95,20 @@ def write_part(path: StoragePath, rows: Iterable[Row]) -> None:
 
 
 def read_part(path: StoragePath) -> list[Row]:
-    """Rows of a finished unit, or of a manifest."""
-    with path.open() as handle:
-        rows: list[Row] = pq.read_table(handle).to_pylist()
+    """Rows of a finished unit, or of a manifest.
+
+    Raises:
+        JobError: it is damaged, or no such table.
+    """
+    try:
+        with path.open() as handle:
+            rows: list[Row] = pq.read_table(handle).to_pylist()
+    except StorageError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise JobError(f"{path}: cannot be read ({first_line(error)}): `--overwrite` starts anew") from error
+    if rows and not {"name", "status", "file", "bytes", "stamp"} <= rows[0].keys():
+        raise JobError(f"{path}: not a table of results: `--overwrite` starts anew")
     return rows
 
 
@@ -90,11 +132,18 @@ def read_record(output: Output) -> RunRecord | None:
     try:
         values = json.loads(text)
         parts = {"settings": _known(Settings, values["settings"]), "engine": _known(Engine, values["engine"])}
+        if "input_id" not in values:  # of a time when all of the path was on record
+            path = StoragePath.of(values["input"])
+            parts |= {"input_id": _input_id(path), "input": path.name}
         return _known(RunRecord, values | parts)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, StorageError) as error:
         raise JobError(
             f"{path}: not the record of a run that can be gone on with: `--overwrite` starts anew"
         ) from error
+
+
+def _input_id(path: StoragePath) -> str:
+    return content_hash(str(path))[:16]
 
 
 def _known(kind: type[T], values: Mapping[str, Any]) -> T:
@@ -109,14 +158,21 @@ def manifest_record(output: Output) -> bytes | None:
     with output.manifest.open() as handle:
         try:
             metadata: dict[bytes, bytes] = pq.read_schema(handle).metadata or {}
-        except pa.ArrowInvalid:
+        except StorageError:
+            raise
+        except (pa.ArrowException, OSError):
             return None
     return metadata.get(b"facesr")
 
 
+def is_ours(output: Output) -> bool:
+    """True if OUTPUT holds what this program wrote: a finished run, or one that has begun."""
+    return output.unfinished or manifest_record(output) is not None
+
+
 def write_manifest(output: Output, record: RunRecord, rows: Iterable[Row], csv: bool) -> None:
     """Write every file's outcome, with the run's record in the file's metadata; also as CSV on request."""
-    schema = UPSCALE_MANIFEST.with_metadata({"facesr": record.to_json()})
+    schema = UPSCALE_MANIFEST.with_metadata({"facesr": record.public.to_json()})
     table = pa.Table.from_pylist([{name: row[name] for name in schema.names} for row in rows], schema=schema)
     path = output.manifest
     with path.writing() as handle:
@@ -124,5 +180,5 @@ def write_manifest(output: Output, record: RunRecord, rows: Iterable[Row], csv: 
     if csv:
         from pyarrow import csv as arrow_csv
 
-        with path.with_name(path.name.removesuffix(".parquet") + ".csv").writing() as handle:
+        with output.csv_manifest.writing() as handle:
             arrow_csv.write_csv(table, handle)

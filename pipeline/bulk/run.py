@@ -1,25 +1,37 @@
-"""All of a bulk run: compare with what is there, check, enlarge, assemble, and say what became of every file."""
+"""All of a bulk run: compare with what is there, check, enlarge, assemble, and say what became of every file.
+
+Time and space are estimated before the start: measured on a few pictures of the archive itself.
+"""
 
 import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pipeline.bulk.assembly import assemble
 from pipeline.bulk.checks import flag
-from pipeline.bulk.estimate import Estimate, estimate
 from pipeline.bulk.job import Job, begin, locked, open_job
 from pipeline.bulk.listing import Listing
 from pipeline.bulk.node_check import Machine, check_nodes
-from pipeline.bulk.picture_job import load_upscaler
+from pipeline.bulk.ownership import remove_work
+from pipeline.bulk.picture_job import load_upscaler, within
+from pipeline.bulk.plan import Item
 from pipeline.bulk.record import read_part, write_manifest
 from pipeline.bulk.settings import Engine, RunOptions, Settings, absolute, cores
 from pipeline.bulk.worker import BulkWorker
+from pipeline.codecs.reader import Picture, read_picture
+from pipeline.codecs.writer import encode_picture, loss_note
+from pipeline.core.errors import FacesrError
+from pipeline.core.images import eight_bit_rgb, resize
+from pipeline.core.scales import FACTOR
 from pipeline.core.schema import Row
+from pipeline.core.shards import evenly_spaced
 from pipeline.models.checkpoint import load_generator
 from pipeline.pretrained.registry import find, find_optional
 from pipeline.runtime.console import Advance, console, progress
@@ -27,9 +39,27 @@ from pipeline.runtime.ray_session import WorkerError
 from pipeline.runtime.stage import StageError
 from pipeline.runtime.units import run_units
 from pipeline.sources.base import Source
+from pipeline.upscale.upscaler import Upscaler
+
+SAMPLES = 6
+LARGEST_SAMPLE = 1024 * 1024
+"""Pixels of a sample's input above which only a part of it is encoded."""
+SIDE = 96
+"""Of the picture that the network is timed on."""
+
 
 CPU_BATCH = 256 * 256
 """Input pixels that go through the network together on a CPU, where more is no faster."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Time and space of a whole run."""
+
+    bytes: int
+    """Of all results together."""
+    seconds: float | None
+    """Of one worker for all of them; None where the network was not timed."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +90,7 @@ def upscale(listing: Listing) -> Summary:
         return _summary(job, read_part(job.output.manifest), start, done_before=True)
     with locked(job.output), listing.options.ray(wanted=bool(job.missing)):
         job = _checked_on_nodes(job, listing)
-        _warn_of_space(job, listing.source)
+        _warn_of_space(job, listing)
         begin(job)
         _work(job, listing)
         rows = job.rows()
@@ -69,18 +99,21 @@ def upscale(listing: Listing) -> Summary:
             flag(rows)
         write_manifest(job.output, job.record, rows, listing.options.csv)
     # the lock lies in there too
-    job.output.work.remove_tree()
+    remove_work(job.output)
     return _summary(job, rows, start)
 
 
 def dry_run(listing: Listing) -> tuple[Job, Estimate, int]:
     """What `upscale` would do: the job, time and space for what is missing, and the number of workers assumed."""
     job = _planned(listing)
+    if not job.finished and (job.output.work / "lock").is_file():
+        with locked(job.output):
+            pass  # refused as the run would be
     workers = listing.options.workers
     torch.set_num_threads(job.engine.threads)
     upscaler = load_upscaler(job.settings, job.engine)
     count = workers[0] if isinstance(workers, tuple) else workers or max(1, cores() // job.engine.threads)
-    return job, estimate(listing.source, job.left, job.settings, upscaler), count
+    return job, estimate(listing.source, job.left, job.settings, upscaler, listing.options.decode_seconds), count
 
 
 def _planned(listing: Listing) -> Job:
@@ -123,16 +156,18 @@ def _checked_on_nodes(job: Job, listing: Listing) -> Job:
     return replace(job, record=replace(job.record, engine=_engine(job.settings, options, machines)))
 
 
-def _warn_of_space(job: Job, source: Source) -> None:
+def _warn_of_space(job: Job, listing: Listing) -> None:
     free = job.output.work.free()
     if free is None:
         return
     copies = 2 if job.output.kind == "parquet" else 1
-    needed = copies * estimate(source, job.left, job.settings, None).bytes
+    needed = copies * estimate(listing.source, job.left, job.settings, None, listing.options.decode_seconds).bytes
     if needed > free:
         console.print(
-            f"[yellow]warning:[/] about {needed / 1e9:.1f} GB are needed at {job.output.path}, "
-            f"{free / 1e9:.1f} GB are free; if the disk gets full, make room and run the same command again"
+            f"warning: about {needed / 1e9:.1f} GB are needed at {job.output.path}, "
+            f"{free / 1e9:.1f} GB are free; if the disk gets full, make room and run the same command again",
+            style="yellow",
+            markup=False,
         )
 
 
@@ -148,7 +183,10 @@ def _work(job: Job, listing: Listing) -> None:
         try:
             units = run_units(
                 BulkWorker,
-                (job.output, job.settings, engine, listing.source, secrets.token_hex(8), options.strict),
+                (
+                    *(job.output, job.settings, engine, listing.source, secrets.token_hex(8)),
+                    *(options.strict, options.decode_seconds),
+                ),
                 missing,
                 workers=options.workers,
                 cpus_per_worker=engine.threads if options.address else min(engine.threads, cores()),
@@ -176,3 +214,52 @@ def _summary(job: Job, rows: list[Row], start: float, done_before: bool = False)
     failures = [(row["name"], row["error"]) for row in rows if row["status"] != "ok"]
     flagged = sum(bool(row["flags"]) for row in rows)
     return Summary(str(job.output.manifest), counts, flagged, time.monotonic() - start, failures, done_before)
+
+
+def estimate(
+    source: Source, items: Sequence[Item], settings: Settings, upscaler: Upscaler | None, decode_seconds: float
+) -> Estimate:
+    """Decode, enlarge by repetition and encode a few pictures; time the network, if given, on a small one.
+
+    Returns:
+        Sums for all `items`; pictures that cannot be read count for nothing.
+    """
+    readable = [item for item in items if not item.problem]
+    samples = []
+    for index in evenly_spaced(len(readable), SAMPLES):
+        start = time.perf_counter()
+        try:
+            data = source.read(readable[index].key)
+            picture = within(decode_seconds, partial(read_picture, data))
+            part, encoded = _encoded(picture, settings, readable[index].target)
+        except (FacesrError, OSError):
+            continue
+        count = picture.pixels.shape[0] * picture.pixels.shape[1]
+        samples.append(((time.perf_counter() - start) * count / part, count, encoded * count / part))
+    if not samples:
+        return Estimate(0, 0.0)
+    seconds, pixels, size = len(readable) * np.mean(samples, axis=0)
+    return Estimate(int(size), None if upscaler is None else float(seconds + pixels * _network(upscaler)))
+
+
+def _encoded(picture: Picture, settings: Settings, target: str) -> tuple[int, int]:
+    """Pixels of the input, or of the part of it that was tried, and the bytes of its result."""
+    low = picture.pixels
+    while low.shape[0] * low.shape[1] > LARGEST_SAMPLE:
+        low = low[: -(-low.shape[0] // 2), : -(-low.shape[1] // 2)]
+    kind = settings.format_of(target)
+    loss_note(kind, FACTOR * low.shape[1], FACTOR * low.shape[0], low.shape[2], 8 * low.itemsize)
+    # smooth as a result is: repeated pixels would compress far too well
+    high = resize(eight_bit_rgb(low), FACTOR * low.shape[0], FACTOR * low.shape[1])
+    data = encode_picture(high, picture.metadata, kind, settings.quality, settings.provenance_tag)
+    more = low.itemsize * low.shape[2] / 3 if kind == "png" else 1
+    return low.shape[0] * low.shape[1], round(more * len(data))
+
+
+def _network(upscaler: Upscaler) -> float:
+    """Seconds for an input pixel."""
+    picture = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    upscaler.batch([picture])
+    start = time.perf_counter()
+    upscaler.batch([picture])
+    return (time.perf_counter() - start) / SIDE**2

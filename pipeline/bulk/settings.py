@@ -5,9 +5,9 @@ same bytes whatever happened in between.
 """
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.bulk.outputs import Output, OutputError
 from pipeline.codecs.reader import format_of
@@ -44,6 +44,8 @@ class Settings:
     tile: int = 512
     precision: str = "auto"
     """auto, bf16 or fp32."""
+    strip_location: bool = False
+    """Leave GPS positions and names of places out of the results' metadata."""
     faces: bool = False
     detector: str | None = field(default=None, compare=False)
     """Path of YuNet."""
@@ -106,6 +108,8 @@ class RunOptions:
     """Stop at the first image that fails."""
     csv: bool = False
     """Write the manifest as CSV too."""
+    decode_seconds: float = 120.0
+    """That a picture may take to be decoded: far more than the largest that is read takes."""
 
     def for_images(self, count: int) -> "RunOptions":
         """Decide if Ray is needed: a few images, or all of them on a single core, are done in this process."""
@@ -135,8 +139,34 @@ class Engine:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: of its affinity, and of its container's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(count, int(quota())))
+
+
+def quota(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Cores' worth of time that the control groups of this process get; more than any machine has where unlimited."""
+    least = float(1 << 20)
+    with suppress(OSError):
+        for line in proc.read_text().splitlines():
+            _, controllers, own = line.split(":", 2)
+            base = root if not controllers else root / controllers
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            inner = PurePosixPath(own.lstrip("/"))
+            for folder in (base / part for part in (inner, *inner.parents)):
+                least = min(least, _quota_of(folder))
+    return least
+
+
+def _quota_of(group: Path) -> float:
+    """Of one group: `cpu.max` holds quota and period, microseconds; in version 1 they are files of their own."""
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        with suppress(OSError, ValueError, ZeroDivisionError):
+            limit, period = " ".join((group / name).read_text() for name in names).split()
+            if int(limit) > 0:  # `max` is no number, -1 is none
+                return int(limit) / int(period)
+    return float(1 << 20)
 
 
 def absolute(path: Path | None) -> str | None:

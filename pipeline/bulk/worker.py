@@ -45,17 +45,27 @@ class BulkWorker:
         source: INPUT, opened: listing a bucket once is enough.
         run: names this run of the command.
         strict: stop at the first failure.
+        decode_seconds: that a picture may take to be decoded.
 
     Raises:
         ModelError: the weights are not those that the run was started with.
     """
 
-    def __init__(self, output: Output, settings: Settings, engine: Engine, source: Source, run: str, strict: bool):
+    def __init__(
+        self,
+        output: Output,
+        settings: Settings,
+        engine: Engine,
+        source: Source,
+        run: str,
+        strict: bool,
+        decode_seconds: float,
+    ):
         keep_freed_memory()
         self.run = run
         self.engine = engine
         torch.set_num_threads(engine.threads)
-        self.images = PictureJob(output, settings, engine, source, strict)
+        self.images = PictureJob(output, settings, engine, source, strict, decode_seconds)
         self.readers = ThreadPoolExecutor(1, "read")
         self.writers = ThreadPoolExecutor(max(1, engine.threads), "write")
 

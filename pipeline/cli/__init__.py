@@ -1,5 +1,6 @@
 """The `facesr` command: a module for each of its commands."""
 
+import re
 import sys
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from pipeline.cli import (
     weights,
 )
 from pipeline.cli._shared import fail
+from pipeline.runtime.console import print_anything
 from pipeline.version import __version__
 
 app = typer.Typer(
@@ -49,6 +51,10 @@ for command in (
 app.add_typer(weights.app, name="weights")
 
 
+_NO_MEMORY = "(?i)failed to map segment|cannot allocate memory|can't allocate memory|can't start new thread"
+"""How loaders of libraries and torch say it."""
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"facesr {__version__}")
@@ -59,15 +65,21 @@ def _show_version(wanted: bool) -> None:
 def _main(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
 ) -> None:
-    pass
+    print_anything()
 
 
 def main() -> None:
     """Run the command; an error that a user can do something about is one line."""
-    from pipeline.core.errors import FacesrError
+    from pipeline.core.errors import FacesrError, first_line
 
+    print_anything()
     try:
         app()
-    except (FacesrError, ValueError, OSError) as error:
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search(_NO_MEMORY, str(error)):
+            raise
+        fail(f"out of memory ({first_line(error)}): close other programs, or allow more address space (ulimit -v)")
+        sys.exit(1)
+    except (FacesrError, OSError) as error:
         fail(str(error))
         sys.exit(1)

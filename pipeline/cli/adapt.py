@@ -11,7 +11,7 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
-from pipeline.cli._shared import fail
+from pipeline.cli._shared import fail, fail_on, our_json, refuse_folder, refuse_to_replace
 from pipeline.runtime.console import console, progress
 from pipeline.runtime.signals import stop_requested
 from pipeline.version import __version__
@@ -36,6 +36,7 @@ def adapt(
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     to_json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are not from here")] = False,
 ) -> None:
     """Fine-tune the generators on your own low-resolution faces, and measure on held-back ones whether it helped.
 
@@ -55,15 +56,13 @@ def adapt(
         raise fail(f"--out {out}: must end in .safetensors", 2)
     root = out.absolute().with_name(f".{out.name}.facesr")
     scratch = root / "unpacked"
-    try:
+    with fail_on(FacesrError):
         fidelity, realism = _start(model, realism_model)
         plan = Plan(fidelity, realism, out, partner(out), seed, steps)
-        _refuse_to_overwrite(plan)
+        _refuse_to_overwrite(plan, archive, to_json, overwrite)
         plan.check()
         source = open_archive(str(archive), scratch)
         entries = list(source.entries())
-    except FacesrError as error:
-        raise fail(str(error), 2) from error
     listed = [[entry.name, entry.key, entry.problem or "", entry.stamp] for entry in entries]
     hashes = [file_hash(path) for path in (fidelity, realism) if path]
     work = root / content_hash(__version__, hashes, seed, steps, hold_back, listed, str(archive.absolute()))[:16]
@@ -107,13 +106,22 @@ def _start(model: Path | None, realism_model: Path | None) -> "tuple[Path, Path 
         return model, None
 
 
-def _refuse_to_overwrite(plan: "Plan") -> None:
+def _refuse_to_overwrite(plan: "Plan", archive: Path, to_json: Path | None, overwrite: bool) -> None:
+    from pipeline.models.checkpoint import is_generator
+
     starts = [path.resolve() for path in (plan.fidelity, plan.realism) if path]
     for target in (plan.out, plan.realism_out):
         if target.resolve() in starts:
             raise fail(f"{target} is what is started from: name another --out", 2)
     if plan.realism is None and plan.realism_out.exists():
         raise fail(f"{plan.realism_out} would be taken for the partner of {plan.out}: remove it or rename --out", 2)
+    read = [archive, plan.fidelity, plan.realism]
+    for target in (plan.out, plan.realism_out):
+        refuse_folder(target, "--out")
+        refuse_to_replace(target, is_generator, read, overwrite, "--out")
+    if to_json:
+        refuse_folder(to_json, "--json")
+        refuse_to_replace(to_json, our_json("faces", "generators", "seed", "steps"), read, overwrite, "--json")
 
 
 def _gather(

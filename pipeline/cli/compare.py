@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli._shared import fail, parse_named, print_problems
+from pipeline.cli._shared import (
+    fail,
+    our_json,
+    parse_named,
+    print_problems,
+    refuse_folder,
+    refuse_to_replace,
+    refuse_to_replace_report,
+)
 from pipeline.runtime.console import console
 
 
@@ -16,6 +24,10 @@ def compare(
         list[str] | None,
         typer.Option(help="NAME=FOLDER of another method, any number of times; bicubic or lanczos alone is made here"),
     ] = None,
+    suffix: Annotated[
+        list[str] | None,
+        typer.Option(help="What a tool adds to names, such as _out of 0001_out.png; any number of times"),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every figure to this file")] = None,
     report: Annotated[Path | None, typer.Option(help="Write tables, sheets and report.html to this folder")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core by default")] = None,
@@ -25,6 +37,7 @@ def compare(
     vgg16: Annotated[str | None, typer.Option(help="Likewise, for LPIPS with VGG and DISTS")] = None,
     embedding: Annotated[str | None, typer.Option(help="Likewise, for identity")] = None,
     detector: Annotated[str | None, typer.Option(help="Likewise, for identity and the crops of sheets")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are not from here")] = False,
     zip_encoding: Annotated[str | None, typer.Option(help="Of a zip's names that are not marked: cp932, gbk …")] = None,
     column: Annotated[str | None, typer.Option(help="Parquet's column of pictures, of ORIGINALS")] = None,
 ) -> None:
@@ -41,11 +54,15 @@ def compare(
 
     if device not in ("cpu", "cuda"):
         raise fail(f"--device {device}: cpu or cuda")
-    if report is not None and report.exists() and not report.is_dir():
-        raise fail(f"--report {report} is a file: name a folder")
     baselines = [name for name in against or [] if name in BASELINES]
     named = parse_named([name for name in against or [] if name not in BASELINES], "--against", [SUBJECT, *baselines])
     files = {"inception": inception, "alexnet": alexnet, "vgg16": vgg16, "embedding": embedding, "detector": detector}
+    read = [originals, upscaled, *named.values(), *files.values()]
+    if report is not None:
+        refuse_to_replace_report(report, read, overwrite, "--report")
+    if json_file is not None:
+        refuse_folder(json_file, "--json")
+        refuse_to_replace(json_file, our_json("methods", "unmatched", "count"), read, overwrite, "--json")
     try:
         result = run(
             originals,
@@ -56,6 +73,7 @@ def compare(
             device=device,
             report=report,
             workers=workers,
+            suffixes=suffix or (),
             reading=Reading(zip_encoding, column),
         )
     except (SourceError, WeightsError, MatchError) as error:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli._shared import fail, parse_named, print_problems
+from pipeline.cli._shared import fail, fail_on, parse_named, print_problems, refuse_to_replace_report
 from pipeline.core.errors import FacesrError
 from pipeline.runtime.console import console
 
@@ -20,6 +20,7 @@ def evaluate(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the reports")] = Path("reports"),
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core by default")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files in OUT that are not from here")] = False,
 ) -> None:
     """Measure data/ as the stage evaluate does, other methods included. Exit 0: all measured, 1: some not, 2: usage."""
     from pipeline.baselines.spandrel_network import SUFFIXES, load_network
@@ -35,25 +36,22 @@ def evaluate(
     missing = [folder for folder in (FACES, INPUTS, UPSCALED) if not Path(folder).is_dir()]
     if missing:
         raise fail(f"{missing[0]}: not there; run this in the project's folder after `make repro` or `dvc repro`")
-    try:
+    with fail_on(FacesrError, OSError):
         settings = load_params().evaluate
         config, provenance = describe(settings)
-    except (FacesrError, OSError) as error:
-        raise fail(str(error)) from error
     if workers is not None:
         settings = settings.model_copy(update={"workers": workers})
     named = parse_named(method or [], "--method", [*METHODS, *BASELINES, *config.references])
+    refuse_to_replace_report(out, list(named.values()), overwrite, "--out")
     work = work_folder("evaluate-with", provenance["data, sha256"], asdict(config), settings.unit, named)
     folders = {name: work / "methods" / name for name in named}
     problems: list[str] = []
     for name, path in named.items():
-        try:
+        with fail_on(FacesrError, OSError, prefix=f"--method {name}: "):
             if Path(path).suffix.lower() in SUFFIXES:
                 enlarge_inputs(name, load_network(Path(path)), config, folders[name])
             else:
                 problems += import_pictures(name, path, config, folders[name])
-        except (FacesrError, OSError) as error:
-            raise fail(f"--method {name}: {error}") from error
     config = replace(
         config,
         references=[*config.references, *named],

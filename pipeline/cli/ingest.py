@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli._shared import fail
+from pipeline.cli._shared import fail, our_json, our_shards, our_table, refuse_to_replace
 from pipeline.runtime.console import console
 
 
@@ -46,17 +46,28 @@ def ingest(
     address: Annotated[
         str | None, typer.Option(help="Ray cluster; OUT must lie on a disk that its nodes share")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the faces that OUT holds")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what OUT holds under the names of results")
+    ] = False,
 ) -> None:
     """Check, split and store faces from archives; what cannot be used is named in rejected.parquet.
 
     Without any split option all faces are for training. Run again after an interruption, it goes on where it was.
     Exit 0: done, 1: not enough faces, too many rejected, or unreadable; 2: usage.
     """
+    from pipeline.core.schema import FACES, REJECTED
     from pipeline.ingest import run
     from pipeline.params.ingest import Ingest
     from pipeline.params.read import ParamsError, validated
 
+    record = our_json("splits", "usable", "pixels_sha256")
+    read = [*sources, partition, train_list, valid_list, test_list, identities, mapping, detector]
+    for name, ours in {
+        "faces": our_shards(FACES),
+        "rejected.parquet": our_table(REJECTED),
+        "ingest.json": record,
+    }.items():
+        refuse_to_replace(out / name, ours, read, overwrite, "--out")
     if (out / "ingest.json").exists() and not overwrite:
         raise fail(f"{out} holds faces already; name another --out, or --overwrite")
     counts = _given(train=train, valid=valid, test=test)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli._shared import fail, our_json, our_shards, our_table, our_text, refuse_to_replace
 from pipeline.runtime.console import console
 
 
@@ -22,6 +23,7 @@ def pairs(
     blur: Annotated[tuple[float, float] | None, typer.Option(help="Least and most sigma, pixels")] = None,
     jpeg: Annotated[tuple[int, int] | None, typer.Option(help="Least and most quality")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core by default")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files in OUT that are not from here")] = False,
 ) -> None:
     """Make inputs and pairs of faces; `facesr train --inputs OUT/inputs --pairs OUT/pairs.parquet` takes them.
 
@@ -34,15 +36,7 @@ def pairs(
     from pipeline.params.pairs import Pairs
     from pipeline.runtime.stage import work_folder
 
-    options: dict[str, object] = {
-        "seed": seed,
-        "draws": draws,
-        "noise": noise,
-        "blur": blur,
-        "jpeg": jpeg,
-        "workers": workers,
-    }
-    options = {name: value for name, value in options.items() if value is not None}
+    options = _given(seed=seed, draws=draws, noise=noise, blur=blur, jpeg=jpeg, workers=workers)
     if chance:
         options["augmentations"] = dict(map(_chance, chance))
     try:
@@ -56,13 +50,33 @@ def pairs(
     if not shard_files(faces) and (faces / "faces").is_dir():
         faces = faces / "faces"
     root = out.absolute().with_name(f".{out.name}.facesr")
-    if (out / "inputs").exists() and not (out / "pairs.parquet").exists() and not root.exists():
-        raise typer.BadParameter(f"{out} holds an inputs folder that is not from here: name another folder")
+    _refuse_to_replace(out, faces, overwrite)
     work = work_folder("pairs", faces, root=root)
     summary = make_pairs(faces, out, out / "report", settings, work)
     shutil.rmtree(root)
     counts = ", ".join(f"{count} of {scale}" for scale, count in summary["scales"].items()) or "none"
     console.print(f"training pairs: {counts}; {out / 'report'} shows what was drawn", markup=False)
+
+
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse_to_replace(out: Path, faces: Path, overwrite: bool) -> None:
+    from pipeline.core.scales import SPLITS
+    from pipeline.core.schema import FACES, PAIRS
+
+    if out.exists() and not out.is_dir():
+        raise fail(f"--out {out} is a file: name a folder")
+    shares = our_text("label,augmentation,kind,share")
+    kinds = {f"inputs/{split}": our_shards(FACES) for split in SPLITS}
+    kinds |= {"pairs.parquet": our_table(PAIRS), "pairs.json": our_json("scales", "augmentations")}
+    kinds |= {"report/augmentations.csv": shares}
+    kinds |= {f"report/strengths-{name}.csv": our_text("strength,pairs") for name in ("noise", "blur", "jpeg")}
+    # a picture says nothing of where it is from, but what lies beside it does
+    kinds |= {"report/degradations.png": lambda path: shares(path.with_name("augmentations.csv"))}
+    for name, ours in kinds.items():
+        refuse_to_replace(out / name, ours, [faces], overwrite, "--out")
 
 
 def _chance(text: str) -> tuple[str, float]:

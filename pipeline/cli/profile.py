@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli._shared import fail
+from pipeline.cli._shared import fail, fail_on
 from pipeline.runtime.console import console
 
 
@@ -19,7 +19,7 @@ def profile(
     from pipeline.params.read import ParamsError
 
     params = Path("params.yaml")
-    try:
+    with fail_on(ParamsError):
         if use:
             chosen = Path("profiles") / f"{use}.yaml"
             if not chosen.is_file():
@@ -31,8 +31,6 @@ def profile(
                 shutil.copyfile(chosen, params)
                 console.print(f"params.yaml is now {chosen}; what it was is in params.yaml.before")
         load_params(params)
-    except ParamsError as error:
-        raise fail(str(error)) from error
     _warn_of_unused_gpu()
 
 
@@ -45,6 +43,7 @@ def _warn_of_unused_gpu() -> None:
     cards = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
     if cards:
         console.print(
-            f"[yellow]warning:[/] this machine has {cards.splitlines()[0]}, but torch {torch.__version__} cannot use "
-            "it: install a torch build that fits the driver"
+            f"warning: this machine has {cards.splitlines()[0]}, but torch {torch.__version__} cannot use it: install "
+            "a torch build that fits the driver",
+            style="yellow",
         )

@@ -1,18 +1,15 @@
 """`facesr score`: generators and checkpoints on faces that have originals."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli._shared import fail, our_figures, refuse_folder, refuse_to_replace
+from pipeline.core.errors import FacesrError
 from pipeline.runtime.console import console, progress
-
-if TYPE_CHECKING:
-    from pipeline.core.images import Pixels
-    from pipeline.upscale.upscaler import Upscaler
+from pipeline.runtime.console import results as output
 
 
 def score(
@@ -26,6 +23,7 @@ def score(
         str | None, typer.Option(help="VGG-19 weights for fd; by default where `facesr weights` says")
     ] = None,
     to_json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a --json file that is not from here")] = False,
 ) -> None:
     """Score generators and checkpoints on faces that have originals, 256 to 1024; training itself never does this."""
     from tempfile import TemporaryDirectory
@@ -33,19 +31,24 @@ def score(
     from pipeline.compare.score import TextureFeatures, originals
     from pipeline.compare.score import score as run
     from pipeline.core.files import write_json
-    from pipeline.models.checkpoint import ModelError
-    from pipeline.pretrained.registry import WeightsError, find_optional
+    from pipeline.pretrained.registry import find_optional
     from pipeline.upscale.upscaler import Upscaler
 
+    if to_json:
+        refuse_folder(to_json, "--json")
+        ours = our_figures("psnr", "gain", "ssim", "count", depth=1)
+        refuse_to_replace(to_json, ours, [*weights, faces, vgg], overwrite, "--json")
     try:
         methods = {
-            str(path): _single(Upscaler.load(path, back_projection=back_projection, precision=precision))
+            str(path): Upscaler.load(path, back_projection=back_projection, precision=precision)
             for path in _expanded(weights)
         }
+        if not methods:
+            raise fail(f"{', '.join(map(str, weights))}: no .safetensors in it")
         file = find_optional("vgg19", vgg)
-    except (ModelError, WeightsError) as error:
-        raise typer.BadParameter(str(error)) from error
-    textures = TextureFeatures(file) if file else None
+        textures = TextureFeatures(file) if file else None
+    except FacesrError as error:
+        raise fail(str(error)) from error
     with TemporaryDirectory() as scratch:
         pictures = list(originals(faces, split, Path(scratch), limit))
     if not pictures:
@@ -57,14 +60,10 @@ def score(
     for name, figures in results.items():
         values = [(text, figures[key]) for key, text in formats.items()]
         table.add_row(name, *("-" if value is None else text.format(value) for text, value in values))
-    Console().print(table)
+    output().print(table)
     console.print(f"{len(pictures)} faces" + ("" if textures else "; fd needs VGG-19: `facesr weights fetch vgg19`"))
     if to_json:
         write_json(to_json, results)
-
-
-def _single(upscaler: "Upscaler") -> "Callable[[Pixels], Pixels]":
-    return lambda low: upscaler([low])[0]
 
 
 def _expanded(paths: list[Path]) -> list[Path]:

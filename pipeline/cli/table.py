@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.cli._shared import fail
 from pipeline.core.errors import first_line
 from pipeline.core.scales import BASELINE, BASELINES, METHODS, UPSCALED_SCALES
-from pipeline.evaluate.summary import Summary, known_first, scores_of
+from pipeline.evaluate.summary import Summary, joined, known_first, scores_of
 from pipeline.metrics.registry import MEASURES
 from pipeline.report import tables
+from pipeline.runtime.console import results
 
 _SHOWN = ("psnr", "ssim", "consistency", "lpips", "dists", "identity", "fid")
 """What fits on a line; the report has all."""
@@ -33,8 +33,11 @@ def table(
     if not metrics.is_file():
         raise fail(f"{metrics}: not there yet; `make repro` writes it")
     try:
-        summary = json.loads(metrics.read_text())
-    except ValueError as error:
+        summary = json.loads(metrics.read_bytes())
+        keys = {"psnr", "count"} if paper else {"psnr"}
+        if not all(keys <= score.keys() for *_, score in scores_of(summary)):
+            raise ValueError("a method without figures")
+    except (ValueError, AttributeError, RecursionError) as error:
         raise fail(f"{metrics}: not a metrics.json ({first_line(error)})", 1) from error
     if form == "terminal" and not paper:
         print_table(summary)
@@ -48,7 +51,7 @@ def table(
 def print_table(summary: Summary, baseline: str = BASELINE) -> None:
     """Print what metrics.json holds: a table per split and scale, the gain over the baseline beside each PSNR."""
     shown = [key for key in tables.measured_keys(summary, _SHOWN) if key != "psnr"]
-    console = Console()
+    console = results()
     heads = ["PSNR dB", *([f"vs {baseline}"] if baseline else []), *(MEASURES[key].heading for key in shown)]
     reasons: dict[str, list[str]] = {}
     groups = {(split, scale) for split, scale, *_ in scores_of(summary)}
@@ -56,7 +59,7 @@ def print_table(summary: Summary, baseline: str = BASELINE) -> None:
         methods = summary[split][scale]
         # a table each: their names would take half the width of a terminal
         faces = max((score.get("count", 0) for score in methods.values()), default=0)
-        title = f"{' '.join(filter(None, (split, scale)))}, {faces} faces"
+        title = f"{joined(' ', split, scale)}, {faces} faces"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("method", no_wrap=True)
         for head in heads:

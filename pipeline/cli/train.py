@@ -41,13 +41,18 @@ def train(
     for path in (inputs / "train", pairs):
         if not path.exists():
             raise typer.BadParameter(f"{path} is not there: `dvc repro pairs` makes it")
+    if not _is_manifest(pairs):
+        raise typer.BadParameter(f"{pairs} is no pairs manifest: `dvc repro pairs` makes one")
     run = TrainRun(settings, inputs, pairs, out, dependencies(settings, inputs, pairs), phases, start)
     if trace:
         console.print(_profile(run.training(phases[0], start)), markup=False)
         return
     described = {"provenance": run.provenance, "phases": phases, "start": str(start) if start else None}
     record = out / "run.json"
-    if record.is_file() and json.loads(record.read_text()) != described:
+    held = next((out / phase for phase in phases if (out / phase).exists()), None)
+    if held is not None and not record.exists():
+        raise typer.BadParameter(f"{held} is not from a training: name another folder")
+    if record.exists() and _read(record) != described:
         raise typer.BadParameter(f"{out} holds a run with other data or params: name another folder, or remove it")
     write_json(record, described)
     with stop_requested() as should_stop:
@@ -57,6 +62,26 @@ def train(
         raise typer.Exit(143)
     for name, path in results.items():
         console.print(f"{name}: {path}", markup=False)
+
+
+def _is_manifest(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipeline.core.schema import PAIRS
+
+    try:
+        return set(PAIRS.names) <= set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _read(record: Path) -> object:
+    """What a run's record says; None where it is no record."""
+    try:
+        return json.loads(record.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _profile(training: "Training", steps: int = 5, warmup: int = 2) -> str:

@@ -1,13 +1,15 @@
 """`facesr upscale`: enlarge any archive of pictures."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.cli._shared import fail
 from pipeline.runtime.console import console
@@ -37,6 +39,9 @@ def upscale(
     to: Annotated[
         str | None, typer.Option(help="folder, zip, tar or parquet (a folder of shards), whatever OUTPUT ends in")
     ] = None,
+    strip_location: Annotated[
+        bool, typer.Option("--strip-location", help="Leave GPS and names of places out of the results")
+    ] = False,
     faces: Annotated[bool, typer.Option("--faces", help="Find faces in photographs and do them upright")] = False,
     detector: Annotated[str | None, typer.Option(help="YuNet's file, for --faces and --check")] = None,
     check: Annotated[bool, typer.Option("--check", help="Measure each result and flag what to look at")] = False,
@@ -53,6 +58,9 @@ def upscale(
             min=0, help="Steps towards agreement with the input; by default 2 for PNG & Co., 0 for JPEG and realism"
         ),
     ] = None,
+    decode_seconds: Annotated[
+        float, typer.Option(min=0.01, help="That a picture may take to be decoded; beyond that it has failed")
+    ] = 120.0,
     resume: Annotated[bool, typer.Option("--resume", help="Finish an earlier run with its own options")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, whatever OUTPUT holds")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure")] = False,
@@ -91,6 +99,7 @@ def upscale(
         back_projection=back_projection,
         tile=tile,
         precision=precision,
+        strip_location=strip_location,
         faces=faces,
         detector=detector,
         check=check,
@@ -105,12 +114,15 @@ def upscale(
         overwrite=overwrite,
         strict=strict,
         csv=manifest == "csv",
+        decode_seconds=decode_seconds,
     )
     exit_on_sigterm()
     console.quiet = quiet
     try:
         reading = Reading(zip_encoding, column)
         with listed(input, Output.of(output, to), settings, options, reading) as listing:
+            for note in listing.notes:
+                console.print(note, markup=False)
             if dry_run:
                 _show_plan(listing, as_json)
                 return
@@ -165,7 +177,7 @@ def _show_plan(listing: "Listing", as_json: bool) -> None:
             "seconds": round(seconds, 3),
             "workers": workers,
         }
-        typer.echo(json.dumps(plan, indent=2, ensure_ascii=False))
+        _echo_json(plan)
         return
     if job.note:
         console.print(job.note, markup=False)
@@ -182,8 +194,18 @@ def _show_plan(listing: "Listing", as_json: bool) -> None:
 def _show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(*header, box=None)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # as it is: `[red]` in a name is no markup
     console.print(table)
+
+
+def _echo_json(values: dict[str, Any]) -> None:
+    """Print as JSON on standard output; escaped where that takes no other characters, or a name is no text."""
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = json.dumps(values, indent=2)
+    typer.echo(text)
 
 
 def _duration(seconds: float) -> str:
@@ -203,7 +225,7 @@ def _show_summary(summary: "Summary", as_json: bool, passed_over: int) -> None:
             "manifest": summary.manifest,
             "failures": [{"name": name, "error": error} for name, error in summary.failures],
         }
-        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        _echo_json(values)
         return
     if summary.failures:
         _show_table(("not done", "why"), summary.failures[:SHOWN])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli._shared import fail
+from pipeline.cli._shared import fail, our_text, refuse_to_replace
 from pipeline.runtime.console import console, progress
 
 
@@ -21,8 +21,9 @@ def view(
         Path | None, typer.Option(help="The page to write; by default OUTPUT/view.html, or OUTPUT.view.html")
     ] = None,
     before: Annotated[
-        str | None, typer.Option(help="Where the inputs lie now, where they are not where they were upscaled from")
+        str | None, typer.Option(help="Where the inputs lie, unless beside OUTPUT under the name they had")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that is not from here")] = False,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser")] = False,
 ) -> None:
     """Show a result as one HTML page: before and after of flagged pictures and a sample. Exit 0: written, 2: usage."""
@@ -37,8 +38,11 @@ def view(
     target = to or (result / "view.html" if result.is_dir() else result.with_name(f"{result.name}.view.html"))
     if target.is_dir():
         raise fail(f"--to {target} is a folder: name the file to write")
+    # older pages do not say who wrote them
+    ours = our_text('<meta name="generator" content="facesr view">', ": before and after</title>")
     try:
         manifest = gallery.read_manifest(result)
+        refuse_to_replace(target, ours, [result, manifest.path, before], overwrite, "--to")
         with progress("view", len(choose(manifest.rows, limit))) as advance:
             page = gallery.make(result, manifest, limit, before, advance)
     except (gallery.ViewError, SourceError) as error:

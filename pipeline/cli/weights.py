@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pipeline.cli._shared import fail
+from pipeline.cli._shared import fail, fail_on
 from pipeline.runtime.console import console
 
 app = typer.Typer(help="Networks that come from elsewhere: where they lie and how to get them.")
@@ -50,8 +50,6 @@ def weights_add(file: Annotated[Path, typer.Argument(help="A file got elsewhere,
     """Put a network's file where it is looked for."""
     from pipeline.pretrained import registry
 
-    try:
+    with fail_on(registry.WeightsError):
         name, path = registry.add(file)
-    except registry.WeightsError as error:
-        raise fail(str(error)) from error
     console.print(f"{name}: {path}", markup=False)

@@ -4,8 +4,8 @@
 """
 
 import io
-import struct
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -13,10 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PpmImagePlugin, TiffImagePlugin
 
-from pipeline.codecs.metadata import Metadata, as_orientation, orientation_of, read_metadata
-from pipeline.core.images import MAX_PIXELS, ImageError, Planes, decoder_errors, lossless
+from pipeline.codecs.depth import depth_of
+from pipeline.codecs.exif import as_orientation, orientation_of
+from pipeline.codecs.mend import without_bombs
+from pipeline.codecs.metadata import Metadata, read_metadata
+from pipeline.core.images import MAX_PIXELS, ImageError, Planes, decoder_errors, lossless, open_image, wide_grey
+from pipeline.core.jpeg import with_end_mark
+from pipeline.core.png import SIGNATURE, bare_png, mended_png
+from pipeline.core.tiff import Blocks
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+END_MARK = "its end mark is missing"
 _SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jfif": "jpeg", ".webp": "webp"}
 
 
@@ -31,6 +37,9 @@ class Picture:
         lossless: True if the file kept every pixel.
         mode: of the file's pixels, "RGB", "P", "CMYK" … as Pillow names it.
         orientation: that was applied, 1-8; 1 is upright.
+        damage: what is wrong with the file, so that the pixels may be, too.
+        mended: what had to be done to the file before a decoder took it; its pixels are whole.
+        notes: what else is not as it was in the file.
     """
 
     pixels: Planes
@@ -39,6 +48,14 @@ class Picture:
     lossless: bool
     mode: str
     orientation: int
+    damage: str | None = None
+    mended: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> list[str]:
+        """All that is to be told of the file, in words."""
+        return [*filter(None, (self.damage, self.mended)), *self.notes, *self.metadata.lost]
 
 
 def format_of(name: str) -> str | None:
@@ -62,18 +79,30 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     Raises:
         ImageError: not a picture, truncated, damaged or larger than `max_pixels`.
     """
-    if not data:
-        raise ImageError("empty file")
+    damage, mended = None, None
+    if data.startswith(SIGNATURE):
+        data, kinds, damage = mended_png(data)
+        mended = f"damaged {', '.join(kinds)} left out" if kinds else None
     with decoder_errors():
         try:
-            return _read(data, max_pixels)
-        except ImageError:
-            raise
+            picture = _read(data, max_pixels)
+            # Pillow, too, sees it only now and then
+            mended = END_MARK if picture.format in ("JPEG", "MPO") and with_end_mark(data) else mended
         except ValueError:
-            if not data.startswith(_PNG):
+            if not data.startswith(SIGNATURE):
                 raise
             # a text or profile that unpacks to more than Pillow allows says nothing about the pixels
-            return _read(_bare_png(data), max_pixels)
+            data, note = without_bombs(data)
+            picture = _read(data, max_pixels)
+            picture = replace(picture, notes=(*picture.notes, note))
+        except OSError:
+            ended = with_end_mark(data)
+            if ended is None:
+                raise
+            picture, mended = _read(ended, max_pixels), END_MARK
+    if picture.format == "PNG" and data.rfind(b"IEND") < 0:
+        picture = replace(picture, notes=(*picture.notes, END_MARK))
+    return replace(picture, damage=damage, mended=mended)
 
 
 def as_planes(image: Image.Image) -> Planes:
@@ -101,10 +130,8 @@ def as_image(planes: Planes) -> Image.Image:
 
 
 def _read(data: bytes, max_pixels: int) -> Picture:
-    image = Image.open(io.BytesIO(data))
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(f"{width}x{height} is more than the {max_pixels} pixels allowed")
+    image = open_image(data, max_pixels)
+    depth = depth_of(image, data)
     name, mode, levels = image.format or "", image.mode, _levels(image, data)
     pixels: Any
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -119,8 +146,21 @@ def _read(data: bytes, max_pixels: int) -> Picture:
             _spread_transparency(image, data)
         pixels = upright(_eight_bit(image) if levels is None else _sixteen_bit(image, data, levels), orientation)
     pixels = np.ascontiguousarray(pixels)
-    metadata = read_metadata(image, pixels.shape[2], turned=orientation > 4)
-    return Picture(pixels, metadata, name, lossless(data), mode, orientation)
+    metadata = read_metadata(image, data, pixels.shape[2], turned=orientation > 4)
+    notes = [f"{depth} bit read as 8"] if depth > 8 and pixels.dtype == np.uint8 else []
+    if (frames := _frames(image, data)) > 1:
+        notes.append(f"frame 1 of {frames}")
+    return Picture(pixels, metadata, name, lossless(data), mode, orientation, notes=tuple(notes))
+
+
+def _frames(image: Image.Image, data: bytes) -> int:
+    """Pictures in a file that may hold several: frames of an animation, pages, what a camera adds."""
+    if image.format == "TIFF":
+        return Blocks(data).frames()
+    if image.format in ("GIF", "PNG", "WEBP", "MPO", "AVIF"):
+        with suppress(Exception):  # what is damaged behind the first frame is not looked at
+            return int(getattr(image, "n_frames", 1))
+    return 1
 
 
 def _tiff_pixels(image: Image.Image, data: bytes, levels: int | None, orientation: int) -> Planes:
@@ -159,10 +199,15 @@ def _sixteen_bit(image: Image.Image, data: bytes, levels: int) -> NDArray[np.uin
         import cv2  # only here: 8-bit pictures are read where OpenCV is not installed
     except ImportError as error:
         raise ImageError("16-bit colour needs OpenCV: install opencv-python-headless, or save 8 bits") from error
-    png = data.startswith(_PNG)
+    png = data.startswith(SIGNATURE)
     # without what may make OpenCV turn, blend or add channels
-    encoded = np.frombuffer(_bare_png(data, {b"PLTE"}) if png else data, np.uint8)
-    decoded: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    encoded = np.frombuffer(bare_png(data, (b"IHDR", b"PLTE", b"IDAT")) if png else data, np.uint8)
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is told by what comes of it
+    try:
+        decoded: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3:
         raise ImageError("damaged picture (its 16-bit samples cannot be decoded)")
     # OpenCV's order is BGR, and grey with alpha comes as three equal channels and alpha
@@ -189,7 +234,7 @@ def _eight_bit(image: Image.Image) -> Planes:
     if mode == "F":
         raise ImageError("floating-point pixels, whose range the file does not say")
     if mode.startswith("I"):
-        return _grey(image)
+        return _keyed(wide_grey(image)[..., None], image.info.get("transparency"))
     alpha = image.has_transparency_data
     if mode in ("1", "L", "LA", "La"):
         image = image.convert("LA" if alpha else "L")
@@ -199,14 +244,6 @@ def _eight_bit(image: Image.Image) -> Planes:
         image = image.convert("RGBA" if alpha else "RGB")
     pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-def _grey(image: Image.Image) -> Planes:
-    """Grey of more than 8 bits (height, width, 1 or 2); anything that fits in 8 bits is taken as it is."""
-    values = np.asarray(image)[..., None]
-    narrow = values.max(initial=0) <= 255 and values.min(initial=0) >= 0
-    grey = values.astype(np.uint8) if narrow else np.clip(values, 0, 65535).astype(np.uint16)
-    return _keyed(grey, image.info.get("transparency"))
 
 
 def _keyed(pixels: Any, key: Any) -> Any:
@@ -242,20 +279,3 @@ def upright(pixels: Any, orientation: int) -> Any:
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
     return pixels[rows, columns]
-
-
-def _bare_png(data: bytes, also: set[bytes] | None = None) -> bytes:
-    """A PNG reduced to what its pixels need, and ended properly.
-
-    Args:
-        data: the file.
-        also: chunks to keep beside header and pixels; None keeps palette and transparency.
-    """
-    kept = {b"IHDR", b"IDAT"} | ({b"PLTE", b"tRNS"} if also is None else also)
-    parts, start = [_PNG], len(_PNG)
-    while start + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, start)
-        if kind in kept:
-            parts.append(data[start : start + length + 12])
-        start += length + 12
-    return b"".join([*parts, b"\0\0\0\0IEND\xaeB`\x82"])

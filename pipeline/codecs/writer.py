@@ -10,12 +10,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from PIL import Image
 
-from pipeline.codecs.metadata import KEYWORD, Metadata, exif_block, fitting_profile, provenance_text
+from pipeline.codecs.exif import exif_block
+from pipeline.codecs.metadata import KEYWORD, Metadata, provenance_text
+from pipeline.codecs.places import Lost, Options, jpeg_options, profile_of, webp_options
 from pipeline.core.images import ImageError, Planes, on_white
 
 FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
@@ -24,14 +26,8 @@ FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 _LONGEST = {"png": 2**31 - 1, "jpeg": 65500, "webp": 16383}  # pixels a side; libjpeg stops short of the format's 65,535
 _NAMES = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
 _BAND = 8 << 20  # bytes of pixels
-_SEGMENT = 65533  # bytes in a marker segment of a JPEG
-_XMP_SEGMENT = _SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")
-_PROFILE_SEGMENTS = 255 * (_SEGMENT - 14)
 # Pillow refuses a PNG whose profile is larger
 _PNG_PROFILE = 1 << 20
-
-Options = dict[str, Any]
-"""Keyword arguments of Pillow's `save`."""
 
 
 def loss_note(format: str, width: int, height: int, channels: int, depth: int) -> str | None:  # noqa: A002
@@ -94,11 +90,14 @@ def write_picture(
     format: str,  # noqa: A002
     quality: int,
     provenance: Mapping[str, str],
-) -> None:
+) -> list[str]:
     """Write what `encode_picture` returns to a file, without holding it, and without a copy of the pixels.
 
     `pixels` may be a np.memmap of gigabytes: PNG and JPEG take some 50 MB beside it. WebP, which ends at 16,383 pixels
     a side, takes several times the picture.
+
+    Returns:
+        What of the metadata the format has no room for, in words.
 
     Raises:
         ImageError: as `encode_picture`.
@@ -108,7 +107,7 @@ def write_picture(
     with file.open("wb") if isinstance(file, Path) else nullcontext(file) as handle:
         loss_note(format, width, height, channels, 8 * pixels.itemsize)
         write = {"png": _write_png, "jpeg": _write_jpeg, "webp": _write_webp}[format]
-        write(handle, pixels, metadata, quality, provenance)
+        return list(filter(None, write(handle, pixels, metadata, quality, provenance)))
 
 
 def _bands(pixels: Planes, multiple: int = 1, most: int = 1 << 31) -> Iterator[Planes]:
@@ -123,17 +122,20 @@ def _bands(pixels: Planes, multiple: int = 1, most: int = 1 << 31) -> Iterator[P
 
 def _write_png(
     handle: IO[bytes], pixels: Planes, metadata: Metadata, quality: int, provenance: Mapping[str, str]
-) -> None:
+) -> Lost:
     height, width, channels = pixels.shape
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     handle.write(b"\x89PNG\r\n\x1a\n")
     _chunk(handle, b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, colour, 0, 0, 0))
-    icc = fitting_profile(metadata.icc, channels)
-    if icc and len(icc) <= _PNG_PROFILE:
+    for kind, content in metadata.colour:
+        _chunk(handle, kind, content)
+    icc, lost = profile_of(metadata, channels, _PNG_PROFILE)
+    if icc:
         _chunk(handle, b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc))
     if metadata.dpi:
         _chunk(handle, b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1))
-    if exif := exif_block(metadata, width, height):
+    exif, _ = exif_block(metadata.exif, width, height)
+    if exif:
         _chunk(handle, b"eXIf", exif)
     text = {"Software": provenance["software"]} if "software" in provenance else {}
     for key, value in {**text, **metadata.text, KEYWORD: provenance_text(provenance)}.items():
@@ -156,6 +158,7 @@ def _write_png(
             _chunk(handle, b"IDAT", data)
     _chunk(handle, b"IDAT", compressor.flush())
     _chunk(handle, b"IEND", b"")
+    return lost
 
 
 def _chunk(handle: IO[bytes], kind: bytes, data: bytes) -> None:
@@ -177,7 +180,7 @@ def _text_chunk(handle: IO[bytes], key: str, value: str) -> None:
 
 def _write_jpeg(
     handle: IO[bytes], pixels: Planes, metadata: Metadata, quality: int, provenance: Mapping[str, str]
-) -> None:
+) -> Lost:
     """Write bands as restart intervals of one scan.
 
     No library takes a JPEG's rows one by one, but a decoder starts afresh at each restart marker. So the pixels of a
@@ -190,7 +193,8 @@ def _write_jpeg(
     options: Options = {"quality": quality, "subsampling": 0}
     if len(bands) > 1:
         options["restart_marker_blocks"] = across * len(bands[0]) // 8
-    first = options | _jpeg_metadata(metadata, width, height, channels, provenance)
+    described, lost = jpeg_options(metadata, width, height, channels, provenance)
+    first = options | described
     for index, band in enumerate(bands):
         encoded = _encode(band, "JPEG", options if index else first)
         frame, scan = _jpeg_offsets(encoded)
@@ -200,30 +204,7 @@ def _write_jpeg(
             handle.write(bytes((0xFF, 0xD0 + (index - 1) % 8)))
         handle.write(encoded[scan:-2])
     handle.write(b"\xff\xd9")
-
-
-def _jpeg_metadata(
-    metadata: Metadata, width: int, height: int, channels: int, provenance: Mapping[str, str]
-) -> Options:
-    """Pillow's options for what a JPEG says; what its segments cannot hold is left out."""
-    options: Options = {}
-    if exif := exif_block(metadata, width, height, provenance, limit=_SEGMENT - 6):
-        options["exif"] = b"Exif\0\0" + exif
-    icc = fitting_profile(metadata.icc, channels)
-    if icc and len(icc) <= _PROFILE_SEGMENTS:
-        options["icc_profile"] = icc
-    if metadata.xmp and len(metadata.xmp) <= _XMP_SEGMENT:
-        options["xmp"] = metadata.xmp
-    if metadata.dpi and all(1 <= value < 65535 for value in metadata.dpi):
-        options["dpi"] = metadata.dpi
-    comment = b""
-    for key, value in metadata.text.items():
-        line = (value if key == "Comment" else f"{key}: {value}").encode("utf-8", "replace")
-        if len(comment) + 1 + len(line) <= _SEGMENT:
-            comment += b"\n" * bool(comment) + line
-    if comment:
-        options["comment"] = comment
-    return options
+    return lost
 
 
 def _jpeg_offsets(data: bytes) -> tuple[int, int]:
@@ -243,14 +224,11 @@ def _jpeg_offsets(data: bytes) -> tuple[int, int]:
 
 def _write_webp(
     handle: IO[bytes], pixels: Planes, metadata: Metadata, quality: int, provenance: Mapping[str, str]
-) -> None:
+) -> Lost:
     height, width = pixels.shape[:2]
-    options: Options = {"quality": quality, "exif": exif_block(metadata, width, height, provenance, dpi=True) or b""}
-    if icc := fitting_profile(metadata.icc, 3):
-        options["icc_profile"] = icc
-    if metadata.xmp:
-        options["xmp"] = metadata.xmp
-    handle.write(_encode(pixels, "WEBP", options))
+    described, lost = webp_options(metadata, width, height, provenance)
+    handle.write(_encode(pixels, "WEBP", {"quality": quality} | described))
+    return lost
 
 
 def _encode(pixels: Planes, kind: str, options: Options) -> bytes:

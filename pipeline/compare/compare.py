@@ -1,5 +1,6 @@
 """Compare any pictures with their originals, matched by name: the evaluation's metrics without the pipeline's data."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -7,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from pipeline.compare.name_match import MatchError, NameIndex, bare, file_of, unique_files
+from pipeline.compare.name_match import MatchError, assign, bare, canonical, common_suffix
 from pipeline.core.degradation import reduce
 from pipeline.core.images import ImageError, decode
 from pipeline.core.scales import FACTOR
@@ -79,6 +80,7 @@ def compare(
     device: str = "cpu",
     report: Path | None = None,
     workers: int | None = None,
+    suffixes: Sequence[str] = (),
     reading: Reading | None = None,
 ) -> Comparison:
     """Measure pictures against their originals.
@@ -92,6 +94,7 @@ def compare(
         device: cpu or cuda, for these networks.
         report: folder for tables, sheets and report.html.
         workers: processes; one per core by default.
+        suffixes: what tools add to names, such as `_out`.
         reading: what the user says of the archives; the column is that of the originals.
 
     Raises:
@@ -109,10 +112,12 @@ def compare(
             name: open_archive(path, Path(scratch) / f"{number}", reading=reading if name == ORIGINAL else others)
             for number, (name, path) in enumerate({ORIGINAL: originals, **paths}.items())
         }
-        pairs, unmatched = match(sources)
+        pairs, unmatched = match(sources, suffixes)
         files, problems = find_networks(networks or {}, device)
         if not any(SUBJECT in pair.results for pair in pairs):
-            raise MatchError(f"no picture in {upscaled} has the name of one in {originals}")
+            hint = next((why.partition("; ")[2] for why in unmatched.values() if "--suffix" in why), "")
+            message = f"no picture in {upscaled} has the name of one in {originals}"
+            raise MatchError(f"{message}; {hint}" if hint else message)
         config = EvaluationConfig(
             methods=[SUBJECT],
             references=list(against),
@@ -155,11 +160,12 @@ def _failures(parts: Path, pairs: Mapping[str, Pair], sources: Mapping[str, Sour
     }
 
 
-def match(sources: Mapping[str, Source]) -> tuple[list[Pair], dict[str, str]]:
-    """Match pictures by name: by path without suffix, else by the file's name alone where only one original has it.
+def match(sources: Mapping[str, Source], suffixes: Sequence[str] = ()) -> tuple[list[Pair], dict[str, str]]:
+    """Match pictures by name; `name_match` says how.
 
     Args:
         sources: ORIGINAL, SUBJECT, then other methods, by name.
+        suffixes: what tools add to names.
 
     Returns:
         Pairs, sorted by name, and `[METHOD: ]NAME` -> why it is not compared.
@@ -167,33 +173,52 @@ def match(sources: Mapping[str, Source]) -> tuple[list[Pair], dict[str, str]]:
     Raises:
         SourceError: a source cannot be listed.
     """
-    entries = {name: {entry.name: entry for entry in source.entries()} for name, source in sources.items()}
+    entries = {name: sorted(source.entries(), key=lambda entry: entry.name) for name, source in sources.items()}
     truths = entries.pop(ORIGINAL)
-    alone = unique_files(truths)
+    names = [entry.name for entry in truths]
+    same = Counter(map(canonical, names))
     unmatched: dict[str, str] = {}
-    results: dict[str, dict[str, Any]] = {name: {} for name in sorted(truths)}
-    for method, by_name in entries.items():
+    results: list[dict[str, Any]] = [{} for _ in truths]
+    for method, found in entries.items():
         prefix = "" if method == SUBJECT else f"{method}: "
-        index = NameIndex(by_name.items())
-        used: set[str] = set()
-        for name in truths:
-            same = index.find(name, file_of(name) in alone)
-            used |= {entry.name for entry in same}
-            if len(same) > 1:
-                several = ", ".join(entry.name for entry in same)
+        belonging = assign(names, [entry.name for entry in found], suffixes)
+        for number, (name, own) in enumerate(zip(names, belonging, strict=True)):
+            if len(own) > 1:
+                several = ", ".join(found[index].name for index in own)
                 unmatched[f"{prefix}{name}"] = f"several pictures of this name: {several}"
-            elif not same:
+            elif same[canonical(name)] > 1:
+                unmatched[f"{prefix}{name}"] = f"{same[canonical(name)]} originals of this name"
+            elif not own:
                 unmatched[f"{prefix}{name}"] = "missing: no picture of this original"
-            elif same[0].problem:
-                unmatched[f"{prefix}{same[0].name}"] = same[0].problem
+            elif found[own[0]].problem:
+                unmatched[f"{prefix}{found[own[0]].name}"] = found[own[0]].problem or ""
             else:
-                results[name][method] = same[0].key
-        for name in by_name.keys() - used:
-            near = get_close_matches(bare(name), map(bare, truths), 1)
-            hint = f"; is it {near[0]}?" if near else ""
-            unmatched[f"{prefix}{name}"] = f"no original of this name{hint}"
-    pairs = [Pair(name, truths[name].key, keys) for name, keys in results.items() if keys]
+                results[number][method] = found[own[0]].key
+        used = {index for own in belonging for index in own}
+        left = [entry.name for index, entry in enumerate(found) if index not in used]
+        for name, why in zip(left, _reasons(left, names, bool(used)), strict=True):
+            unmatched.setdefault(f"{prefix}{name}", why)
+    pairs = [Pair(entry.name, entry.key, keys) for entry, keys in zip(truths, results, strict=True) if keys]
     return pairs, dict(sorted(unmatched.items()))
+
+
+def _reasons(left: Sequence[str], truths: Sequence[str], some: bool) -> Iterator[str]:
+    """Why results belong to no original, in their order; where `some` others do, one alone shares no suffix."""
+    suffix = None if some and len(left) == 1 else common_suffix(truths, left)
+    stems: dict[str, list[str]] = {}
+    for name in truths:
+        stems.setdefault(bare(name), []).append(name)
+    for name in left:
+        alike = stems.get(bare(name), [])
+        if suffix:
+            yield f"no original of this name; all end in {suffix}: is it --suffix {suffix}?"
+        elif len(alike) > 1:
+            yield f"could be of several originals: {', '.join(alike)}"
+        elif alike:
+            yield f"{alike[0]} has another picture, whose name is nearer"
+        else:
+            near = get_close_matches(bare(name), stems, 1)
+            yield "no original of this name" + (f"; is it {near[0]}?" if near else "")
 
 
 def read_pair(pair: Pair, sources: Mapping[str, Source], baselines: Sequence[str]) -> tuple[Case, dict[str, str]]:

@@ -4,10 +4,10 @@ A picture belongs to the face whose id is its name, or whose name it bears (what
 where that is enough to tell). Its size tells the scale: four times the input, or the input's own.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from pipeline.compare.name_match import MatchError, NameIndex, file_of, unique_files
+from pipeline.compare.name_match import MatchError, assign
 from pipeline.core.degradation import reduce
 from pipeline.core.files import shard_files
 from pipeline.core.images import ImageError, Pixels, decode, encode_png
@@ -59,8 +59,9 @@ def import_pictures(method: str, path: str, config: EvaluationConfig, target: Pa
         MatchError: none of its pictures belongs to a face.
     """
     source = open_archive(path, target / "scratch")
-    entries = NameIndex((entry.name, entry) for entry in source.entries())
-    alone = unique_files(face["name"] for _, _, faces in _faces(config) for face in faces)
+    entries = sorted(source.entries(), key=lambda entry: entry.name)
+    listed = [(face["id"], face["name"]) for _, _, faces in _faces(config) for face in faces]
+    belonging = _belonging(listed, [entry.name for entry in entries])
     problems: list[tuple[str, str]] = []
     used: set[str] = set()
     for shard, split, faces in _faces(config):
@@ -68,7 +69,7 @@ def import_pictures(method: str, path: str, config: EvaluationConfig, target: Pa
         for face in faces:
             side = (face["height"], face["width"])
             scales = dict(zip((side, (FACTOR * side[0], FACTOR * side[1])), UPSCALED_SCALES, strict=True))
-            for entry in entries.find(face["id"], True) or entries.find(face["name"], file_of(face["name"]) in alone):
+            for entry in (entries[index] for index in belonging[face["id"], face["name"]]):
                 used.add(entry.name)
                 try:
                     data = source.read(entry.key)
@@ -88,8 +89,14 @@ def import_pictures(method: str, path: str, config: EvaluationConfig, target: Pa
                 write_rows(target / scale / shard.name, results, UPSCALED)
     if not used:
         raise MatchError(f"{method}: no picture in {path} bears a face's id or name")
-    problems += [(name, "no face of this id or name") for name in entries.names() if name not in used]
+    problems += [(name, "no face of this id or name") for name in (entry.name for entry in entries) if name not in used]
     return [f"{method}: {name}: {why}" for name, why in problems]
+
+
+def _belonging(faces: Sequence[tuple[str, str]], names: Sequence[str]) -> dict[tuple[str, str], list[int]]:
+    """Indices of the pictures that bear a face's id, or else its name."""
+    by_id, by_name = (assign(known, names) for known in ([face[0] for face in faces], [face[1] for face in faces]))
+    return {face: ids or same for face, ids, same in zip(faces, by_id, by_name, strict=True)}
 
 
 def enlarge_inputs(method: str, enlarge: Callable[[Pixels], Pixels], config: EvaluationConfig, target: Path) -> None:

@@ -48,14 +48,18 @@ def originals(path: Path, split: str, scratch: Path, limit: int | None = None) -
     """
     shards = shard_files(path, f"{split}-*.parquet") if path.is_dir() else []
     if shards:
-        data: Iterable[bytes] = (row["image"]["bytes"] for shard in shards for row in read_rows(shard, ["image"]))
+        rows = (row for shard in shards for row in read_rows(shard, ["name", "image"]))
+        data: Iterable[tuple[str, bytes]] = ((row["name"], row["image"]["bytes"]) for row in rows)
     else:
         source = open_archive(str(path), scratch)
-        data = (source.read(entry.key) for entry in source.entries() if not entry.problem)
-    for count, image in enumerate(data):
+        data = ((entry.name, source.read(entry.key)) for entry in source.entries() if not entry.problem)
+    for count, (name, image) in enumerate(data):
         if count == limit:
             return
-        yield decode(image)
+        try:
+            yield decode(image)
+        except ImageError as error:
+            raise ImageError(f"{path}, {name}: {error}; leave it out of --faces") from error
 
 
 class TextureFeatures:

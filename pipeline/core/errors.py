@@ -1,4 +1,10 @@
-"""Errors that a user can do something about, and how an error is put on one line."""
+"""Errors that a user can do something about, and what a message or page may say: one line, no secret, no place."""
+
+import re
+
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/'\"]*(?:/[^\s'\"@]*)?@(?=[\w.-])")
+_SECRETS = re.compile(r"([?&;]\w*(?:key|secret|token|password|signature|credential|sig)\w*=)[^&\s'\"]*", re.IGNORECASE)
+_PLACE = re.compile(r"""[a-z][\w+.-]*://[^\s'"<>|]+|(?<![^\s'"(=\[])(?:[a-z]:[\\/]|[\\/])[^\s'"<>|:]+""", re.IGNORECASE)
 
 
 class FacesrError(Exception):
@@ -18,10 +24,11 @@ class FacesrError(Exception):
     ├── StorageError           a path or object store; also an OSError
     ├── WeightsError           pretrained networks
     ├── ModelError             our weights files
-    │   └── NoModelError       there is none
+    ├── NoModelError           there are none
+    ├── MatchError             pictures of which none belongs to another
     ├── IngestError, SplitError, ListError, PairsError
     ├── ManifestError          a pairs manifest that does not go with inputs or settings
-    ├── OutOfMemoryError, DivergedError, NoRoomError, NoOriginalsError, NoSpandrelError, ResultError
+    ├── OutOfMemoryError, DivergedError, NoOriginalsError, NoSpandrelError, ResultError
     ├── JobError, OutputError, ClusterError, StrictError, ViewError
     └── FacesError             too few faces to adapt to
     """
@@ -30,3 +37,20 @@ class FacesrError(Exception):
 def first_line(error: BaseException) -> str:
     """Give the first line of an error's message; its kind where it has none."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def without_secrets(text: str) -> str:
+    """A message with addresses as they were given, but for user, password and keys in them."""
+    return _SECRETS.sub(r"\1…", _CREDENTIALS.sub("", text))
+
+
+def only_names(text: str) -> str:
+    """A text for others' eyes: of addresses and absolute paths only the last name is left."""
+    if re.match(r"[a-z][\w+.-]*://|[a-z]:[\\/]|[\\/]", text, re.IGNORECASE):
+        return _last_name(text)  # a path alone, which may have spaces in it
+    return _PLACE.sub(lambda found: _last_name(found[0]), text)
+
+
+def _last_name(place: str) -> str:
+    path = place.partition("?")[0] if "://" in place else place
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1].rpartition("@")[2] if path.strip("\\/") else path

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,7 +79,7 @@ def content_hash(*parts: Path | Any) -> str:
 
 
 def publish(work: Path, out: Path) -> None:
-    """Move a finished work folder into place as `out`, replacing what was there.
+    """Move a finished work folder into place as `out`, a folder of a stage alone, replacing what was there.
 
     DVC deletes a stage's outs before it runs, so partial work lives elsewhere and arrives here in one rename.
     """
@@ -86,3 +87,19 @@ def publish(work: Path, out: Path) -> None:
     if out.exists():
         shutil.rmtree(out)
     shutil.move(work, out)
+
+
+def publish_shards(work: Path, out: Path) -> None:
+    """Move a finished work folder of shards into place as `out`, which people name: what it holds beside shards stays.
+
+    Shards of an earlier run (`NAME-NNNNN.parquet`) are replaced, also those that the new run has none of.
+    """
+    if not out.exists():
+        publish(work, out)
+        return
+    for old in out.iterdir():
+        if re.fullmatch(r"[^.].*-\d{5}\.parquet", old.name) and old.is_file():
+            old.unlink()
+    for shard in sorted(work.iterdir()):
+        shutil.move(shard, out / shard.name)
+    work.rmdir()

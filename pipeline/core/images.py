@@ -4,19 +4,25 @@ Every reduction and the bicubic baseline go through `resize`, which is Pillow's 
 (OpenCV INTER_CUBIC, torch without `antialias`) alias when they reduce and shift the bicubic baseline by nearly 1 dB.
 """
 
+import ctypes
 import hashlib
 import io
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, _imaging
 
 from pipeline.core.errors import FacesrError, first_line
+from pipeline.core.formats import READ, TIFF, other_kind, unread
+from pipeline.core.jpeg import with_end_mark
+from pipeline.core.png import SIGNATURE, bare_png, mended_png
+from pipeline.core.tiff import Blocks
 
 Pixels = NDArray[np.uint8]
 """uint8 array (height, width, 3), RGB, 0-255."""
@@ -40,7 +46,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode an encoded picture to RGB.
 
     EXIF orientation is applied; greyscale, palette and CMYK are converted; alpha is laid on white; 16-bit channels are
-    scaled to 8.
+    scaled to 8. Damage to what a PNG says beside its pixels, and a JPEG's missing end mark,
+    do not matter.
 
     Args:
         data: a complete encoded file.
@@ -52,15 +59,60 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     Raises:
         ImageError: not a picture, truncated, damaged or larger than `max_pixels`.
     """
+    with decoder_errors():
+        try:
+            image = open_image(data, max_pixels)
+            image.load()
+        except (ImageError, ValueError, SyntaxError):
+            if not data.startswith(SIGNATURE):
+                raise
+            image = open_image(bare_png(data), max_pixels)
+            image.load()
+        except OSError:
+            ended = with_end_mark(data)
+            if ended is None:
+                raise
+            image = open_image(ended, max_pixels)
+            image.load()
+        return np.asarray(_to_rgb(_upright(image), _grey_bits(image)))
+
+
+def open_image(data: bytes, max_pixels: int | None = MAX_PIXELS) -> Image.Image:
+    """Open an encoded picture of a format that is read; nothing is decoded yet. Every reader of files opens them here.
+
+    What else decoders raise is for `decoder_errors`, around this.
+
+    Raises:
+        ImageError: empty, of another format, by its name, or larger than `max_pixels`; None leaves that to the caller.
+    """
     if not data:
         raise ImageError("empty file")
-    with decoder_errors():
-        image = Image.open(io.BytesIO(data))
-        width, height = image.size
-        if width * height > max_pixels:
-            raise ImageError(f"{width}x{height} is more than the {max_pixels} pixels allowed")
-        image.load()
-        return np.asarray(_to_rgb(_upright(image)))
+    if other := other_kind(data):
+        raise ImageError(other)
+    if data.startswith(TIFF):
+        _quiet()
+        if Blocks(data).overlap():
+            raise ImageError("damaged picture (its tags claim the same bytes over and over)")
+    try:
+        image = Image.open(io.BytesIO(data), formats=READ)
+    except UnidentifiedImageError as error:
+        mended, kinds, _ = mended_png(data) if data.startswith(SIGNATURE) else (data, [], None)
+        if not kinds:
+            raise ImageError(unread(data)) from error
+        return open_image(mended, max_pixels)
+    width, height = image.size
+    if max_pixels is not None and width * height > max_pixels:
+        raise ImageError(f"{width}x{height} is more than the {max_pixels} pixels allowed")
+    return image
+
+
+@cache
+def _quiet() -> None:
+    """Stop Pillow's own copy of libtiff from printing what it also raises."""
+    with suppress(OSError, AttributeError):  # a Pillow that is built otherwise
+        library = ctypes.CDLL(str(_imaging.__file__))
+        for kind in ("Error", "Warning"):
+            getattr(library, f"TIFFSet{kind}Handler")(None)
 
 
 @contextmanager
@@ -94,25 +146,58 @@ def lossless(data: bytes) -> bool:
     return data.startswith((b"\x89PNG", b"BM", b"P5", b"P6", b"qoif"))
 
 
+def has_readable_exif(image: Image.Image) -> bool:
+    """False for EXIF that claims the same bytes over and over: reading it would take any amount of memory."""
+    block = image.info.get("exif") or image.info.get("Raw profile type exif") or b""
+    if isinstance(block, str):  # hexadecimal digits, as ImageMagick writes it into text
+        block = bytes.fromhex("".join(block.split("\n")[3:])) if len(block) < 1 << 18 else b""
+    return not Blocks(block.removeprefix(b"Exif\0\0")).overlap()
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; EXIF that cannot be read says nothing about a picture that can."""
     try:
-        return ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image) if has_readable_exif(image) else image
     except Exception:  # Pillow raises SyntaxError, struct.error, KeyError …
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def wide_grey(image: Image.Image, bits: int | None = None) -> NDArray[np.uint16]:
+    """Samples of a loaded picture of one of Pillow's modes I, on the whole range of 16 bits: (height, width).
+
+    The depth is what the file says: values below 256 are dark, and not of 8 bits.
+
+    Args:
+        image: as Pillow decoded it.
+        bits: of its file's samples, where `image` is not the one that was opened.
+
+    Raises:
+        ImageError: samples of 32 bits that do not fit in 16.
+    """
+    bits = _grey_bits(image) if bits is None else bits
+    values, levels = np.asarray(image), 2**bits - 1
+    if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+        raise ImageError("samples of 32 bits that do not fit in 16, whose range the file does not say")
+    if bits == 16:
+        return values.astype(np.uint16)
+    return ((np.minimum(values, levels).astype(np.uint32) * 65535 + levels // 2) // levels).astype(np.uint16)
+
+
+def _grey_bits(image: Image.Image) -> int:
+    """16, or fewer in a TIFF: a scanner's 12, which Pillow does not spread."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 16
+    return min(max(image.tag_v2.get(258, (16,))), 16)
+
+
+def _to_rgb(image: Image.Image, bits: int) -> Image.Image:
     """Convert any Pillow mode to 8-bit RGB by the rules that `decode` states."""
     if image.mode == "RGB":
         return image
     if image.mode == "F":
         raise ImageError("floating-point pixels, whose range the file does not say")
     if image.mode.startswith("I"):
-        values = np.asarray(image, dtype=np.float64)
-        # 16-bit files arrive as I;16 or I; anything that fits in 8 bits is taken as it is
-        scale = 257.0 if values.max(initial=0) > 255 else 1.0
-        return Image.fromarray(rounded(values / scale)).convert("RGB")
+        return Image.fromarray(rounded(wide_grey(image, bits) / 257.0)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -147,6 +232,12 @@ def resize(pixels: Pixels, height: int, width: int, lanczos: bool = False) -> Pi
         return pixels
     kernel = Image.Resampling.LANCZOS if lanczos else Image.Resampling.BICUBIC
     return np.asarray(Image.fromarray(pixels).resize((width, height), kernel))
+
+
+def resize_floats(planes: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
+    """As `resize` by bicubic, each channel in floating point and neither rounded nor cut off: float32 (h, w, c)."""
+    images = (Image.fromarray(planes[..., channel].astype(np.float32)) for channel in range(planes.shape[2]))
+    return np.stack([np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)) for image in images], axis=2)
 
 
 def eight_bit_rgb(planes: Planes) -> Pixels:

@@ -28,7 +28,10 @@ AUGMENTED: Final = "-augmented"
 MEASURED_SCALES: Final = (*UPSCALED_SCALES, *(f"{scale}{AUGMENTED}" for scale in UPSCALED_SCALES))
 """Scales that are measured."""
 
-AUGMENTATIONS: Final = ("none", "rot90", "rot180", "rot270", "noise", "blur", "jpeg")
+CHANCES: Final = {"none": 0.55, "rot90": 0.1, "rot180": 0.1, "rot270": 0.1, "noise": 0.05, "blur": 0.05, "jpeg": 0.05}
+"""How often training pairs get each augmentation, unless params say otherwise."""
+
+AUGMENTATIONS: Final = tuple(CHANCES)
 
 QUARTER_TURNS: Final = {"rot90": 1, "rot180": 2, "rot270": 3}
 """Counter-clockwise."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,14 @@ def write_batches(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sche
 
 def write_rows(path: Path, rows: Iterable[Row], schema: pa.Schema) -> int:
     """Write rows to one Parquet file atomically, a row group at a time, and return how many there were."""
-    with ShardWriter(path.parent, lambda index: path.name, schema, shard_bytes=None) as writer:
+    return write_shards(path.parent, lambda index: path.name, rows, schema, None)
+
+
+def write_shards(
+    folder: Path, name: Callable[[int], str], rows: Iterable[Row], schema: pa.Schema, shard_bytes: int | None
+) -> int:
+    """Write rows as `ShardWriter` does, and return how many there were."""
+    with ShardWriter(folder, name, schema, shard_bytes) as writer:
         for row in rows:
             writer.add(row)
     return writer.rows
@@ -155,9 +162,10 @@ def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
             yield from batch.to_pylist()
 
 
-def read_columns(folder: Path, columns: list[str], pattern: str = "*.parquet") -> list[Row]:
-    """Read all rows of a folder of shards, restricted to `columns` (so that images need not be read)."""
-    return [row for path in shard_files(folder, pattern) for row in read_rows(path, columns)]
+def read_folder(folder: Path, columns: list[str] | None = None, pattern: str = "*.parquet") -> Iterator[Row]:
+    """Yield the rows of a folder of shards, restricted to `columns` (so that images need not be read)."""
+    for path in shard_files(folder, pattern):
+        yield from read_rows(path, columns)
 
 
 def count_rows(path: Path) -> int:
@@ -169,15 +177,18 @@ def count_rows(path: Path) -> int:
 def read_range(path: Path, start: int, stop: int, columns: list[str] | None = None) -> Iterator[Row]:
     """Stream rows `start` (included) to `stop` (excluded) of a Parquet file, reading only their row groups."""
     with _open(path) as file:
-        first = 0
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
+        for group, (first, count) in enumerate(_row_groups(file)):
             low, high = max(start - first, 0), min(stop - first, count)
             if low < high:
                 table = file.read_row_group(group, columns=columns).slice(low, high - low)
                 for batch in table.to_batches(max_chunksize=8):
                     yield from batch.to_pylist()
-            first += count
+
+
+def _row_groups(file: pq.ParquetFile) -> list[tuple[int, int]]:
+    """First row and number of rows of each row group."""
+    counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    return [(end - count, count) for end, count in zip(accumulate(counts), counts, strict=True)]
 
 
 def row_ranges(folder: Path, pattern: str, size: int, limit: int | None = None) -> list[tuple[str, int, int]]:
@@ -188,13 +199,10 @@ def row_ranges(folder: Path, pattern: str, size: int, limit: int | None = None) 
     units: list[tuple[str, int, int]] = []
     for path in shard_files(folder, pattern):
         with _open(path) as file:
-            first = 0
-            for group in range(file.num_row_groups):
-                count = file.metadata.row_group(group).num_rows
+            for first, count in _row_groups(file):
                 pieces = -(-count // size)
                 edges = [first + count * piece // pieces for piece in range(pieces + 1)] if pieces else []
                 units += [(path.stem, low, high) for low, high in pairwise(edges)]
-                first += count
     if limit is None:
         return units
     kept, left = [], limit
@@ -207,7 +215,7 @@ def row_ranges(folder: Path, pattern: str, size: int, limit: int | None = None) 
 
 def join_parts(parts: Path, pattern: str, target: Path, schema: pa.Schema) -> int:
     """Stream the parts that match, in name order, into one shard, and return its rows."""
-    return write_rows(target, (row for part in shard_files(parts, pattern) for row in read_rows(part)), schema)
+    return write_rows(target, read_folder(parts, pattern=pattern), schema)
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:

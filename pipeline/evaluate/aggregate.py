@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.core.files import shard_files
 from pipeline.core.scales import MEASURED_SCALES, MEASURED_SPLITS
 from pipeline.core.schema import Row
-from pipeline.core.shards import read_rows
+from pipeline.core.shards import read_folder
 from pipeline.evaluate.cases import EvaluationConfig
 from pipeline.evaluate.scorer import TRUTH
 from pipeline.evaluate.statistics import PairedTest, bootstrap, holm, paired
@@ -41,8 +41,7 @@ Faces = dict[str, Row]
 def read_parts(parts: Path) -> list[Row]:
     """Rows of all parts in a fixed order: split, scale, id, then the order in which methods were measured."""
     split, scale = known_first(MEASURED_SPLITS), known_first(MEASURED_SCALES)
-    rows = [row for path in shard_files(parts) for row in read_rows(path)]
-    return sorted(rows, key=lambda row: (split(row["split"]), scale(row["scale"]), row["id"]))
+    return sorted(read_folder(parts), key=lambda row: (split(row["split"]), scale(row["scale"]), row["id"]))
 
 
 def by_method(rows: Iterable[Row]) -> dict[tuple[str, str], dict[str, Faces]]:

@@ -1,6 +1,7 @@
 """How sure a mean is: bootstrap intervals, and paired tests of one method against others on the same faces."""
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Final, NotRequired, TypedDict
 
 import numpy as np
@@ -94,9 +95,6 @@ def paired(differences: Mapping[str, Floats], signs: Mapping[str, int]) -> dict[
 def holm(p_values: list[float]) -> list[float]:
     """p-values adjusted for having been many (Holm 1979), in the order given."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, p_values[index] * (len(order) - rank)))
-        adjusted[index] = float(f"{largest:.3g}")
-    return adjusted
+    steps = (min(1.0, p_values[index] * (len(order) - rank)) for rank, index in enumerate(order))
+    adjusted = dict(zip(order, accumulate(steps, max), strict=True))
+    return [float(f"{adjusted[index]:.3g}") for index in range(len(order))]

@@ -11,6 +11,11 @@ Summary = dict[str, dict[str, dict[str, Score]]]
 """What metrics.json holds: split -> scale -> method -> score."""
 
 
+def joined(separator: str, *names: str) -> str:
+    """Names without the empty ones: pictures that `facesr compare` measures have no scale."""
+    return separator.join(filter(None, names))
+
+
 def known_first(known: Sequence[str]) -> Callable[[str], tuple[int, str]]:
     """Sort key of names: known ones in their order, others behind."""
     return lambda name: (known.index(name) if name in known else len(known), name)

@@ -4,17 +4,16 @@ The file's own bytes are kept wherever any decoder would see the very pixels tha
 stored as PNG, and what was done to them is recorded.
 """
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from pipeline.codecs.metadata import fitting_profile, orientation_of
-from pipeline.codecs.reader import read_picture, upright
+from pipeline.codecs.exif import orientation_of
+from pipeline.codecs.metadata import fitting_profile
+from pipeline.codecs.reader import END_MARK, read_picture, upright
 from pipeline.codecs.strict_jpeg import FORMATS, SPACES, strict_jpeg
 from pipeline.core.images import (
     ImageError,
@@ -24,8 +23,10 @@ from pipeline.core.images import (
     eight_bit_rgb,
     encode_png,
     on_white,
+    open_image,
     resize,
 )
+from pipeline.core.jpeg import with_end_mark
 from pipeline.ingest.color_profile import to_srgb
 
 if TYPE_CHECKING:
@@ -92,15 +93,20 @@ def read_rgb(data: bytes, max_pixels: int) -> tuple[Pixels, list[str]]:
     Raises:
         ImageError: not a picture, truncated, damaged (also where decoders would go on with wrong pixels) or too large.
     """
-    if not data:
-        raise ImageError("empty file")
     with decoder_errors():
-        image = Image.open(io.BytesIO(data))
+        image = open_image(data, None)
         if image.width * image.height > max_pixels:
             raise ImageError(f"more pixels than allowed ({image.width}x{image.height}, at most {max_pixels})")
         jpeg = image.format in FORMATS
+        mended = None
         if jpeg and image.mode in SPACES:
-            pixels = strict_jpeg(data, image.mode)
+            try:
+                pixels = strict_jpeg(data, image.mode)
+            except ImageError:
+                ended = with_end_mark(data)
+                if ended is None:
+                    raise
+                pixels, mended = strict_jpeg(ended, image.mode), END_MARK
         if jpeg and image.mode == "RGB":
             orientation, mode = orientation_of(image), image.mode
             profile = fitting_profile(image.info.get("icc_profile"), 3)
@@ -109,7 +115,11 @@ def read_rgb(data: bytes, max_pixels: int) -> tuple[Pixels, list[str]]:
             picture = read_picture(data, max_pixels)
             planes, profile = picture.pixels, picture.metadata.icc
             orientation, mode = picture.orientation, picture.mode
-        done = ["EXIF orientation applied"] if orientation != 1 else []
+            if picture.damage:
+                raise ImageError(picture.damage)
+            mended = picture.mended
+        done = [mended] if mended else []
+        done += ["EXIF orientation applied"] if orientation != 1 else []
         rgb, converted = _flat_rgb(planes, profile)
         return rgb, done + _kinds(mode, planes) + converted
 

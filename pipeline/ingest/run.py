@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import FacesrError
-from pipeline.core.files import content_hash, publish, write_json
+from pipeline.core.files import content_hash, publish_shards, write_json
 from pipeline.core.scales import SPLITS
 from pipeline.core.schema import REJECTED, Row
 from pipeline.core.shards import write_rows, write_table
@@ -46,7 +46,7 @@ class IngestError(FacesrError):
 
 
 def ingest(settings: "params.Ingest", out: Path, work: Path) -> Counts:
-    """Write `faces/{split}-NNNNN.parquet`, `rejected.parquet` and `ingest.json` into `out`, replacing what is there.
+    """Write `faces/{split}-NNNNN.parquet`, `rejected.parquet` and `ingest.json` into `out`, in place of those there.
 
     Args:
         settings: the ingest params: all that the result depends on beside the sources, and how to run.
@@ -89,7 +89,7 @@ def ingest(settings: "params.Ingest", out: Path, work: Path) -> Counts:
     write_json(done / "ingest.json", counts)
     for left in (done / "faces").glob(".*.tmp"):
         left.unlink()  # by a kill
-    publish(done / "faces", out / "faces")
+    publish_shards(done / "faces", out / "faces")
     for name in ("rejected.parquet", "ingest.json"):
         (done / name).replace(out / name)
     shutil.rmtree(work)

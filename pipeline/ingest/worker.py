@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipeline.core.files import shard_files
 from pipeline.core.images import ImageError, pixel_hash
 from pipeline.core.schema import IMAGE, Row
-from pipeline.core.shards import read_columns, write_rows
+from pipeline.core.shards import read_folder, write_rows
 from pipeline.ingest.dedup import fingerprint
 from pipeline.ingest.preprocess import Aligner, accept
 from pipeline.runtime.units import Statistics, Unit
@@ -98,7 +98,7 @@ def candidates(parts: Path) -> list[Row]:
     return [
         row | {"part": part.name, "row": index, "labels": json.loads(row["labels"])}
         for part in shard_files(parts)
-        for index, row in enumerate(read_columns(parts, _LIGHT, part.name))
+        for index, row in enumerate(read_folder(parts, _LIGHT, part.name))
     ]
 
 

@@ -1,10 +1,13 @@
 """A contact sheet: thumbnails with their names and sizes, damaged pictures as marked tiles."""
 
+import io
 import textwrap
+from pathlib import Path
 from unicodedata import combining, normalize
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from pipeline.core.images import Pixels
 from pipeline.inspect.survey import THUMB, Look
@@ -12,6 +15,28 @@ from pipeline.inspect.survey import THUMB, Look
 COLUMNS, TILES = 8, 48
 _GAP, _LINE, _EDGE = 12, 15, 16
 _PAPER, _INK, _FAINT, _BAD, _BAD_INK = (250, 250, 248), (34, 34, 34), (120, 120, 120), (250, 226, 222), (160, 30, 20)
+
+
+_ORIGIN = "facesr inspect"
+"""Stands in every sheet's file, so that a sheet is told from a picture that must not be replaced."""
+
+
+def encode(pixels: Pixels, suffix: str) -> bytes:
+    """A sheet as PNG or JPEG, marked as ours."""
+    buffer = io.BytesIO()
+    if suffix == ".png":
+        text = PngInfo()
+        text.add_text("Software", _ORIGIN)
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=9, pnginfo=text)
+    else:
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=90, comment=_ORIGIN)
+    return buffer.getvalue()
+
+
+def is_sheet(path: Path) -> bool:
+    """True if a file is a contact sheet of ours."""
+    with Image.open(path) as image:
+        return image.info.get("Software") == _ORIGIN or image.info.get("comment") == _ORIGIN.encode()
 
 
 def choose(looks: list[Look], count: int = TILES) -> list[Look]:

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from PIL import Image
-
-from pipeline.codecs.metadata import orientation_of
-from pipeline.core.images import MAX_PIXELS, ImageError, Pixels, decoder_errors, resize
+from pipeline.codecs.exif import orientation_of
+from pipeline.core.images import MAX_PIXELS, ImageError, Pixels, decoder_errors, open_image, resize
 from pipeline.ingest.preprocess import read_rgb
 from pipeline.sources.base import Entry, Source, SourceError
 from pipeline.sources.folders import Folder
@@ -207,7 +205,7 @@ def look_at(name: str, read: Callable[[], bytes]) -> Look:
     try:
         data = read()
         pixels, _ = read_rgb(data, MAX_PIXELS)  # as strict as ingestion is
-        with decoder_errors(), Image.open(io.BytesIO(data)) as image:
+        with decoder_errors(), open_image(data) as image:
             turned = orientation_of(image) != 1
             mode = image.mode.partition(";")[0]
             mode = MODES.get(mode, mode)

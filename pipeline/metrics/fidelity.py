@@ -10,9 +10,8 @@ from typing import Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from pipeline.core.images import Pixels, Planes, psnr, resize
+from pipeline.core.images import Pixels, Planes, psnr, resize, resize_floats
 from pipeline.core.scales import FACTOR
 from pipeline.metrics.ssim import CROP, SMALLEST, WINDOW, Pyramid, Structure
 
@@ -72,7 +71,7 @@ class Reference:
         return self._structure.compare(result).whole
 
     def measure(self, result: Pixels) -> dict[str, float | None]:
-        """PSNR and SSIM with their variants, and MS-SSIM, by their keys in `measures.MEASURES`; null if too small."""
+        """PSNR and SSIM with their variants, and MS-SSIM, by their keys in `registry.MEASURES`; null if too small."""
         _check(self.truth, result)
         plain = self._structure.compare(result, contrast=self._pyramid is not None)
         values, structure = self._luma
@@ -179,9 +178,5 @@ def _reduce(result: Planes, rows: slice, columns: slice) -> NDArray[np.float32]:
         reduced = resize(three, height, width)[:, :, :channels].astype(np.float32)
     else:
         # Pillow resizes 16-bit values one channel at a time, as floating point, which it does not clip
-        planes = [
-            Image.fromarray(piece[:, :, channel].astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
-            for channel in range(channels)
-        ]
-        reduced = np.clip(np.stack([np.asarray(plane) for plane in planes], axis=2), 0, 65535) / np.float32(257)
+        reduced = np.clip(resize_floats(piece, height, width), 0, 65535) / np.float32(257)
     return reduced[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]

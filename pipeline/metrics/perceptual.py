@@ -16,10 +16,9 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.core.errors import first_line
-from pipeline.core.images import Pixels
+from pipeline.core.images import Pixels, resize_floats
 from pipeline.pretrained.registry import WeightsError
 
 RESIZES: Final = ("fid", "fid_clean")
@@ -55,13 +54,7 @@ def clean_resize(pixels: Pixels) -> NDArray[np.float32]:
 
     As clean-fid does (Parmar, Zhang, Zhu, CVPR 2022).
     """
-    planes = [
-        np.asarray(
-            Image.fromarray(pixels[..., channel].astype(np.float32)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-        )
-        for channel in range(3)
-    ]
-    return np.clip(np.stack(planes, axis=-1), 0, 255)
+    return np.clip(resize_floats(pixels, _SIDE, _SIDE), 0, 255)
 
 
 class InceptionFeatures:

@@ -12,11 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pipeline.core.errors import FacesrError
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import file_hash, write_bytes
 from pipeline.models.networks import Generator, GeneratorConfig
 
 FORMAT = "facesr-generator-1"
+_BLOCKS = 256
+"""More blocks than a file has tensors are not built to see whether they fit."""
 
 
 Provenance = dict[str, Any]
@@ -44,6 +46,15 @@ def save_generator(
     _write(path, tensors, metadata)
 
 
+def is_generator(path: Path) -> bool:
+    """True if a file is a generator that `save_generator` wrote."""
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
+
+
 def load_generator(path: Path) -> tuple[Generator, Metadata]:
     """Rebuild a generator (float32, evaluation mode) from its file, or the averaged weights from a training state.
 
@@ -53,25 +64,50 @@ def load_generator(path: Path) -> tuple[Generator, Metadata]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            if "state" not in metadata and metadata.get("format") != FORMAT:
+                raise ModelError(f"{path}: a safetensors file, but not a generator written by facesr")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such weights file") from error
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
-    if "state" not in metadata and metadata.get("format") != FORMAT:
-        raise ModelError(f"{path}: a safetensors file, but not a generator written by facesr")
+        raise ModelError(f"{path}: not a readable safetensors file ({first_line(error)})") from error
+    except (RuntimeError, MemoryError) as error:
+        raise ModelError(f"{path}: not enough memory to load it ({first_line(error)})") from error
     try:
         if "state" in metadata:
             state = json.loads(metadata["state"])
-            config, provenance = state.get("config"), state.get("provenance", {}) | {"step": state.get("step")}
+            values, provenance = state["config"], state.get("provenance", {}) | {"step": state.get("step")}
             tensors = part(tensors, "ema")
         else:
-            config, provenance = json.loads(metadata["config"]), json.loads(metadata["provenance"])
-        generator = Generator(GeneratorConfig.from_dict(config))
+            values, provenance = json.loads(metadata["config"]), json.loads(metadata["provenance"])
+            if not isinstance(provenance, dict):
+                raise TypeError("its provenance is no JSON object")
+        config = GeneratorConfig.from_dict(values)
+        if max(config.blocks, config.bottleneck) > max(len(tensors), _BLOCKS):
+            raise ValueError("its settings are of a larger network than its weights")
+        tensors = {name: value.float() for name, value in tensors.items()}
+        with torch.device("meta"):  # settings that are absurd take no memory there
+            Generator(config).load_state_dict(tensors, assign=True)
+        generator = Generator(config)
         generator.load_state_dict(tensors)
-    except (ValueError, TypeError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise ModelError(f"{path}: says nothing of its {error.args[0]}: it is incomplete, get it anew") from error
+    except (ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise ModelError(f"{path}: its settings or weights cannot be used: {_one_line(error)}") from error
+    # a training that diverged, or a file damaged since: its pictures would be black
+    broken = [name for name, value in generator.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ModelError(
+            f"{path}: {len(broken)} of its tensors hold NaN or infinite values (such as {broken[0]}): damaged, "
+            "or from a training that diverged; take other weights"
+        )
     return generator.eval(), {"config": asdict(generator.config), "provenance": provenance, "sha256": file_hash(path)}
+
+
+def _one_line(error: Exception, most: int = 300) -> str:
+    """Torch says on many lines which tensors do not fit."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else f"{text[:most]} …"
 
 
 def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -108,8 +144,8 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], Any]:
         with safe_open(path, "pt") as file:
             values = json.loads(file.metadata()["state"])
             return {name: file.get_tensor(name) for name in file.keys()}, values  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, OSError) as error:
-        raise ModelError(f"{path}: damaged training state ({error})") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ModelError(f"{path}: damaged training state ({first_line(error)})") from error
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:

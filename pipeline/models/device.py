@@ -40,6 +40,14 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """True if Python, or torch on GPU or CPU, ran out of memory."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in words)
+
+
 def to_tensor(pixels: NDArray[Any], device: torch.device) -> Tensor:
     """Integers (..., h, w, c) of 8 or 16 bit -> float32 (..., c, h, w) in 0..1 on the device."""
     # torch shares memory that it must be allowed to write to

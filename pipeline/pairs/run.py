@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipeline.core.files import publish, shard_files, write_json
+from pipeline.core.files import publish_shards, shard_files, write_json
 from pipeline.core.scales import SPLITS
 from pipeline.core.schema import FACES, PAIRS
-from pipeline.core.shards import join_parts, read_rows, row_ranges, write_batches
+from pipeline.core.shards import join_parts, read_folder, row_ranges, write_batches
 from pipeline.pairs.inputs import InputWorker
 from pipeline.pairs.manifest import Image, PairsError, draw_manifest
 from pipeline.pairs.report import write_report
@@ -29,7 +29,7 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
 
     Args:
         faces: folder of shards `<split>-NNNNN.parquet`.
-        out: folder to write to; the inputs that it holds are replaced.
+        out: folder to write to; the shards of inputs that it holds are replaced.
         reports: folder for tables and images of what was drawn.
         settings: seed, draws, augmentations, strengths, workers.
         work: folder for partial work on these very faces.
@@ -59,7 +59,7 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
         for shard in shards:
             if _split(shard) == split:
                 join_parts(work / "parts", f"{shard.stem}-*.parquet", folder / shard.name, FACES)
-        publish(folder, out / "inputs" / split)
+        publish_shards(folder, out / "inputs" / split)
     degradations = settings.degradation()
     images = (image for image in _images(out / "inputs") if image[1] != "test")
     # beside the parts first, so that a kill leaves nothing half written in `out`
@@ -80,6 +80,5 @@ def _split(shard: Path) -> str:
 def _images(inputs: Path) -> Iterator[Image]:
     """Id, split and side of every input, train first, in the order of the shards."""
     for split in SPLITS:
-        for shard in shard_files(inputs / split):
-            for row in read_rows(shard, ["id", "width", "height"]):
-                yield row["id"], split, min(row["width"], row["height"])
+        for row in read_folder(inputs / split, ["id", "width", "height"]):
+            yield row["id"], split, min(row["width"], row["height"])

@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from pipeline.core.degradation import Degradations
 from pipeline.core.limits import Count, Positive, Quality, Weight
-from pipeline.core.scales import AUGMENTATIONS
+from pipeline.core.scales import AUGMENTATIONS, CHANCES
 from pipeline.params.base import Section
 
 
@@ -16,15 +16,7 @@ class Pairs(Section):
     seed: Count
     draws: Positive = 4
     """Pairs drawn per training face and scale."""
-    augmentations: dict[Literal[AUGMENTATIONS], Weight] = {  # type: ignore[valid-type]
-        "none": 0.55,
-        "rot90": 0.1,
-        "rot180": 0.1,
-        "rot270": 0.1,
-        "noise": 0.05,
-        "blur": 0.05,
-        "jpeg": 0.05,
-    }
+    augmentations: dict[Literal[AUGMENTATIONS], Weight] = CHANCES  # type: ignore[valid-type]
     """Relative chance of each augmentation."""
     noise: tuple[Weight, Weight] = (1.0, 6.0)
     """Range of sigma, grey levels of 255."""

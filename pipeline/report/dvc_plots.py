@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.core.files import csv_text, write_bytes
 from pipeline.core.scales import BASELINE
 from pipeline.core.schema import Row
-from pipeline.evaluate.summary import Score, Summary, scores_of
+from pipeline.evaluate.summary import Score, Summary, joined, scores_of
 from pipeline.metrics.registry import MAIN, PER_FACE
 
 _PER_IMAGE = ("id", "name", "split", "scale", "method", *PER_FACE, "gain_psnr")
@@ -30,15 +30,12 @@ def with_gains(rows: Iterable[Row], baseline: str = BASELINE) -> list[Row]:
 
 def short(summary: Summary) -> dict[str, dict[str, Score]]:
     """The figures that `dvc metrics show` and `diff` are for: `{"<split> <scale>": {method: {key: value}}}`."""
-    return {
-        f"{split} {scale}".strip(): {
-            method: {key: score[key] for key in _SHORT if score.get(key) is not None}
-            for method, score in methods.items()
-            if score["count"]
-        }
-        for split, scales in summary.items()
-        for scale, methods in scales.items()
-    }
+    shown: dict[str, dict[str, Score]] = {}
+    for split, scale, method, score in scores_of(summary):
+        methods = shown.setdefault(joined(" ", split, scale), {})
+        if score["count"]:
+            methods[method] = {key: score[key] for key in _SHORT if score.get(key) is not None}
+    return shown
 
 
 def write_tables(
@@ -53,7 +50,7 @@ def write_tables(
     _write_csv(folder / "per_image.csv", _PER_IMAGE, ([row[name] for name in _PER_IMAGE] for row in rows))
     keys = [*MAIN, "psnr_y", "ssim_y"]
     lines = [
-        [_joined(" ", split, scale, method), split, scale, method, *(score.get(key) for key in keys), score["count"]]
+        [joined(" ", split, scale, method), split, scale, method, *(score.get(key) for key in keys), score["count"]]
         for split, scale, method, score in scores_of(summary)
     ]
     _write_csv(folder / "summary.csv", ["label", "split", "scale", "method", *keys, "count"], lines)
@@ -67,16 +64,11 @@ def write_tables(
         longest = max(map(len, curves.values()))
         ranks = [(index + 1) / longest for index in range(longest)]
         columns = zip_longest(ranks, *curves.values(), fillvalue="")
-        _write_csv(folder / f"gain-{_joined('-', *group)}.csv", ["rank", *curves], columns)
+        _write_csv(folder / f"gain-{joined('-', *group)}.csv", ["rank", *curves], columns)
 
 
 def _write_csv(path: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
     write_bytes(path, csv_text(header, lines).encode())
-
-
-def _joined(separator: str, *names: str) -> str:
-    """Names without the empty ones."""
-    return separator.join(filter(None, names))
 
 
 @dataclass(frozen=True)

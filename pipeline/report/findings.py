@@ -12,7 +12,7 @@ from pipeline.core.schema import Row
 from pipeline.evaluate.aggregate import TESTED
 from pipeline.evaluate.cases import EvaluationConfig, count_small
 from pipeline.evaluate.statistics import PairedTest
-from pipeline.evaluate.summary import Score, Summary, scores_of
+from pipeline.evaluate.summary import Score, Summary, joined, scores_of
 from pipeline.metrics.defects import diagnose
 from pipeline.metrics.registry import MAIN, MEASURES, Measure
 from pipeline.report.tables import measured_keys
@@ -43,7 +43,7 @@ def scale_name(scale: str) -> str:
 
 def group_label(group: Group) -> str:
     """Split and scale, short."""
-    return ", ".join(filter(None, (group[0], scale_name(group[1]))))
+    return joined(", ", group[0], scale_name(group[1]))
 
 
 def measured(summary: Summary) -> list[Group]:

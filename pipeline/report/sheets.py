@@ -45,11 +45,6 @@ def _crop(pixels: Pixels, centre: tuple[float, float]) -> Pixels:
     return _nearest(part, max(1, _CELL // width))[:_CROP_HEIGHT, :_CELL]
 
 
-def stem(split: str, scale: str) -> str:
-    """Name of a split's and scale's files."""
-    return "-".join(filter(None, (split, scale)))
-
-
 def columns(case: Case, methods: Sequence[str], baseline: str = BASELINE) -> dict[str, Pixels | None]:
     """Caption → picture at the true one's size, None where a method failed."""
     shown = {method: case.results.get(method) for method in captions_of(methods, baseline)}

@@ -1,7 +1,10 @@
 """Write the report of an evaluation: metrics.json, tables, plots, sheets, the page."""
 
+import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +15,17 @@ from pipeline.core.schema import METRICS, Row
 from pipeline.core.shards import evenly_spaced, write_rows
 from pipeline.evaluate.aggregate import aggregate, by_method, common_ids, read_parts
 from pipeline.evaluate.cases import Case, EvaluationConfig, Provenance, find_cases
-from pipeline.evaluate.summary import Summary
+from pipeline.evaluate.summary import Summary, joined
+from pipeline.html.pages import shareable
 from pipeline.report import dvc_plots, findings, page, sheets, tables
 from pipeline.report.crops import FaceCrops
 from pipeline.report.findings import Group
+
+PAGE = "report.html"
+FOLDERS = ("sheets", "plots", "tables")
+_RECORD = re.compile(rb"<!-- facesr report: (\[.*\]) -->\s*$")
+"""The last line of a page: every file of the report, so that the next one removes these and no others."""
+_WITHIN = re.compile(rf"(metrics|summary)\.json|per_image\.parquet|{PAGE}|({'|'.join(FOLDERS)})/[^/]+")
 
 Find = Callable[[str, str, Sequence[str]], list[Case]]
 """(split, scale, ids) -> their cases, in the order of the ids."""
@@ -32,19 +42,50 @@ def write(
     Args:
         parts: the folder that the units were written to.
         config: the evaluation's config, as the worker had it.
-        reports: folder to write to; its `sheets`, `plots` and `tables` are replaced.
+        reports: folder to write to; the files of an earlier report in it are replaced, others stay.
         provenance: sections for the end of the report: data hashes, params, model sha256, versions, hardware.
         find: reads faces again, for pictures; by default from the shards that `config` names.
     """
     rows = dvc_plots.with_gains((row for row in read_parts(parts) if row["psnr"] is not None), config.baseline)
     draw = partial(sheets.draw, baseline=config.baseline, crops=FaceCrops(config))
-    report = _Report(reports, config, aggregate(parts, config), rows, find or partial(find_cases, config), draw)
-    for folder in ("sheets", "plots", "tables"):
-        shutil.rmtree(reports / folder, ignore_errors=True)
-    write_metrics(report)
-    write_plots(report)
-    write_page(report, write_sheets(report), write_worst(report), provenance)
-    return report.summary
+    work = reports / ".facesr-report"
+    shutil.rmtree(work, ignore_errors=True)
+    summary = aggregate(parts, config)
+    report = _Report(work, config, summary, rows, find or partial(find_cases, config), draw)
+    write_json(work / "metrics.json", summary)
+    write_json(work / "summary.json", dvc_plots.short(summary))
+    write_rows(work / "per_image.parquet", rows, METRICS)
+    dvc_plots.write_tables(work / "plots", rows, summary, config.methods, config.baseline)
+    tables.write(work / "tables", summary, config.subject)
+    networks = {name: Path(path).name for name, path in config.networks.items()}
+    provenance = shareable(provenance | ({"networks of metrics": networks} if networks else {}))
+    text = page.render(summary, rows, write_sheets(report), write_worst(report), config, provenance, draw)
+    write_bytes(work / PAGE, text.encode())
+    _publish(work, reports)
+    return summary
+
+
+def recorded(reports: Path) -> set[str]:
+    """The files of the report that lies in a folder, relative; none where there is no report of ours."""
+    with suppress(OSError, ValueError):
+        if found := _RECORD.search((reports / PAGE).read_bytes()):
+            # a page from elsewhere must not name what lies elsewhere
+            return {name for name in json.loads(found[1]) if isinstance(name, str) and _WITHIN.fullmatch(name)}
+    return set()
+
+
+def _publish(work: Path, reports: Path) -> None:
+    """Move a complete report into place of the one before; the page first, since it says what belongs to it."""
+    names = sorted(path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file())
+    record = json.dumps(names).replace("-", "\\u002d")  # no name ends the comment
+    page = work / PAGE
+    page.write_bytes(page.read_bytes() + f"\n<!-- facesr report: {record} -->\n".encode())
+    for old in recorded(reports) - {PAGE}:
+        (reports / old).unlink(missing_ok=True)
+    for name in sorted(names, key=lambda name: name != PAGE):
+        (reports / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).replace(reports / name)
+    shutil.rmtree(work)
 
 
 @dataclass(frozen=True)
@@ -60,20 +101,6 @@ class _Report:
     draw: page.Draw
 
 
-def write_metrics(report: _Report) -> None:
-    """Write `metrics.json`, `summary.json` and `per_image.parquet`."""
-    write_json(report.folder / "metrics.json", report.summary)
-    write_json(report.folder / "summary.json", dvc_plots.short(report.summary))
-    write_rows(report.folder / "per_image.parquet", report.rows, METRICS)
-
-
-def write_plots(report: _Report) -> None:
-    """Write `plots/` and `tables/`."""
-    config, summary = report.config, report.summary
-    dvc_plots.write_tables(report.folder / "plots", report.rows, summary, config.methods, config.baseline)
-    tables.write(report.folder / "tables", summary, config.subject)
-
-
 def write_sheets(report: _Report) -> dict[Group, list[Case]]:
     """Write a sheet for each split and scale, and return the cases on them."""
     shown = {}
@@ -85,7 +112,7 @@ def write_sheets(report: _Report) -> dict[Group, list[Case]]:
         full = [method for method in references if common <= methods[method].keys()]
         ids = common_ids(methods, full) or sorted(common)
         shown[group] = report.find(*group, [ids[index] for index in evenly_spaced(len(ids), report.config.sheet_faces)])
-        _write_png(report, sheets.stem(*group), shown[group], columns)
+        _write_png(report, joined("-", *group), shown[group], columns)
     return shown
 
 
@@ -96,20 +123,10 @@ def write_worst(report: _Report) -> list[Case]:
         extremes = report.find(*group, list(dict.fromkeys(row["id"] for row in picked)))
         worst = {row["id"] for row in picked if row["kind"] == "worst"}
         cases = [case for case in extremes if case.id in worst]
-        _write_png(report, f"worst-{sheets.stem(*group)}", cases, report.config.methods)
+        _write_png(report, joined("-", "worst", *group), cases, report.config.methods)
         return extremes
     return []
 
 
 def _write_png(report: _Report, name: str, cases: Sequence[Case], columns: Sequence[str]) -> None:
     write_bytes(report.folder / "sheets" / f"{name}.png", encode_png(report.draw(cases, columns), level=6))
-
-
-def write_page(
-    report: _Report, shown: dict[Group, list[Case]], extremes: Sequence[Case], provenance: Provenance
-) -> None:
-    """Write `report.html`."""
-    networks = {name: Path(path).name for name, path in report.config.networks.items()}
-    provenance = provenance | ({"networks of metrics": networks} if networks else {})
-    text = page.render(report.summary, report.rows, shown, extremes, report.config, provenance, report.draw)
-    write_bytes(report.folder / "report.html", text.encode())

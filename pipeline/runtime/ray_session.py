@@ -7,16 +7,28 @@ import importlib
 import logging
 import os
 import secrets
+import shutil
 import signal
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
 
 from pipeline.core.errors import FacesrError
 from pipeline.runtime.ray_patches import patched
+from pipeline.runtime.signals import handlers_kept, leaving_at_once
 
 _LOCK = threading.RLock()
 """Held while Ray starts: later callers wait, and find it there."""
+
+
+_LONGEST_SOCKET = 107
+"""Bytes of a socket's path, at most."""
+_SOCKET = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1234567")
+"""What Ray adds to its temporary folder."""
 
 
 class WorkerError(FacesrError):
@@ -33,18 +45,18 @@ def session(address: str | None) -> Iterator[None]:
 
     Inside another session, also one that another thread is about to start, there is nothing left to do or to end.
     """
-    with _LOCK:
-        _environment(address)
-        import ray
+    with ExitStack() as stack:
+        with _LOCK:
+            _environment(address)
+            import ray
 
-        ours = not ray.is_initialized()
-        if ours:
-            _start(address)
-    try:
+            if not ray.is_initialized():
+                folder = _short_folder() if address is None else None
+                stack.callback(_remove, folder)
+                stack.enter_context(leaving_at_once(partial(_abandon, address is None, folder)))
+                _start(address, folder)
+                stack.callback(_stop)
         yield
-    finally:
-        if ours:
-            ray.shutdown()
 
 
 @contextmanager
@@ -114,12 +126,72 @@ def _environment(address: str | None) -> None:
         os.environ.setdefault("RAY_worker_niceness", "0")
 
 
-def _start(address: str | None) -> None:
+def _short_folder() -> str | None:
+    """A temporary folder for Ray where the usual one has too long a path for the sockets that Ray puts there."""
+    usual = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if len(os.fsencode(usual)) + _SOCKET <= _LONGEST_SOCKET:
+        return None
+    for place in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108
+        with suppress(OSError):
+            return tempfile.mkdtemp(prefix="facesr-", dir=place)
+    raise WorkerError(f"{usual}: too long a path for Ray's sockets; set TMPDIR to a shorter one, or use --workers 1")
+
+
+def _remove(folder: str | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _abandon(local: bool, folder: str | None) -> None:
+    """End the processes of a local Ray, and leave its library in this one as it is."""
+    if local:
+        # not by Ray: while it starts it knows of none, and some outlive those that started them for a minute
+        below, processes = _children(os.getpid()), []
+        while below:
+            processes += below
+            below = [child for parent in below for child in _children(parent)]
+        for process in processes:
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+    for _ in range(20):
+        _remove(folder)
+        if folder is None or not Path(folder).exists():
+            break
+        time.sleep(0.05)  # somebody who is about to end wrote meanwhile
+
+
+def _children(parent: int) -> list[int]:
+    """Of Linux; elsewhere none are known, and they end with their parent a little later."""
+    found: list[int] = []
+    for task in Path(f"/proc/{parent}/task").glob("*/children"):
+        with suppress(OSError):  # it may have ended
+            found += map(int, task.read_text().split())
+    return found
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray puts handlers of its own there, which exit with other codes than the caller promises, and dump stacks."""
+    main = threading.current_thread() is threading.main_thread()
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    with handlers_kept(signal.SIGTERM, signal.SIGHUP):
+        yield
+    if main:
+        signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def _stop() -> None:
+    import ray
+
+    with _signals_kept():
+        ray.shutdown()
+
+
+def _start(address: str | None, folder: str | None) -> None:
     import ray
 
     # before Ray sets the level itself, it says that it leaves signals alone outside the main thread
     logging.getLogger("ray").setLevel(logging.ERROR)
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     options: dict[str, object] = {"address": address}
     if address is None:
         # "local", as with no address Ray connects to any cluster that it finds or that the environment names.
@@ -129,9 +201,7 @@ def _start(address: str | None) -> None:
             "include_dashboard": False,
             "_node_ip_address": "127.0.0.1",
             "object_store_memory": 128 * 1024 * 1024,
+            "_temp_dir": folder,
         }
-    with patched(local=address is None):
+    with _signals_kept(), patched(local=address is None):
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    if threading.current_thread() is threading.main_thread():
-        # Ray puts its own handler there, which would exit with another code than the caller promises
-        signal.signal(signal.SIGTERM, on_sigterm)

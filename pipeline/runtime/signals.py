@@ -1,11 +1,16 @@
 """Signals: end at once with the code that the caller promises, or save first and end then."""
 
+import ctypes
+import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
+
+_AT_ONCE: list[Callable[[], None]] = []
+"""What is cleaned up before the process leaves without unwinding; empty: it unwinds."""
 
 
 class StopRequest:
@@ -19,12 +24,57 @@ class StopRequest:
 
 
 def exit_on_sigterm() -> None:
-    """Leave through SystemExit(143) on SIGTERM: finished units are on disk, and Ray is shut down on the way out."""
-    signal.signal(signal.SIGTERM, _exit)
+    """Leave with 143 on SIGTERM, with 129 on SIGHUP (the terminal is gone) unless that is ignored, as by `nohup`.
+
+    Finished units are on disk. The stack is unwound, through SystemExit, except within `leaving_at_once`.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _exit)
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
+    if not _AT_ONCE:
+        sys.exit(128 + number)
+    for clean_up in reversed(_AT_ONCE):
+        with suppress(Exception):
+            clean_up()
+    with suppress(Exception):
+        if sys.stderr.isatty():
+            sys.stderr.write("\x1b[?25h\n")  # a progress bar hides the cursor
+        sys.stderr.flush()
+        sys.stdout.flush()
+    os._exit(128 + number)
+
+
+@contextmanager
+def leaving_at_once(clean_up: Callable[[], None]) -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP end the process after `clean_up` alone.
+
+    For native code that cannot be unwound at any point: it would abort, or turn SystemExit into an error of its own.
+    """
+    _AT_ONCE.append(clean_up)
+    try:
+        yield
+    finally:
+        _AT_ONCE.remove(clean_up)
+
+
+@contextmanager
+def handlers_kept(*numbers: signal.Signals) -> Iterator[None]:
+    """Put back what the operating system calls on these signals, where native code has put its own there meanwhile.
+
+    Python does not see such handlers, and lets no thread but the main one set its own.
+    """
+    library = ctypes.CDLL(None)
+    before = {number: ctypes.create_string_buffer(1024) for number in numbers}  # a struct sigaction and room to spare
+    for number, action in before.items():
+        library.sigaction(int(number), None, action)
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            library.sigaction(int(number), action, None)
 
 
 @contextmanager

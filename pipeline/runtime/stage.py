@@ -65,10 +65,4 @@ def environment() -> dict[str, str]:
     names = ("torch", "numpy", "pillow", "pyarrow", "ray", "opencv-python-headless")
     gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     versions = {name: version(name) for name in names}
-    return {
-        "facesr": __version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        **versions,
-        **gpu,
-    }
+    return {"facesr": __version__, "python": platform.python_version(), "machine": platform.machine()} | versions | gpu

@@ -98,4 +98,4 @@ def _warn_of_memory(training: Training) -> None:
     share = replace(training.config, accumulate=training.config.accumulate * training.group.count)
     message = warning(share, updates.device, half=updates.dtype.itemsize == 2)
     if message and training.group.rank == 0:
-        console.print(f"[yellow]warning:[/] {message}")
+        console.print(f"warning: {message}", style="yellow")

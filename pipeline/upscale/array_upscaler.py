@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.core.errors import first_line
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
-from pipeline.models.device import choose_device, choose_precision, to_pixels, to_tensor
+from pipeline.models.device import choose_device, choose_precision, out_of_memory, to_pixels, to_tensor
 from pipeline.models.networks import Generator, enlarge
+from pipeline.upscale.hidden import filled, is_grey
 from pipeline.upscale.tiles import enlarge_tiles
 
 STEP_REACH = 5
@@ -22,8 +23,15 @@ STEP_REACH = 5
 SMALLEST_TILE = 64
 
 
+class NotFiniteError(FacesrError):
+    """The network gave what is no number: as pixels that would be black, or white."""
+
+
 class ArrayUpscaler:
     """A generator ready to enlarge arrays of any size.
+
+    Colours under alpha 0 are replaced by those around them, so that they do not show at edges. A grey picture stored in
+    colour is enlarged as a grey one.
 
     Args:
         generator: the network, in evaluation mode.
@@ -81,11 +89,13 @@ class ArrayUpscaler:
 
         Raises:
             MemoryError: there is not enough.
+            NotFiniteError: the network gave NaN or Inf.
         """
         steps = self.back_projection if back_projection is None else back_projection
         with self._memory():
-            low = to_tensor(np.stack(cast(list[Any], pictures)), self.device)
-            return list(to_pixels(self._piece(low, steps), pictures[0].dtype))
+            low = to_tensor(np.stack([filled(picture) for picture in pictures]), self.device)
+            grey = torch.tensor([is_grey(picture) for picture in pictures], device=self.device)
+            return list(to_pixels(_as_grey(self._piece(low, steps), grey), pictures[0].dtype))
 
     @torch.inference_mode()
     def into(
@@ -106,12 +116,15 @@ class ArrayUpscaler:
 
         Raises:
             MemoryError: not even tiles of `SMALLEST_TILE` fit.
+            NotFiniteError: the network gave NaN or Inf.
         """
         steps = self.back_projection if back_projection is None else back_projection
         tile = self.tile if tile is None else tile
         height, width, channels = picture.shape
         if canvas is None:
             canvas = np.empty((FACTOR * height, FACTOR * width, channels), picture.dtype)
+        # of the whole picture: what lies in one tile does not tell
+        picture, grey = filled(picture), torch.tensor([is_grey(picture)], device=self.device)
         multiple, overlap = self.generator.multiple, self.overlap(steps)
         while True:
             # edges on multiples keep each tile on the same pooling grid as the whole picture
@@ -119,7 +132,7 @@ class ArrayUpscaler:
             try:
                 with self._memory():
                     enlarge_tiles(
-                        lambda low: self._piece(low, steps),
+                        lambda low: _as_grey(self._piece(low, steps), grey),
                         picture,
                         canvas,
                         tile=side,
@@ -148,6 +161,9 @@ class ArrayUpscaler:
         channels = low.shape[1]
         colours = low[:, :1].expand(-1, 3, -1, -1) if channels < 3 else low[:, :3]
         result = back_projected(self._whole(colours), colours, steps)
+        # a sum is finite only where all of it is, and costs less than looking at each
+        if not torch.isfinite(result.sum(dtype=torch.float32)):
+            raise NotFiniteError("the network's result is not finite (NaN or Inf): its weights do not fit this picture")
         if channels < 3:
             result = result.mean(dim=1, keepdim=True)
         # alpha is no picture: a network would draw texture into it
@@ -170,7 +186,7 @@ class ArrayUpscaler:
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -185,9 +201,10 @@ def back_projected(result: Tensor, low: Tensor, steps: int) -> Tensor:
     return result
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
-    )
+def _as_grey(result: Tensor, grey: Tensor) -> Tensor:
+    """Make colours of the pictures that `grey`, bool (N,), names equal: (N, c, h, w)."""
+    if result.shape[1] < 3 or not grey.any():
+        return result
+    colours = result[:, :3]
+    mean = colours.mean(dim=1, keepdim=True).expand_as(colours)
+    return torch.cat([torch.where(grey[:, None, None, None], mean, colours), result[:, 3:]], dim=1)

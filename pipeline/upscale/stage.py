@@ -11,7 +11,7 @@ from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import ImageError, Pixels, decode, encode_png
 from pipeline.core.scales import AUGMENTED, METHODS, SIDE, UPSCALED_SCALES
 from pipeline.core.schema import UPSCALED, Row, add_result, upscaled_row
-from pipeline.core.shards import join_parts, read_columns, read_range, row_ranges, write_rows
+from pipeline.core.shards import join_parts, read_folder, read_range, row_ranges, write_rows
 from pipeline.runtime.units import RowUnit, Statistics
 from pipeline.upscale.allocator import keep_freed_memory
 from pipeline.upscale.upscaler import Upscaler
@@ -104,11 +104,7 @@ class UpscaleWorker(ShardUpscaler):
     """
 
     def __init__(
-        self,
-        inputs: str,
-        models: Mapping[str, str],
-        options: Mapping[str, object],
-        degradations: Degradations | None = None,
+        self, inputs: str, models: Mapping[str, str], options: Mapping[str, object], degradations: Degradations
     ):
         super().__init__(inputs)
         self.models, self.options, self.degradations = models, options, degradations
@@ -123,11 +119,11 @@ class UpscaleWorker(ShardUpscaler):
         for face in faces:
             try:
                 low = face.low
-                if self.degradations is not None and unit.scale.endswith(AUGMENTED):
+                if unit.scale.endswith(AUGMENTED):
                     drawn = draw_degradation(face.row["id"], unit.scale, self.degradations)
                     face.row["degradation"] = json.dumps(drawn)
                     low = degrade(low, **drawn)
-                (result,) = self._upscaler(unit)([low])
+                result = self._upscaler(unit)(low)
             except (FacesrError, RuntimeError) as error:
                 yield first_line(error)
             else:
@@ -152,5 +148,5 @@ def assemble(units: Sequence[RowUnit], work: Path) -> list[Row]:
     for method, scale, stem in dict.fromkeys((unit.method, unit.scale, unit.stem) for unit in units):
         target = work / "out" / method / scale / f"{stem}.parquet"
         join_parts(work / "parts" / method / scale, f"{stem}-*.parquet", target, UPSCALED)
-    rows = read_columns(work / "out", ["method", "name", "status", "error"], "**/*.parquet")
+    rows = read_folder(work / "out", ["method", "name", "status", "error"], "**/*.parquet")
     return [row for row in rows if row["status"] == "failed"]

@@ -8,7 +8,7 @@ Needs torch, numpy, Pillow and safetensors only (16-bit colour files also OpenCV
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from PIL import Image
@@ -22,6 +22,7 @@ CLEAN_STEPS = 2
 """Steps of back-projection on a clean picture. The first brings nearly all of it, a third nothing. Realism has none:
 agreement takes some of its texture away, and it agrees well enough."""
 
+Array = TypeVar("Array", bound=Planes)
 Enlargeable = Planes | Image.Image | str | Path
 
 
@@ -68,7 +69,7 @@ class Upscaler(ArrayUpscaler):
         return cls(generator, metadata, precision=precision, tile=tile, back_projection=steps)
 
     @overload
-    def __call__(self, picture: Planes, back_projection: int | None = None) -> Planes: ...
+    def __call__(self, picture: Array, back_projection: int | None = None) -> Array: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence too
         self, picture: Image.Image | str | Path, back_projection: int | None = None

@@ -177,3 +177,11 @@ def test_documents_and_deployment_name_no_other_host_and_no_folder_of_a_machine(
         named = set(re.findall(r"\b[\w-]+(?:\.[\w-]+)*\.(?:org|io|com|net|dev)\b", text, re.IGNORECASE))
         assert named <= HOSTS, path
         assert not [folder for folder in folders if folder in text], path
+
+
+@pytest.mark.parametrize(
+    "path", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "params.yaml"], ids=lambda path: path.name
+)
+def test_every_module_that_a_document_names_exists(path: Path) -> None:
+    named = re.findall(r"\b(?:pipeline|tests|stages|benchmarks)/[\w/]+\.\w+", path.read_text())
+    assert [name for name in named if not (ROOT / name).exists() and not re.search("NAME|SECTION", name)] == []

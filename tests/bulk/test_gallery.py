@@ -24,6 +24,7 @@ from pipeline.bulk import gallery
 from pipeline.bulk.checks import choose
 from pipeline.cli.view import view
 from pipeline.core.images import Pixels, encode_png, resize
+from pipeline.sources.open import open_archive
 
 SIDE = 128
 """Of the inputs: the results are 512, so that there is a detail to show."""
@@ -257,6 +258,91 @@ def test_what_is_no_result_is_refused_in_one_line(tmp_path: Path) -> None:
         assert reason in done.output
         assert "Traceback" not in done.output
     assert not (good / "view.html").exists()
+
+
+def test_nothing_that_a_manifest_names_is_opened_but_a_sibling_of_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = write_result(tmp_path / "a", [row("a.png")])
+    elsewhere = as_folder(tmp_path / "elsewhere", {"a.png": encode_png(low(0))})
+    opened: list[str] = []
+    monkeypatch.setattr(
+        gallery, "open_archive", lambda path, scratch: opened.append(path) or open_archive(path, scratch)
+    )
+    secret = "s3://KEY:SECRET@127.0.0.1/bucket/in?secret_key=SECRET&scheme=http"
+    for recorded in (
+        secret,
+        "http://127.0.0.1/in",
+        elsewhere,
+        "../elsewhere",
+        "..",
+        ".",
+        "/",
+        "",
+        "*",
+        "x\0y",
+        "hf://in",
+        3,
+    ):
+        write_manifest(output / "manifest.parquet", [row("a.png", note=f"read {secret}")], recorded)  # type: ignore[arg-type]
+        page = page_of(output)
+        assert opened == [], recorded
+        assert ">result reduced 4×</span>" in page
+        assert "name their place with --before" in page
+        for text in ("SECRET", "KEY", "127.0.0.1", str(tmp_path)):
+            assert text not in page
+        assert ">input</span>" in page_of(output, "--before", elsewhere)
+        assert opened == [elsewhere]
+        opened.clear()
+    write_manifest(output / "manifest.parquet", [row("a.png")], "/data/of/somebody/in")
+    assert ">input</span>" in page_of(output)
+    assert opened == [str(output.parent / "in")]
+
+
+def test_a_manifest_that_is_odd_is_refused_in_one_line_or_shown(tmp_path: Path) -> None:
+    output = write_result(tmp_path, [row("a.png")])
+    path = output / "manifest.parquet"
+    good = pq.read_table(path)
+    names = good.column_names
+    bad = [
+        good.replace_schema_metadata({"facesr": text})
+        for text in ("[]", "{", "3", '{"settings": [1]}', "\xff", "[" * 9999)
+    ]
+    bad += [good.set_column(names.index("width"), "width", pa.array(["wide"]))]
+    bad += [good.set_column(names.index("name"), "name", pa.array([[1]])), good.append_column("name", good["name"])]
+    bad += [pa.table({"name": ["a.png"]}), pa.table({"image": [b"x"]}), good.drop_columns("status")]
+    for table in bad:
+        pq.write_table(table, path)
+        done = run(output)
+        assert done.exit_code == 2, table.schema
+        assert len(done.output.strip().splitlines()) == 1, done.output
+        assert "manifest" in done.output
+    odd = [row("a.png", file=file) for file in ("\0", "x" * 5000, "/etc/passwd", "..", "")]
+    odd += [row("a.png") | {"name": None}, row("a.png") | {"status": None}, row("b.png", consistency=float("nan"))]
+    write_manifest(path, odd, None)
+    assert "name their place" in page_of(output)
+
+
+def test_a_page_replaces_an_earlier_page_and_nothing_else(tmp_path: Path) -> None:
+    output = write_result(tmp_path, [row("a.png")])
+    page_of(output)
+    page_of(output)
+    (output / "view.html").write_text("mine")
+    for options in (
+        (),
+        ("--overwrite",),
+        ("--to", output / "a.png", "--overwrite"),
+        ("--to", output / "manifest.parquet"),
+    ):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        assert run(output, *options).exit_code == 2
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    other = tmp_path / "page.html"
+    other.write_text("mine")
+    assert run(output, "--to", other).exit_code == 2
+    assert other.read_text() == "mine"
+    assert run(output, "--to", other, "--overwrite").exit_code == 0
+    assert run(output, "--to", other).exit_code == 0
 
 
 def test_an_output_without_pictures_still_gives_a_page(tmp_path: Path) -> None:

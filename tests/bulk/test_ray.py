@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 import zipfile
 from dataclasses import replace
@@ -183,3 +185,40 @@ def test_what_differs_on_a_node_is_said(change: dict[str, object], words: str | 
     here = Node(Machine("fp32", 2, 0), "1", "c", {"w": "a"}, "secret", ["file", 7])
     problems = _problems(replace(here, **change), here)
     assert (not problems) if words is None else words in problems[0]
+
+
+# signals
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "workers"), [(signal.SIGTERM, 143, 2), (signal.SIGHUP, 129, 1)], ids=["on Ray", "without"]
+)
+def test_a_run_that_is_told_to_end_does_so_at_once_quietly_and_with_its_own_code(
+    number: signal.Signals, code: int, workers: int, model: Path, tmp_path: Path
+) -> None:
+    # Ray's sockets in there would have too long a path
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    source = faces(tmp_path, 64, 160)
+    options = ("--model", model, "--workers", workers)
+    process = start(source, tmp_path / "out", *options, environment={"TMPDIR": str(long)})
+    deadline = time.monotonic() + 150
+    while not list((tmp_path / "out/.facesr").glob("parts/*/*.parquet")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (code, "", "")
+    assert len(family) > 4 or workers == 1
+    assert psutil.wait_procs(family, timeout=20)[1] == []
+    assert (tmp_path / "out/.facesr/job.json").exists(), "what is done is kept"
+
+
+def test_what_keeps_hangups_off_a_run_is_left_alone() -> None:
+    words = "import signal; from pipeline.runtime.signals import exit_on_sigterm; exit_on_sigterm(); "
+    words += "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
+    for prefix, ignored in ([], b"False"), (["nohup"], b"True"):
+        done = subprocess.run([*prefix, sys.executable, "-c", words], cwd=ROOT, capture_output=True, check=True)
+        assert done.stdout.strip() == ignored

@@ -1,6 +1,7 @@
 """`facesr upscale` from and to an object store."""
 
 import io
+import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,3 +70,40 @@ def test_a_store_that_cannot_be_reached_is_said_and_nothing_starts(model: Path, 
     done = upscale(address, tmp_path / "out", "--model", model, "--workers", 1, code=2)
     assert "cannot be reached" in said(done)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["user", "query"])
+def test_nothing_that_is_written_or_said_holds_a_credential_or_a_folder_of_this_machine(
+    form: str, model: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def secret(uri: str) -> str:
+        if form == "user":
+            return uri.replace("s3://", "s3://KEYKEY:SECRETSECRET@")
+        return f"{uri}&access_key=KEYKEY&secret_key=SECRETSECRET"
+
+    remote = secret(store.put(as_folder(tmp_path / "in", FILES | {"cut.png": b"x"}), f"{tmp_path.name}-{form}"))
+    out = StoragePath.of(secret(store.uri(f"{tmp_path.name}-{form}"))) / "out"
+    options = ("--model", model, "--workers", 1, "--manifest", "csv")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.bulk.run.write_manifest", lambda *_: (_ for _ in ()).throw(OSError("power loss")))
+        words = [upscale(remote, place, *options, code=1).output for place in (tmp_path / "out", out.uri)]
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert any(b'"input_id"' in data for data in written), "the record of an unfinished run"
+    written += [(out / name).read_bytes() for name, _, _ in out.files()]
+    words += [upscale(remote, place, *options, code=1).output for place in (tmp_path / "out", out.uri)]
+    words += [upscale(remote, remote, *options, "--overwrite", code=2).output]
+    written += [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    written += [(out / name).read_bytes() for name, _, _ in out.files()]
+    for data in (*written, *(text.encode() for text in words)):
+        assert b"SECRET" not in data
+        assert b"KEYKEY" not in data
+    manifests = [
+        pq.read_schema(tmp_path / "out/manifest.parquet"),
+        pq.read_schema(io.BytesIO((out / "manifest.parquet").read_bytes())),
+    ]
+    for schema in manifests:
+        record = json.loads(schema.metadata[b"facesr"])
+        assert record["input"] == "in"
+        assert record["output"] == "out"
+        assert record["settings"]["fidelity"] == "fidelity.safetensors"
+        assert str(tmp_path) not in schema.metadata[b"facesr"].decode()

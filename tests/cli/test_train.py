@@ -149,6 +149,13 @@ def test_without_vgg_the_distance_is_null_and_the_rest_is_there(data: Path, monk
     assert all(row["fd"] is None for row in json.loads((data / "scores.json").read_text()).values())
 
 
+def test_a_face_that_cannot_be_read_is_named(data: Path) -> None:
+    call("train", "--out", "run", "--phase", "fidelity")
+    archive = as_folder(data / "originals", {"bad.png": b"no picture"})
+    done = runner.invoke(app, ["score", "run/fidelity/generator.safetensors", "--faces", archive])
+    assert "bad.png" in str(done.exception)
+
+
 def test_faces_that_are_not_there_are_an_error(data: Path) -> None:
     call("train", "--out", "run", "--phase", "fidelity")
     done = runner.invoke(app, ["score", "run/fidelity/generator.safetensors", "--faces", "nowhere"])

@@ -122,9 +122,11 @@ def test_sixteen_bit_grey_of_other_software_stays_grey_of_sixteen_bits(suffix: s
     np.testing.assert_array_equal(read_picture(data.tobytes()).pixels, pixels)
 
 
-def test_sixteen_bit_grey_that_fits_in_eight_bits_is_taken_as_it_is() -> None:
-    pixels = noise(1, 8)
-    np.testing.assert_array_equal(read_picture(written(pixels.astype(np.uint16))).pixels, pixels)
+def test_sixteen_bit_grey_of_a_dark_picture_stays_dark() -> None:
+    pixels = noise(1, 8).astype(np.uint16)
+    picture = read_picture(written(pixels))
+    assert picture.pixels.dtype == np.uint16
+    np.testing.assert_array_equal(picture.pixels, pixels)
 
 
 def test_a_pnm_with_another_maximum_is_spread_over_the_whole_range() -> None:
@@ -582,6 +584,7 @@ def test_text_or_a_profile_that_unpacks_to_gigabytes_is_passed_over(kind: str, d
         tracemalloc.stop()
     np.testing.assert_array_equal(picture.pixels, pixels)
     assert (picture.metadata.icc, picture.metadata.text) == (None, {})
+    assert picture.remarks == [f"{'colour profile' if kind == 'profile' else 'text'} left out: too large"]
     assert peak < 8 << 20
 
 

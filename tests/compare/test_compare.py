@@ -6,20 +6,25 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from support.archives import as_folder, as_zip
+from support.archives import as_folder, as_parquet, as_zip
 from support.pictures import face, saved
 from typer.testing import CliRunner
 
+from pipeline.bulk.plan import items_of
+from pipeline.bulk.settings import Settings
 from pipeline.cli import app
 from pipeline.compare.compare import compare
-from pipeline.compare.name_match import MatchError
+from pipeline.compare.name_match import MatchError, assign
 from pipeline.core.images import Pixels, decode, encode_png, psnr, resize
 from pipeline.evaluate.networks import find_networks
 from pipeline.metrics.defects import diagnose, find_defects
 from pipeline.metrics.fidelity import consistency, ssim
 from pipeline.pretrained import registry as weights
+from pipeline.sources.base import Entry
 
 SIDE = 192
 
@@ -128,6 +133,95 @@ def test_mismatches_are_named_with_their_reason_and_the_rest_is_measured(tmp_pat
     assert "people/3_x4.png" in said
 
 
+def paired(truths: list[str], results: list[str], *suffixes: str) -> dict[str, str | list[str]]:
+    found = [[results[index] for index in own] for own in assign(truths, results, suffixes)]
+    return {name: own[0] if len(own) == 1 else own for name, own in zip(truths, found, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("truths", "results", "expected"),
+    [
+        (["a.jpg", "a.png"], ["a.jpg.png", "a.png"], ["a.jpg.png", "a.png"]),
+        (["a.jpg", "a.png"], ["a.png"], [[], "a.png"]),
+        (["a.jpg", "a.png"], ["a.webp"], [[], []]),
+        (["a.jpg", "a.webp"], ["a.jpg.png", "a.webp.png"], ["a.jpg.png", "a.webp.png"]),
+        (["a.jpg", "a.webp"], ["a.png"], [[], []]),
+        (["a.jpg"], ["a.png"], ["a.png"]),
+        (["a.jpg"], ["a.png", "a.webp"], [["a.png", "a.webp"]]),
+        (["a.png"], ["a.png", "a.jpg"], ["a.png"]),
+        (["x/a.jpg", "y/a.jpg"], ["y/a.png", "x/a.png"], ["x/a.png", "y/a.png"]),
+        (["x/a.jpg", "y/a.jpg"], ["a.png"], [[], []]),
+        (["x/a.jpg", "x/a.png"], ["a.png", "a.jpg.png"], ["a.jpg.png", "a.png"]),
+        (["x\\a.png"], ["x/a.png"], ["x/a.png"]),
+        (["é.png"], ["e\u0301.png"], ["e\u0301.png"]),
+        (["face.01", "face.02"], ["face.02.png", "face.01.png"], ["face.01.png", "face.02.png"]),
+    ],
+)
+def test_exact_names_come_first_then_those_that_upscale_gives_then_what_is_unique(
+    truths: list[str], results: list[str], expected: list[Any]
+) -> None:
+    assert list(paired(truths, results).values()) == expected
+
+
+def test_names_are_paired_as_upscale_itself_names_results() -> None:
+    names = ["a.jpg", "a.png", "b.webp", "b.bmp", "c.tif", "d/a.png", "d/c.jpg", "e.f.jpg", "ü.png"]
+    for form in ("png", "jpeg", "webp", "same"):
+        items = items_of([Entry(name, None) for name in names], Settings(format=form))
+        assert paired(names, sorted(item.target for item in items)) == {item.name: item.target for item in items}
+
+
+def test_what_other_tools_add_to_names_is_taken_off() -> None:
+    assert paired(["0001.png"], ["0001_out.png"]) == {"0001.png": []}
+    assert paired(["0001.png"], ["0001_out.png"], "_out") == {"0001.png": "0001_out.png"}
+    assert paired(["0001.png"], ["x/0001.jpg.png"], ".jpg") == {"0001.png": "x/0001.jpg.png"}
+    both = paired(["1.png", "2.png"], ["1_out.png", "2_x4.png"], "_out", "_x4")
+    assert both == {"1.png": "1_out.png", "2.png": "2_x4.png"}
+    assert paired(["_out.png"], ["_out.png"], "_out") == {"_out.png": "_out.png"}
+
+
+def test_no_picture_is_measured_against_one_of_another_suffix(tmp_path: Path) -> None:
+    first, second = face(1, SIDE), face(2, SIDE)
+    originals = as_folder(tmp_path / "o", {"a.png": encode_png(first), "a.jpg": encode_png(second)})
+    both = {"a.png": encode_png(bicubic(first)), "a.jpg.png": encode_png(bicubic(second))}
+    code, said = run(originals, as_folder(tmp_path / "u", both), "--json", str(tmp_path / "out.json"))
+    assert code == 0, said
+    expected = np.mean([psnr(first, bicubic(first)), psnr(second, bicubic(second))])
+    score = json.loads((tmp_path / "out.json").read_text())["methods"]["upscaled"]
+    assert (score["count"], score["psnr"]) == (2, pytest.approx(expected, abs=1e-5))
+    one = as_folder(tmp_path / "one", {"a.png": encode_png(bicubic(first))})
+    code, _ = run(originals, one, "--json", str(tmp_path / "out.json"))
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert (code, found["count"], found["unmatched"]) == (1, 1, ["a.jpg"])
+    assert found["methods"]["upscaled"]["psnr"] == pytest.approx(psnr(first, bicubic(first)), abs=1e-5)
+
+
+def test_names_that_an_archive_holds_twice_are_named_and_not_measured(tmp_path: Path) -> None:
+    data = {number: encode_png(face(number, SIDE)) for number in range(3)}
+    twice = as_parquet(tmp_path / "twice.parquet", {"a.png": data[0], "b.png": data[1], "c.png": data[2]})
+    table = pq.read_table(twice)
+    pq.write_table(table.append_column("name", pa.array(["a.png", "a.png", "c.png"])), twice)
+    plain = as_folder(tmp_path / "plain", {"a.png": data[1], "c.png": data[2]})
+    for arguments, why in (((twice, plain), "2 originals of this name"), ((plain, twice), "several pictures")):
+        code, said = run(*arguments, "--json", str(tmp_path / "out.json"))
+        found = json.loads((tmp_path / "out.json").read_text())
+        assert (code, found["count"], found["unmatched"]) == (1, 1, ["a.png"]), said
+        assert why in found["unmatched_reasons"]["a.png"]
+
+
+def test_a_suffix_that_all_results_share_is_suggested_and_taken(tmp_path: Path) -> None:
+    originals = place(tmp_path / "o")
+    theirs = place(tmp_path / "u", bicubic, suffix="_out.png")
+    code, said = run(originals, theirs)
+    assert code == 2
+    assert "all end in _out: is it --suffix _out?" in " ".join(said.split())
+    ours = place(tmp_path / "ours", bicubic)
+    code, said = run(originals, ours, "--against", f"other={theirs}")
+    assert code == 1
+    assert "--suffix _out" in said
+    code, _ = run(originals, theirs, "--suffix", "_out", "--json", str(tmp_path / "out.json"))
+    assert (code, json.loads((tmp_path / "out.json").read_text())["count"]) == (0, 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -218,6 +312,19 @@ def test_a_method_that_covers_fewer_pictures_has_a_count_and_a_comparison_of_its
     assert (found["count"], few_score["count"]) == (4, 2)
     expected = np.mean([psnr(TRUTHS[name], bicubic(TRUTHS[name])) for name in list(TRUTHS)[:2]])
     assert few_score["on_same_faces"]["upscaled"]["psnr"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_nothing_printed_or_written_holds_a_credential_or_a_place_of_this_machine(tmp_path: Path) -> None:
+    place(tmp_path / "o")
+    code, _ = run(str(tmp_path / "o"), place(tmp_path / "u", bicubic), "--report", str(tmp_path / "report"))
+    assert code == 0
+    for path in (tmp_path / "report").rglob("*.*"):
+        assert str(tmp_path).encode() not in path.read_bytes(), path
+    secret = "s3://KEY:SECRET@bucket/x?secret_key=SECRET"
+    for arguments in (("x", "x", "--against", f"upscaled={secret}"), (f"bad{secret}", "x")):
+        code, said = run(*arguments)
+        assert code == 2
+        assert "SECRET" not in said
 
 
 def test_the_page_shows_what_was_not_compared(tmp_path: Path) -> None:

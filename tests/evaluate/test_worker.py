@@ -19,7 +19,6 @@ from pipeline.evaluate.cases import EvaluationConfig, find_cases
 from pipeline.evaluate.summary import headline
 from pipeline.evaluate.worker import EvaluationWorker, plan_units
 from pipeline.metrics.fidelity import consistency, ssim
-from pipeline.report.dvc_plots import histogram
 from pipeline.report.write import write
 
 
@@ -173,33 +172,6 @@ def test_fid_is_taken_over_the_common_faces_and_warns_of_its_sample(
     alone = summaries[0]["train"]["64to256"]["facesr"]
     assert alone["fid"] is None
     assert "at least 2 pictures" in alone["fid_reason"]
-
-
-def test_plot_tables_carry_the_gain_over_bicubic(tmp_path: Path) -> None:
-    config = build(tmp_path, {"test": 3})
-    measure(config, tmp_path / "parts")
-    write(tmp_path / "parts", config, tmp_path / "reports", {})
-    lines = (tmp_path / "reports" / "plots" / "per_image.csv").read_text().splitlines()
-    assert lines[0].startswith("id,name,split,scale,method,psnr,ssim,ms_ssim,consistency,")
-    assert lines[0].endswith(",gain_psnr")
-    assert len(lines) == 1 + 3 * 2 * 4
-    for line in lines[1:]:
-        cells = dict(zip(lines[0].split(","), line.split(","), strict=True))
-        assert (float(cells["gain_psnr"]) > 0) == (cells["method"] in ("facesr", "lanczos"))
-    curve = (tmp_path / "reports" / "plots" / "gain-test-256to1024.csv").read_text().splitlines()
-    assert curve[0] == "rank,lanczos,facesr,facesr-realism"
-    assert len(curve) == 4
-
-
-def test_histogram_edges_include_zero_and_every_value_is_counted() -> None:
-    bins = histogram([-0.31, -0.02, 0.4, 0.41, 1.73])
-    assert sum(bins.counts) == 5
-    assert bins.low <= -0.31
-    assert bins.high >= 1.73
-    assert (bins.low / bins.width) == pytest.approx(round(bins.low / bins.width))
-    assert sum(histogram([0.0, 0.0]).counts) == 2
-    with pytest.raises(ValueError, match="no values"):
-        histogram([])
 
 
 def test_the_headline_is_the_gain_on_unseen_faces_at_the_largest_scale():

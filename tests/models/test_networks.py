@@ -305,6 +305,32 @@ def test_a_weights_file_that_cannot_be_used_is_an_error_that_names_it(tmp_path: 
         assert str(path) in str(raised.value)
 
 
+def test_weights_that_are_not_finite_or_oddly_described_are_refused_in_one_line(tmp_path: Path) -> None:
+    good = tmp_path / "good.safetensors"
+    save_generator(good, Generator(DEEP), DEEP, {}, torch.float16)
+    with safe_open(good, "pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for value in (float("nan"), float("inf")):
+        broken = {name: tensor.clone() for name, tensor in tensors.items()}
+        broken["to_rgb.weight"].view(-1)[5] = value
+        save_file(broken, tmp_path / "broken.safetensors", metadata)
+        with pytest.raises(ModelError, match=r"broken\.safetensors: 1 of its tensors hold NaN .* take other weights"):
+            load_generator(tmp_path / "broken.safetensors")
+    absurd = {"widths": [10**7, 10**7], "blocks": 1, "bottleneck": 1}
+    odd = [{**metadata, "config": text} for text in ("", "[]", "null", "3", '{"widths": 1}', '{"widths": [1e999]}')]
+    odd += [{**metadata, "config": json.dumps(value)} for value in (absurd, {"blocks": 10**12}, {"blocks": "x"})]
+    odd += [{**metadata, "provenance": text} for text in ("", "[]", "null", "{")]
+    odd += [{"format": metadata["format"], key: metadata[key]} for key in ("config", "provenance")]
+    odd += [{"state": text} for text in ("", "[]", "null", "3", '{"config": 3}', '{"config": {}, "provenance": 3}')]
+    for described in odd:
+        save_file(tensors, tmp_path / "odd.safetensors", described)
+        with pytest.raises(ModelError, match=r"odd\.safetensors: ") as raised:
+            load_generator(tmp_path / "odd.safetensors")
+        assert "\n" not in str(raised.value), described
+        assert len(str(raised.value)) < 800, described
+
+
 def test_a_pickle_is_refused_and_what_it_holds_is_not_executed(tmp_path: Path) -> None:
     marker = tmp_path / "executed"
 

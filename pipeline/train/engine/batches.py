@@ -110,12 +110,18 @@ class PairData:
         chances = np.array([config.scale_chances[scale] * (len(self.rows[scale]) / most) for scale in scales])
         scale = scales[int(random.choice(len(scales), p=chances / chances.sum()))]
         side = min(config.crop, GROUND_TRUTH_SIDE[scale])
+        return self._draw(random, scale, side, config, share, 4)
+
+    def _draw(
+        self, random: np.random.Generator, scale: str, side: int, config: BatchConfig, share: slice, numbers: int
+    ) -> tuple[Tensor, Tensor]:
+        """Draw the pairs of a batch and so many `numbers` for the crop of each, and stack the share's."""
         chosen = random.integers(len(self.rows[scale]), size=config.batch)
         # all numbers of the batch are drawn, also those of other processes' shares: the batch is one and the same
-        draws = random.random((config.batch, 4))
+        draws = random.random((config.batch, numbers))
         pairs = [
-            self._crop(self.rows[scale][index], side, config.smoother, numbers)
-            for index, numbers in zip(chosen[share], draws[share].tolist(), strict=True)
+            self._crop(self.rows[scale][index], side, config.smoother, drawn)
+            for index, drawn in zip(chosen[share], draws[share].tolist(), strict=True)
         ]
         lows, truths = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         return torch.from_numpy(lows), torch.from_numpy(truths)
@@ -132,11 +138,18 @@ class PairData:
             truth = resize(np.ascontiguousarray(truth[top : top + part, left : left + part]), side, side)
             return degrade(reduce(truth), row["augmentation"], row["strength"], row["seed"]), truth
         truth, low = make_pair(image, row)
-        # cropped on the low side's grid, so that both sides show the same place
-        top = round(down * (low.shape[0] - side // FACTOR))
-        left = round(across * (low.shape[1] - side // FACTOR))
-        low = low[top : top + side // FACTOR, left : left + side // FACTOR]
-        return low, truth[top * FACTOR : top * FACTOR + side, left * FACTOR : left * FACTOR + side]
+        return cut_pair(low, truth, side, across, down)
+
+
+def cut_pair(low: Pixels, truth: Pixels, side: int, across: float, down: float) -> tuple[Pixels, Pixels]:
+    """Cut a window of `side` pixels out of the truth and its quarter out of the input, at shares from 0 to 1.
+
+    It lies on the input's grid, so that both sides show the same part of the face.
+    """
+    small = side // FACTOR
+    top, left = round(down * (low.shape[0] - small)), round(across * (low.shape[1] - small))
+    y, x = FACTOR * top, FACTOR * left
+    return low[top : top + small, left : left + small], truth[y : y + side, x : x + side]
 
 
 def prefetch(

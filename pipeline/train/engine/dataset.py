@@ -1,6 +1,7 @@
 """What training holds in memory: the manifest as columns, and the inputs, decoded as far as a budget goes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import UserDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.core.files import shard_files
 from pipeline.core.images import ImageError, Pixels, decode
 from pipeline.core.schema import Row
-from pipeline.core.shards import read_rows
+from pipeline.core.shards import read_folder
 
 DECODED_BYTES = 2 << 30
 """Decoded inputs kept, bytes: 10,922 of 256x256 pixels. The others stay encoded, about half as large, and are decoded
@@ -23,7 +23,7 @@ Pairs = list[tuple[Pixels, Pixels]]
 _COLUMNS = ["image_id", "scale", "augmentation", "strength", "seed"]
 
 
-class Inputs(Mapping[str, Pixels]):
+class Inputs(UserDict[str, Any]):
     """Inputs by id, uint8 (s, s, 3). Threads may share it.
 
     Args:
@@ -35,27 +35,17 @@ class Inputs(Mapping[str, Pixels]):
     """
 
     def __init__(self, folder: Path, decoded_bytes: int = DECODED_BYTES):
-        self._images: dict[str, Pixels | bytes] = {}
-        for shard in shard_files(folder):
-            for row in read_rows(shard, ["id", "image"]):
-                data = row["image"]["bytes"]
-                if decoded_bytes > 0:
-                    data = _decoded(row["id"], data)
-                    decoded_bytes -= data.nbytes
-                self._images[row["id"]] = data
+        super().__init__()
+        for row in read_folder(folder, ["id", "image"]):
+            data = row["image"]["bytes"]
+            if decoded_bytes > 0:
+                data = _decoded(row["id"], data)
+                decoded_bytes -= data.nbytes
+            self[row["id"]] = data
 
     def __getitem__(self, image_id: str) -> Pixels:
-        image = self._images[image_id]
+        image = self.data[image_id]
         return _decoded(image_id, image) if isinstance(image, bytes) else image
-
-    def __contains__(self, image_id: object) -> bool:
-        return image_id in self._images
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._images)
-
-    def __len__(self) -> int:
-        return len(self._images)
 
 
 def _decoded(image_id: str, data: bytes) -> Pixels:

@@ -146,11 +146,7 @@ class Training:
         """Score the averaged weights; true if they are the best so far."""
         if not self.valid:
             return False
-
-        def enlarge(low: Pixels) -> Pixels:
-            return self.updates.enlarge(torch.from_numpy(low.copy())[None]).numpy()[0]
-
-        scores, sheet = validate(enlarge, self.valid)
+        scores, sheet = validate(self.updates.enlarge, self.valid)
         self._log(log, scores)
         sample(self.step, sheet)
         if self.best is not None and scores["valid_psnr"] <= self.best[1]:

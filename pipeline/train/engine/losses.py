@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pipeline.core.errors import first_line
 from pipeline.models.checkpoint import part
 from pipeline.pretrained.registry import WeightsError
 from pipeline.pretrained.vgg19 import CONVOLUTIONS, layer_indices
@@ -93,15 +94,22 @@ def _fill_randomly(features: nn.Sequential, seed: int) -> None:
 
 
 def _load(features: nn.Sequential, path: Path) -> None:
-    if path.suffix == ".safetensors":
-        tensors = load_file(path)
-    else:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    state, needed = part(tensors, "features"), features.state_dict()
+    needed = features.state_dict()
+    try:
+        if path.suffix == ".safetensors":
+            tensors = load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        state = {name: value.float() for name, value in part(tensors, "features").items() if name in needed}
+    except Exception as error:  # unpickling raises half a dozen kinds
+        raise WeightsError(f"{path} holds no usable VGG-19 weights: {first_line(error)}") from error
     missing = sorted(set(needed) - set(state))
     if missing:
         raise WeightsError(f"{path} has no features.{missing[0]}: name fewer layers, or give the full network")
-    features.load_state_dict({name: state[name].float() for name in needed})
+    wrong = next((name for name in needed if state[name].shape != needed[name].shape), None)
+    if wrong:
+        raise WeightsError(f"{path} is of another network: features.{wrong} is {tuple(state[wrong].shape)}")
+    features.load_state_dict(state)
 
 
 def adversarial_loss(scores: Sequence[Tensor], target: float) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import FacesrError, first_line
+from pipeline.models.device import out_of_memory
 from pipeline.models.networks import Discriminator, Generator
 from pipeline.train.engine.config import TrainConfig
 from pipeline.train.engine.losses import PerceptualLoss
@@ -26,7 +27,7 @@ def as_out_of_memory() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if out_of_memory(error):
             raise OutOfMemoryError(f"out of memory: {ADVICE} ({first_line(error)})") from error
         raise
 
@@ -53,11 +54,11 @@ def needed(config: TrainConfig, *, half: bool) -> int:
             held += _size(vgg)
             kept += _kept(lambda: vgg(result, truth))[0]
             with torch.no_grad():
-                kept += sum(_bytes(feature) for feature in vgg.extract(truth))
+                kept += sum(feature.nbytes for feature in vgg.extract(truth))
         if config.adversarial:
             held += 4 * _size(discriminator)
             kept += 2 * _kept(lambda: torch.stack([score.mean() for score in discriminator(result)]))[0]
-    return held + (kept // 2 if half else kept) + 4 * _bytes(truth)
+    return held + (kept // 2 if half else kept) + 4 * truth.nbytes
 
 
 def available(device: torch.device) -> int | None:
@@ -96,12 +97,8 @@ def _kept(run: Callable[[], Tensor]) -> tuple[int, Tensor]:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         result = run()
-    return sum(_bytes(tensor) for tensor in kept.values() if not isinstance(tensor, torch.nn.Parameter)), result
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return sum(tensor.nbytes for tensor in kept.values() if not isinstance(tensor, torch.nn.Parameter)), result
 
 
 def _size(module: torch.nn.Module) -> int:
-    return sum(_bytes(value) for value in module.parameters())
+    return sum(value.nbytes for value in module.parameters())

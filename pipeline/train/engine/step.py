@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.core.images import Pixels
 from pipeline.models.checkpoint import flatten_optimizer, part, restore_optimizer
 from pipeline.models.device import autocast, choose_device, choose_precision, to_pixels
 from pipeline.models.networks import Discriminator, Generator
@@ -145,11 +146,11 @@ class Updates:
         return values
 
     @torch.inference_mode()
-    def enlarge(self, low: Tensor) -> Tensor:
-        """What the averaged weights make of uint8 (n, h, w, 3): uint8 (n, 4h, 4w, 3) on the CPU."""
+    def enlarge(self, low: Pixels) -> Pixels:
+        """What the averaged weights make of uint8 (h, w, 3): uint8 (4h, 4w, 3)."""
         with self.autocast():
-            output = self.ema(self.to_device(low))
-        return torch.from_numpy(to_pixels(output))
+            output = self.ema(self.to_device(torch.from_numpy(low.copy())[None]))
+        return to_pixels(output)[0]
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that the next update depends on, on the CPU."""

@@ -1,0 +1,157 @@
+"""Batches follow from seed and step alone; what cannot be paired is named."""
+
+import copy
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from support.pictures import face
+from support.training import CHANCES, write_inputs, write_manifest
+
+from pipeline.core.degradation import make_pair, reduce
+from pipeline.core.images import ImageError
+from pipeline.core.schema import FACES
+from pipeline.core.shards import write_rows
+from pipeline.train.engine.batches import BatchConfig, ManifestError, PairData, prefetch
+from pipeline.train.engine.dataset import Inputs
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PairData:
+    folder = tmp_path_factory.mktemp("pairs")
+    images = write_inputs(folder / "train", [face(index, 256) for index in range(3)], "train")
+    write_manifest(folder / "pairs.parquet", images, CHANCES, draws=4)
+    return PairData(folder / "train", folder / "pairs.parquet", "train")
+
+
+def clean(data: PairData) -> PairData:
+    """The same data without its degraded and turned pairs."""
+    same = copy.copy(data)
+    same.rows = {scale: [item for item in rows if item["augmentation"] == "none"] for scale, rows in data.rows.items()}
+    return same
+
+
+BATCHES = BatchConfig(seed=5, batch=4, crop=64, scale_chances={"16to64": 1.0, "32to128": 1.0, "64to256": 1.0})
+
+
+def test_a_batch_follows_from_seed_and_step_whatever_was_drawn_before(data: PairData) -> None:
+    forwards = {step: data.batch(BATCHES, step) for step in range(6)}
+    backwards = {step: data.batch(BATCHES, step) for step in reversed(range(6))}
+    ahead = {step: (low, truth) for step, low, truth in prefetch(data, BATCHES, 2, 6)}
+    assert list(ahead) == [2, 3, 4, 5]
+    for step, pair in forwards.items():
+        for other in (backwards, ahead):
+            assert all(torch.equal(a, b) for a, b in zip(pair, other.get(step, pair), strict=True))
+    assert not torch.equal(forwards[0][0], forwards[1][0])
+    assert not torch.equal(forwards[0][1], data.batch(replace(BATCHES, seed=6), 0)[1])
+
+
+def test_crops_have_the_side_asked_for_or_the_whole_of_smaller_scales(data: PairData) -> None:
+    for scale, crop, side in (("64to256", 96, 96), ("16to64", 96, 64), ("32to128", 256, 128)):
+        low, truth = data.batch(replace(BATCHES, crop=crop, scale_chances={scale: 1.0}), 0)
+        assert truth.shape == (4, side, side, 3)
+        assert low.shape == (4, side // 4, side // 4, 3)
+        assert low.dtype == truth.dtype == torch.uint8
+
+
+def test_the_crops_of_both_sides_show_the_same_place(data: PairData) -> None:
+    data = clean(data)
+    config = replace(BATCHES, batch=16, scale_chances={"64to256": 1.0})
+    low, truth = (side.numpy() for side in data.batch(config, 3))
+    for small, large in zip(low, truth, strict=True):
+        inner = np.s_[2:-2, 2:-2]  # the kernel reaches two low pixels beyond the crop
+        assert (reduce(large)[inner] == small[inner]).all()
+    assert len({large.tobytes() for large in truth}) > 8
+
+
+def test_scales_come_as_often_as_their_chances_say(data: PairData) -> None:
+    config = replace(BATCHES, batch=1, crop=32, scale_chances={"16to64": 0.0, "32to128": 1.0, "64to256": 3.0})
+    whole = replace(config, crop=256)
+    sides = Counter(data.batch(whole, step)[1].shape[1] for step in range(200))
+    assert set(sides) == {128, 256}
+    assert sides[256] / 200 == pytest.approx(0.75, abs=0.15)
+
+
+def test_smoother_ground_truths_have_less_detail_and_are_still_reduced_to_their_low_side(data: PairData) -> None:
+    data = clean(data)
+    config = replace(BATCHES, batch=16, scale_chances={"64to256": 1.0})
+
+    def detail(truth: torch.Tensor) -> float:
+        return float((truth.float() - truth.float().roll(1, 1)).square()[:, 1:].mean())
+
+    _, sharp = data.batch(config, 0)
+    low, smooth = data.batch(replace(config, smoother=1.0), 0)
+    assert smooth.shape == sharp.shape
+    assert detail(smooth) < 0.7 * detail(sharp)
+    assert all((reduce(large) == small).all() for small, large in zip(low.numpy(), smooth.numpy(), strict=True))
+
+
+def test_the_share_of_smoother_ground_truths_is_the_one_asked_for(data: PairData) -> None:
+    data = clean(data)
+    config = replace(BATCHES, batch=100, scale_chances={"16to64": 1.0}, smoother=0.3)
+    _, truth = data.batch(config, 1)
+    # at this scale the crop is the whole picture, so that every other ground truth is one of three
+    whole = {make_pair(data.images[item["image_id"]], item)[0].tobytes() for item in data.rows["16to64"]}
+    smoother = sum(picture.tobytes() not in whole for picture in truth.numpy())
+    assert 15 <= smoother <= 45
+
+
+def test_batches_are_the_same_whether_inputs_are_kept_decoded_or_not(data: PairData, tmp_path: Path) -> None:
+    images = write_inputs(tmp_path / "train", [face(index, 256) for index in range(3)], "train")
+    write_manifest(tmp_path / "pairs.parquet", images, CHANCES, draws=4)
+    for budget in (0, 256 * 256 * 3):  # none; the first and, since there was room left, none more
+        frugal = PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train", decoded_bytes=budget)
+        for step in range(6):
+            for one, other in zip(data.batch(BATCHES, step), frugal.batch(BATCHES, step), strict=True):
+                assert torch.equal(one, other)
+
+
+def test_inputs_beyond_the_budget_stay_encoded(tmp_path: Path) -> None:
+    write_inputs(tmp_path / "train", [face(index, 64) for index in range(5)], "train")
+
+    def decoded(budget: int) -> int:
+        kept = Inputs(tmp_path / "train", budget)
+        return sum(kept[name] is kept[name] for name in kept)
+
+    assert [decoded(budget) for budget in (0, 1, 2 * 64 * 64 * 3, 10**6)] == [0, 1, 2, 5]
+
+
+def test_a_damaged_input_is_named(tmp_path: Path) -> None:
+    images = write_inputs(tmp_path / "train", [face(0)], "train")
+    rows = pq.read_table(tmp_path / "train/train-00000.parquet").to_pylist()
+    rows[0]["image"]["bytes"] = rows[0]["image"]["bytes"][:500]
+    write_rows(tmp_path / "train/train-00000.parquet", rows, FACES)
+    with pytest.raises(ImageError, match=f"input {images[0][0]}: "):
+        Inputs(tmp_path / "train")
+
+
+def test_few_large_faces_are_not_drawn_again_and_again(tmp_path: Path) -> None:
+    images = write_inputs(tmp_path / "train", [face(index, 256 if index == 0 else 64) for index in range(20)], "train")
+    write_manifest(tmp_path / "pairs.parquet", images)
+    mixed = PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train")
+    config = replace(BATCHES, batch=1, crop=256, scale_chances={"16to64": 1.0, "64to256": 1.0})
+    sides = Counter(mixed.batch(config, step)[1].shape[1] for step in range(400))
+    assert 5 <= sides[256] <= 40  # one of 21; half of all if the scales had equal chances
+
+
+def test_a_manifest_that_names_a_missing_image_or_lacks_the_split_is_an_error(tmp_path: Path) -> None:
+    images = write_inputs(tmp_path / "train", [face(0)], "train")
+    write_manifest(tmp_path / "ghost.parquet", [*images, ("ghost", "train", 256)])
+    with pytest.raises(ManifestError, match=r"ghost\.parquet names image ghost"):
+        PairData(tmp_path / "train", tmp_path / "ghost.parquet", "train")
+    write_manifest(tmp_path / "train.parquet", images)
+    with pytest.raises(ManifestError, match="no pairs of split 'valid'"):
+        PairData(tmp_path / "train", tmp_path / "train.parquet", "valid")
+
+
+def test_scales_that_the_manifest_lacks_are_never_drawn(tmp_path: Path) -> None:
+    images = write_inputs(tmp_path / "valid", [face(0, 256)], "valid")
+    write_manifest(tmp_path / "pairs.parquet", images)
+    data = PairData(tmp_path / "valid", tmp_path / "pairs.parquet", "valid")
+    assert {data.batch(replace(BATCHES, crop=256), step)[1].shape[1] for step in range(10)} == {256}
+    with pytest.raises(ManifestError, match="no pairs of the scales"):
+        data.batch(replace(BATCHES, scale_chances={"16to64": 1.0}), 0)
