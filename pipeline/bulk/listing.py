@@ -16,10 +16,9 @@ from pipeline.bulk.outputs import Output, OutputError
 from pipeline.bulk.ownership import below, refuse_overlap
 from pipeline.bulk.record import is_ours
 from pipeline.bulk.settings import RunOptions, Settings
-from pipeline.sources.base import Entry, Source, SourceError
+from pipeline.sources.base import Entry, Reading, Source, SourceError
 from pipeline.sources.open import open_archive
 from pipeline.sources.patterns import expand
-from pipeline.sources.reading import Reading
 from pipeline.storage.path import StoragePath
 
 

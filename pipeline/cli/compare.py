@@ -49,8 +49,7 @@ def compare(
     from pipeline.core.files import write_json
     from pipeline.core.scales import BASELINES
     from pipeline.pretrained.registry import WeightsError
-    from pipeline.sources.base import SourceError
-    from pipeline.sources.reading import Reading
+    from pipeline.sources.base import Reading, SourceError
 
     if device not in ("cpu", "cuda"):
         raise fail(f"--device {device}: cpu or cuda")

@@ -41,9 +41,8 @@ def inspect(
     from pipeline.core.files import write_bytes
     from pipeline.inspect import contact_sheet
     from pipeline.inspect.survey import examine, survey
-    from pipeline.sources.base import SourceError
+    from pipeline.sources.base import Reading, SourceError
     from pipeline.sources.open import open_archive
-    from pipeline.sources.reading import Reading
 
     if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise fail(f"--sheet {sheet}: name a .png or .jpg file")

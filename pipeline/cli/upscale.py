@@ -82,7 +82,7 @@ def upscale(
     from pipeline.core.errors import FacesrError
     from pipeline.runtime.signals import exit_on_sigterm
     from pipeline.runtime.stage import StageError
-    from pipeline.sources.reading import Reading
+    from pipeline.sources.base import Reading
 
     if manifest not in ("parquet", "csv"):
         raise fail(f"--manifest {manifest}: parquet or csv")

@@ -21,9 +21,8 @@ from pipeline.metrics.ssim import WINDOW
 from pipeline.report.write import write
 from pipeline.runtime.stage import environment
 from pipeline.runtime.units import RowUnit, do_units
-from pipeline.sources.base import Source, SourceError
+from pipeline.sources.base import Reading, Source, SourceError
 from pipeline.sources.open import open_archive
-from pipeline.sources.reading import Reading
 
 SUBJECT: Final = "upscaled"
 ORIGINAL: Final = "original"

@@ -15,9 +15,8 @@ from pipeline.codecs.exif import orientation_of
 from pipeline.core.images import MAX_PIXELS, ImageError, Pixels, decoder_errors, open_image, resize
 from pipeline.ingest.preprocess import read_rgb
 from pipeline.sources.base import Entry, Source, SourceError
-from pipeline.sources.folders import Folder
+from pipeline.sources.folders import Folder, Several
 from pipeline.sources.hdf5 import Hdf5
-from pipeline.sources.multi import Several
 from pipeline.sources.parquet import ParquetFiles
 from pipeline.sources.tars import Tar
 

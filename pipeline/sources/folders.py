@@ -1,12 +1,23 @@
-"""Procedural portraits, one picture file, a folder of them."""
+"""Procedural portraits, one picture file, a folder of them, and several sources as one."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.images import encode_png
-from pipeline.sources.base import Entry, FileSource, archive_inside, entry_of, read_file, readable, short_text
+from pipeline.sources.base import (
+    Entry,
+    FileSource,
+    Source,
+    SourceError,
+    archive_inside,
+    entry_of,
+    read_file,
+    readable,
+    short_text,
+)
 from pipeline.sources.names import is_hidden, normalized, wanted
 from pipeline.storage.path import StoragePath, tree_order
 from pipeline.synthetic.portrait import VERSION, file_name, portrait
@@ -105,6 +116,37 @@ class Folder:
                     yield entry_of(name, name, "a FIFO, socket or device, no file")
             except OSError as error:
                 yield entry_of(name, name, f"cannot be read ({short_text(error)})")
+
+
+class Several:
+    """Sources one after the other, such as the tars of a WebDataset.
+
+    Args:
+        parts: what each is called, and the source. Entries are named `label/name`, of a single picture just `label`.
+    """
+
+    def __init__(self, parts: Sequence[tuple[str, Source]]):
+        self.parts = list(parts)
+
+    @property
+    def passed_over(self) -> int:
+        """Of all parts."""
+        return sum(part.passed_over for _, part in self.parts)
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries, part by part; a part that cannot be read is named and the others are read."""
+        for number, (label, part) in enumerate(self.parts):
+            try:
+                for entry in part.entries():
+                    name = label if isinstance(part, Single) else f"{label}/{entry.name}"
+                    yield replace(entry, name=name, key=[number, entry.key])
+            except (SourceError, OSError) as error:
+                yield Entry(label, None, str(error))
+
+    def read(self, key: Any) -> bytes:
+        """Bytes of an entry."""
+        number, inner = key
+        return self.parts[number][1].read(inner)
 
 
 def walk(root: Path, passed_over: Callable[[str], object] = bool) -> Iterator[tuple[str, str | None]]:

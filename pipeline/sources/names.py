@@ -2,8 +2,10 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import PurePosixPath
+from typing import Any
 from unicodedata import category
 
 from pipeline.sources.bounds import MAX_NAME
@@ -26,6 +28,9 @@ SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume informati
 """Folders that systems make for themselves, in small letters."""
 REPORTS = ("manifest.parquet", "manifest.csv")
 """What this project writes beside pictures: files of these names, or that end in a dot and one of these."""
+CELEBA_PICTURES = "CelebA-HQ-img/"
+CELEBA_FOLDERS = (f"CelebAMask-HQ/{CELEBA_PICTURES}", CELEBA_PICTURES)
+"""Where the pictures of CelebAMask-HQ lie in the archive, and in its unpacked folder: among some 370,000 masks."""
 UNNAMED = "unnamed"
 """Stands for a name of which nothing is left."""
 
@@ -125,3 +130,14 @@ def printable(name: str) -> str:
 def _lone(name: str) -> bool:
     """True if a surrogate in it does not stand for an undecodable byte."""
     return any(category(character) == "Cs" and not "\udc80" <= character <= "\udcff" for character in name)
+
+
+def pictures_folder(names: Iterable[str]) -> str:
+    """Where the pictures of CelebAMask-HQ lie, by the names in an archive; empty where it is something else."""
+    return next((folder for name in names for folder in CELEBA_FOLDERS if name.startswith(folder)), "")
+
+
+def numeric_order(name: str) -> tuple[Any, ...]:
+    """Sorts 0.jpg, 1.jpg, … 10.jpg by number, and what has none after them."""
+    stem = PurePosixPath(name).stem
+    return (0, int(stem), name) if stem.isascii() and stem.isdigit() else (1, 0, name)

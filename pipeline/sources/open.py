@@ -10,15 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.sources.base import FOREIGN, HDF5, TARS, TFRECORDS, Source, SourceError, readable
-from pipeline.sources.celeba import FOLDERS, numeric_order, pictures_folder
-from pipeline.sources.folders import Folder, Single, walk
+from pipeline.sources.base import FOREIGN, HDF5, TARS, TFRECORDS, Reading, Source, SourceError, readable
+from pipeline.sources.folders import Folder, Several, Single, walk
 from pipeline.sources.hdf5 import Hdf5
-from pipeline.sources.multi import Several
-from pipeline.sources.names import wanted
+from pipeline.sources.names import CELEBA_FOLDERS, numeric_order, pictures_folder, wanted
 from pipeline.sources.parquet import ParquetFiles
 from pipeline.sources.patterns import expand, labels
-from pipeline.sources.reading import Reading
 from pipeline.sources.tars import Tar
 from pipeline.sources.tfrecords import TFRecords, largest
 from pipeline.sources.zips import Zip
@@ -107,7 +104,7 @@ def _folder(path: StoragePath, scratch: Path, reading: Reading) -> Source:
     if local is not None:
         listing = None
         names = (name for name, problem in walk(local) if problem is None)
-        celeba = next((folder for folder in FOLDERS if (local / folder).is_dir()), "")
+        celeba = next((folder for folder in CELEBA_FOLDERS if (local / folder).is_dir()), "")
     else:
         listing = list(path.files())
         names = (name for name, _, _ in listing if wanted(name))

@@ -11,13 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.core.errors import first_line
-from pipeline.sources.base import Entry, FileSource, SourceError, check_size, refuse_other, short_text
+from pipeline.sources.base import Entry, FileSource, Reading, SourceError, check_size, refuse_other, short_text
 from pipeline.sources.bounds import MAX_KEPT
 from pipeline.sources.names import below, common_start, is_rooted, only_name, parts_of, printable
 from pipeline.sources.parquet_columns import picture_column, pictures_in
 from pipeline.sources.parquet_rows import NO_BYTES, reader, row_limit, rows_of
 from pipeline.sources.patterns import labels
-from pipeline.sources.reading import Reading
 from pipeline.storage.object_stores import explained
 from pipeline.storage.path import StoragePath
 

@@ -10,11 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from pipeline.sources.base import SourceError
+from pipeline.sources.base import Reading, SourceError
 from pipeline.sources.bounds import MAX_BATCH, MAX_NAME, most_entries
 from pipeline.sources.names import printable
 from pipeline.sources.parquet_columns import Pictures, name_columns, picture_column, plain_columns
-from pipeline.sources.reading import Reading
 from pipeline.storage.object_stores import explained
 from pipeline.storage.path import StoragePath
 

@@ -31,7 +31,7 @@ def expand(path: str) -> list[StoragePath]:
     for text in _braces(path):
         matches = _matches(fixed, text) if "*" in text else [StoragePath.of(fixed + text)]
         if not matches:
-            raise SourceError(f"{as_shown(fixed + text)}: no such file or folder")
+            raise SourceError(f"{_shown(fixed + text)}: no such file or folder")
         found += matches
     # on an object store a look at each would take minutes: what is missing there is named when it is listed
     for file in found[:1] if remote else found:
@@ -65,7 +65,7 @@ def _braces(text: str) -> Iterator[str]:
     parts = re.split(r"(\{\d{1,12}\.\.\d{1,12}\}|\{[^{}]*,[^{}]*\})", text)
     choices = [_choices(part) for part in parts[1::2]]
     if prod(len(values) for values, _ in choices) > MAX_FILES:
-        raise SourceError(f"{as_shown(text)}: stands for more than {MAX_FILES:,} files")
+        raise SourceError(f"{_shown(text)}: stands for more than {MAX_FILES:,} files")
     for values in product(*(values for values, _ in choices)):
         filled = [str(value).zfill(width) for value, (_, width) in zip(values, choices, strict=True)]
         yield "".join(fixed + value for fixed, value in zip(parts[::2], [*filled, ""], strict=True))
@@ -110,6 +110,6 @@ def _matches(fixed: str, pattern: str) -> list[StoragePath]:
     return [folder / name for name in names if re.fullmatch(expression, name) and wanted(name)]
 
 
-def as_shown(text: str) -> str:
+def _shown(text: str) -> str:
     """A path or address as users may see it: without credentials."""
     return str(StoragePath.of(text)) if scheme_of(text) else text

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from pipeline.core.errors import first_line
 from pipeline.core.files import atomic, write_bytes
 from pipeline.sources.base import (
     Entry,
@@ -110,8 +111,10 @@ class Tar(FileSource):
                         handle.seek(archive.offset)
                         if broken is None and handle.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                             broken = f"no end mark at byte {archive.offset}"
-            except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
-                broken = broken or str(error)
+            except (OSError, SourceError):
+                raise
+            except Exception as error:  # TarError, ValueError, OverflowError, EOFError, RecursionError …
+                broken = broken or first_line(error)
         if broken is not None:
             if first:
                 refuse_other(self.path, self.kind)
@@ -135,9 +138,9 @@ class Tar(FileSource):
                             yield entry, file.read() if file else b""
             except StorageError:
                 raise
-            except (*_BREAKS, tarfile.TarError, ValueError, OverflowError) as error:
+            except Exception as error:  # of the compression and of tarfile
                 refuse_other(self.path, self.kind)
-                yield self.truncated(str(error)), b""
+                yield self.truncated(first_line(error)), b""
 
     def read(self, key: Any) -> bytes:
         """Bytes of a member."""
@@ -192,16 +195,20 @@ class _Member(tarfile.TarInfo):
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         header = self.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, *_EXTENDED)
-        if header and self.size > MAX_HEADER:
+        if self.size < 0 or (header and self.size > MAX_HEADER):
             raise tarfile.ReadError(f"a header of {self.size:,} bytes at byte {self.offset}")
         member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # not in typeshed
         return member
 
 
 def _members(archive: Any) -> Iterator[tarfile.TarInfo]:
-    """Members of a tarfile, which would keep them all."""
+    """Members of a tarfile, which would keep them all, and go back, for ever, where a size is negative."""
+    end = 0
     for member in archive:
         archive.members.clear()
+        if member.size < 0 or archive.offset <= end:
+            raise tarfile.ReadError(f"a size of {member.size} bytes at byte {member.offset}")
+        end = archive.offset
         yield member
 
 

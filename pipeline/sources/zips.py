@@ -19,8 +19,7 @@ from pipeline.sources.base import (
     readable,
     refuse_other,
 )
-from pipeline.sources.celeba import numeric_order, pictures_folder
-from pipeline.sources.names import is_hidden, wanted
+from pipeline.sources.names import is_hidden, numeric_order, pictures_folder, wanted
 from pipeline.sources.zip_recovery import rebuilt
 from pipeline.storage.path import StoragePath
 

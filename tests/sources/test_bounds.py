@@ -114,3 +114,38 @@ def test_a_header_of_a_tar_that_would_fill_memory_is_not_read(tmp_path: Path, mo
     assert found["a.png"] is None
     assert "truncated archive (a header of 100,0" in str(found["x.tar"])
     assert len(found) == 2
+
+
+def raw_member(name: bytes, kind: bytes, size: int, data: bytes = b"") -> bytes:
+    """A member whose header states any size, also a negative one."""
+    field = b"%011o\0" % size if size >= 0 else b"\xff" * 4 + size.to_bytes(8, "big", signed=True)
+    header = bytearray(name.ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + field + b"%011o\0" % 0)
+    header += b" " * 8 + kind + bytes(100) + b"ustar\x0000" + bytes(247)
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + data.ljust(-len(data) // 512 * -512, b"\0")
+
+
+@pytest.mark.parametrize("kind", [b"0", b"5", b"L", b"x", b"g", b"Z"])
+def test_a_tar_that_leads_back_to_its_beginning_ends(kind: bytes, tmp_path: Path) -> None:
+    first, last = raw_member(b"a.png", b"0", 1, b"a"), raw_member(b"c.png", b"0", 1, b"c")
+    (tmp_path / "x.tar").write_bytes(first + raw_member(b"b.png", kind, -1536) + last + bytes(1024))
+    found = problems(tmp_path / "x.tar", tmp_path)
+    assert found["a.png"] is None
+    assert len(found) <= 3
+
+
+def test_a_tar_of_headers_that_each_stand_for_the_next_ends(tmp_path: Path) -> None:
+    first = raw_member(b"a.png", b"0", 1, b"a")
+    (tmp_path / "x.tar").write_bytes(first + raw_member(b"././@LongLink", b"L", 5, b"name") * 3000 + bytes(1024))
+    found = problems(tmp_path / "x.tar", tmp_path)
+    assert found["a.png"] is None
+    assert "truncated archive" in str(found["x.tar"])
+
+
+def test_a_pax_header_with_a_negative_size_ends(tmp_path: Path) -> None:
+    first, last = raw_member(b"a.png", b"0", 1, b"a"), raw_member(b"c.png", b"0", 1, b"c")
+    pax = raw_member(b"pax", b"x", 14, b"14 size=-2048\n")
+    (tmp_path / "x.tar").write_bytes(first + pax + last + bytes(1024))
+    found = problems(tmp_path / "x.tar", tmp_path)
+    assert found["a.png"] is None
+    assert len(found) == 2

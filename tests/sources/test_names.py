@@ -14,11 +14,10 @@ from support.archives import as_folder, as_tar, as_zip, tar_of, zip_of
 
 from pipeline.bulk.plan import items_of
 from pipeline.bulk.settings import Settings
-from pipeline.sources.base import SourceError
+from pipeline.sources.base import Reading, SourceError
 from pipeline.sources.bounds import MAX_NAME
 from pipeline.sources.names import only_name
 from pipeline.sources.open import open_archive
-from pipeline.sources.reading import Reading
 from pipeline.storage.path import StoragePath
 
 GOOD = {"good.png": b"good"}

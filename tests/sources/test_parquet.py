@@ -12,11 +12,10 @@ from support.pictures import face
 
 from pipeline.core.images import encode_png
 from pipeline.sources import parquet
-from pipeline.sources.base import SourceError
+from pipeline.sources.base import Reading, SourceError
 from pipeline.sources.bounds import FREE_ENTRIES
 from pipeline.sources.open import open_archive
 from pipeline.sources.parquet import ParquetFiles
-from pipeline.sources.reading import Reading
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 PNG = [encode_png(face(index, 8)) for index in range(3)]
