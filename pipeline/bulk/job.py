@@ -29,7 +29,9 @@ from pipeline.bulk.plan import BulkUnit, Item, items_of, listing_hash, units_of
 from pipeline.bulk.record import JobError, RunRecord, part_rows, read_part, read_record, write_part
 from pipeline.bulk.settings import Engine, Settings, absolute
 from pipeline.core.schema import Row
+from pipeline.pretrained.registry import find, find_optional
 from pipeline.storage.path import StoragePath
+from pipeline.upscale.weights import choose
 from pipeline.version import __version__
 
 CARRIED = "carried.parquet"
@@ -174,13 +176,15 @@ def _again(job: Job, before: RunRecord) -> Job:
     same_listing = before.listing == job.record.listing
     rows = [row | {"target": row["file"]} for row in read_part(job.output.manifest)]
     if job.output.kind != "folder":
-        if not archive_exists(job.output):
+        size = sum(row["bytes"] for row in rows if row["status"] == "ok")
+        cut = archive_exists(job.output) and archive_size(job.output) < size
+        if not archive_exists(job.output) or (cut and job.output.kind == "picture"):
             return replace(_planned(job, []), fresh=True)
         if not same_listing:
             raise JobError(
                 f"{job.output.path} was made of an archive that has changed since: `--overwrite` makes it anew"
             )
-        if archive_size(job.output) < sum(row["bytes"] for row in rows if row["status"] == "ok"):
+        if cut:
             raise JobError(f"{job.output.path} is not what was written, it was cut: `--overwrite` makes it anew")
         return replace(job, finished=True)
     note = "" if same_listing else _changed(job.items, rows)
@@ -217,15 +221,24 @@ def _only_ours(job: Job, ours: Iterable[str] | None) -> Job:
     return job
 
 
+def with_other_networks(settings: Settings) -> Settings:
+    """Fill in where other people's networks lie, as far as the settings need them; WeightsError."""
+    detector = embedding = None
+    if settings.faces or settings.check:
+        # to draw faces it is needed, to check results it would be good to have
+        detector = (find if settings.faces else find_optional)("detector", settings.detector)
+    if settings.check:
+        embedding = find_optional("embedding", settings.embedding)
+    return replace(settings, detector=absolute(detector), embedding=absolute(embedding))
+
+
 def _recorded(before: Settings, asked: Settings) -> Settings:
     """Settings of a run before; where only names of weights are on record, those that are asked for now."""
     if before.fidelity is not None and not os.path.isabs(before.fidelity):  # noqa: PTH117
-        from pipeline.upscale.weights import choose
-
         fidelity = None if asked.fidelity is None else Path(asked.fidelity)
         chosen = choose(fidelity, None, before.realism)
         before = replace(before, fidelity=absolute(chosen[0]), realism_model=absolute(chosen[1]))
-        before = replace(before, detector=asked.detector, embedding=asked.embedding)
+        return with_other_networks(replace(before, detector=asked.detector, embedding=asked.embedding))
     return before
 
 

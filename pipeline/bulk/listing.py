@@ -100,7 +100,10 @@ def _without_results(
     known: dict[str, bool] = {}
     earlier = {entry.name: of for entry in found if (of := _result_of(root.local, entry.name, known))}
     counts = Counter(earlier.values())
-    notes = [f"{of}: made by facesr upscale, passed over ({counts[of]} files)" for of in sorted(counts)]
+    notes = [
+        f"{of}: made by facesr upscale, passed over ({counts[of]} file{'s' * (counts[of] > 1)})"
+        for of in sorted(counts)
+    ]
     return [entry for entry in found if entry.name not in earlier], notes
 
 

@@ -36,6 +36,8 @@ def refuse_overlap(roots: Sequence[StoragePath], output: Output) -> None:
         above = next(folder for folder in local.parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             raise OutputError(f"{output.path}: nothing can be written into {above}")
+    if output.work.local is not None and output.work.local.is_symlink():
+        raise OutputError(f"{output.work} is a link, and partial work lies there: remove it")
     written = (output.path, output.manifest, output.csv_manifest, output.work)
     for root in roots:
         for path in written:
@@ -192,8 +194,11 @@ def read_targets(output: Output) -> Set[str] | None:
     path = output.work / TARGETS
     if not path.is_file():
         return None
-    with path.open() as handle:
-        return set(pq.read_table(handle)["target"].to_pylist())
+    try:
+        with path.open() as handle:
+            return set(pq.read_table(handle)["target"].to_pylist())
+    except (pa.ArrowException, KeyError) as error:
+        raise JobError(f"{path}: cannot be read: `--overwrite` starts anew") from error
 
 
 def remove_work(output: Output, keep: Iterable[str] = ()) -> None:

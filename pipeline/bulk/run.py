@@ -16,14 +16,14 @@ import torch
 
 from pipeline.bulk.assembly import assemble
 from pipeline.bulk.checks import flag
-from pipeline.bulk.job import Job, begin, locked, open_job
+from pipeline.bulk.job import Job, begin, locked, open_job, with_other_networks
 from pipeline.bulk.listing import Listing
 from pipeline.bulk.node_check import Machine, check_nodes
 from pipeline.bulk.ownership import remove_work
 from pipeline.bulk.picture_job import load_upscaler, within
 from pipeline.bulk.plan import Item
 from pipeline.bulk.record import read_part, write_manifest
-from pipeline.bulk.settings import Engine, RunOptions, Settings, absolute, cores
+from pipeline.bulk.settings import Engine, RunOptions, Settings, cores
 from pipeline.bulk.worker import BulkWorker
 from pipeline.codecs.reader import Picture, read_picture
 from pipeline.codecs.writer import encode_picture, loss_note
@@ -33,7 +33,6 @@ from pipeline.core.scales import FACTOR
 from pipeline.core.schema import Row
 from pipeline.core.shards import evenly_spaced
 from pipeline.models.checkpoint import load_generator
-from pipeline.pretrained.registry import find, find_optional
 from pipeline.runtime.console import Advance, console, progress
 from pipeline.runtime.ray_session import WorkerError
 from pipeline.runtime.stage import StageError
@@ -44,6 +43,8 @@ from pipeline.upscale.upscaler import Upscaler
 SAMPLES = 6
 LARGEST_SAMPLE = 1024 * 1024
 """Pixels of a sample's input above which only a part of it is encoded."""
+LONGEST_SAMPLE = 20.0
+"""Seconds for decoding a sample, at most: nobody waits longer for an estimate."""
 SIDE = 96
 """Of the picture that the network is timed on."""
 
@@ -126,13 +127,7 @@ def _with_networks(settings: Settings) -> Settings:
     paths = [Path(path) for path in (settings.fidelity, settings.realism_model) if path]
     hashes = [load_generator(path)[1]["sha256"] for path in paths]
     model = hashes[-1] if settings.realism in (0, 1) else f"{hashes[0]}+{settings.realism:g}*{hashes[1]}"
-    detector = embedding = None
-    if settings.faces or settings.check:
-        # to draw faces it is needed, to check results it would be good to have
-        detector = (find if settings.faces else find_optional)("detector", settings.detector)
-    if settings.check:
-        embedding = find_optional("embedding", settings.embedding)
-    return replace(settings, model=model, detector=absolute(detector), embedding=absolute(embedding))
+    return with_other_networks(replace(settings, model=model))
 
 
 def _engine(settings: Settings, options: RunOptions, machines: Sequence[Machine]) -> Engine:
@@ -230,7 +225,7 @@ def estimate(
         start = time.perf_counter()
         try:
             data = source.read(readable[index].key)
-            picture = within(decode_seconds, partial(read_picture, data))
+            picture = within(min(decode_seconds, LONGEST_SAMPLE), partial(read_picture, data))
             part, encoded = _encoded(picture, settings, readable[index].target)
         except (FacesrError, OSError):
             continue

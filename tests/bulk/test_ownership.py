@@ -279,6 +279,10 @@ def test_results_that_were_emptied_or_cut_are_made_again(model: Path, tmp_path: 
     (tmp_path / "out/b.png").write_bytes(before["b.png"][:-9])
     upscale(source, tmp_path / "out", "--model", model, "--workers", 1)
     assert pictures(tmp_path / "out") == before
+    upscale(source / "a.png", tmp_path / "p.png", "--model", model, "--workers", 1)
+    (tmp_path / "p.png").write_bytes(b"")
+    upscale(source / "a.png", tmp_path / "p.png", "--model", model, "--workers", 1)
+    assert (tmp_path / "p.png").read_bytes() == before["a.png"]
     for name in ("out.zip", "out.tar", "out.parquet"):
         out = tmp_path / name
         upscale(source, out, "--model", model, "--workers", 1)
@@ -326,3 +330,15 @@ def test_a_name_as_long_as_the_disk_takes_works(name: str, model: Path, tmp_path
     upscale(source / "a.png", tmp_path / name, "--model", model, "--workers", 1)
     assert (tmp_path / name).exists()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_finished_run_is_gone_on_with_by_its_own_options_and_the_weights_that_are_named(
+    model: Path, tmp_path: Path
+) -> None:
+    source, out = faces(tmp_path / "in", "a.png"), tmp_path / "out"
+    upscale(source, out, "--model", model, "--workers", 1, "--realism", 0.5)
+    (source / "b.png").write_bytes(encoded(7))
+    upscale(source, out, "--model", model, "--workers", 1, "--tile", 64, "--resume")
+    upscale(source, tmp_path / "fresh", "--model", model, "--workers", 1, "--realism", 0.5)
+    assert pictures(out) == pictures(tmp_path / "fresh")
+    assert {row["status"] for row in manifest(out).values()} == {"ok"}
