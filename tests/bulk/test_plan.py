@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.archives import as_tar, as_zip
-from support.upscaling import encoded, make_models, manifest, upscale
+from support.upscaling import encoded, make_models, manifest_rows, upscale
 
 from pipeline.bulk.plan import items_of
 from pipeline.bulk.settings import Settings
@@ -78,10 +78,10 @@ def test_entries_that_share_a_path_are_all_done(output: str, model: Path, tmp_pa
     ):
         out = tmp_path / f"{Path(source).suffix[1:]}-{output}"
         upscale(source, out, "--model", model, "--workers", 1)
-        rows = manifest(out)
-        assert {row["status"] for row in rows.values()} == {"ok"}
-        assert len({row["file"].casefold() for row in rows.values()}) == len(rows) > 1
-        assert len({row["id"] for row in rows.values()}) == len(rows)
+        rows = manifest_rows(out)
+        assert {row["status"] for row in rows} == {"ok"}
+        assert len({row["file"].casefold() for row in rows}) == len(rows) > 1
+        assert len({row["id"] for row in rows}) == len(rows)
 
 
 def test_rows_named_into_the_work_folder_are_not_lost(model: Path, tmp_path: Path) -> None:

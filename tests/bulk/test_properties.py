@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from support.upscaling import encoded, make_models, manifest, upscale
+from support.upscaling import encoded, make_models, manifest_rows, upscale
 
 from pipeline.bulk.plan import items_of
 from pipeline.bulk.settings import Settings
@@ -98,7 +98,7 @@ def test_any_names_go_through_a_container_completely_and_stay_inside(
         upscale(root / f"in.{kind}", output, "--model", model, "--workers", 1, code=None)
         after = hashes(root)
         assert {path: after.get(path) for path in before} == before
-        rows = list(manifest(output).values())
+        rows = manifest_rows(output)
         results = [row["file"] for row in rows if row["status"] == "ok"]
         assert all(row["error"] for row in rows if row["status"] != "ok")
         assert len({same_path(name) for name in results}) == len(results)

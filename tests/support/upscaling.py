@@ -69,11 +69,16 @@ def start(*arguments: Any, environment: Mapping[str, str] | None = None) -> "sub
     return subprocess.Popen(command(*arguments), cwd=ROOT, env=values, text=True, **pipes)  # type: ignore[call-overload]
 
 
-def manifest(output: Path) -> dict[str, dict[str, Any]]:
-    """Rows of a manifest by name; OUTPUT or the manifest itself."""
+def manifest_rows(output: Path) -> list[dict[str, Any]]:
+    """Rows of OUTPUT's manifest, in the order of INPUT."""
     beside = output.with_name(output.name + ".manifest.parquet")
     path = output / "manifest.parquet" if output.is_dir() else beside
-    return {row["name"]: row for row in pq.read_table(path).to_pylist()}
+    return pq.read_table(path).to_pylist()
+
+
+def manifest(output: Path) -> dict[str, dict[str, Any]]:
+    """Rows of OUTPUT's manifest by name."""
+    return {row["name"]: row for row in manifest_rows(output)}
 
 
 def pictures(folder: Path) -> dict[str, bytes]:
