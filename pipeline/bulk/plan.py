@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 WORK_NAME = ".facesr"
 """Of the work folder inside OUTPUT, which goes when the run is done: no result may be called so."""
+OWN_FILES = {"manifest.parquet", "manifest.csv", "view.html"}
+"""What lies in OUTPUT beside results: no folder of results may be called so."""
 
 LARGEST_UNIT = 32
 """Pictures in a work unit, at most: what a killed worker loses. Small archives are cut finer, so that all workers have
@@ -109,9 +111,9 @@ def _key(name: str) -> str:
 
 
 def _safe(name: str) -> str:
-    """A relative path without empty parts, dots and the name of the work folder; `unnamed` where nothing is left."""
+    """A relative path without empty parts, dots and our own names; `unnamed` where nothing is left."""
     parts = [part for part in name.replace("\0", "\ufffd").split("/") if part not in ("", ".", "..")]
-    if parts and _key(parts[0]) == WORK_NAME:
+    if parts and (_key(parts[0]) == WORK_NAME or (len(parts) > 1 and _key(parts[0]) in OWN_FILES)):
         parts[0] = f"_{parts[0]}"
     return "/".join(parts) or "unnamed"
 
