@@ -29,7 +29,7 @@ def expand(path: str) -> list[StoragePath]:
         return []
     found: list[StoragePath] = []
     for text in _braces(path):
-        matches = _matches(fixed, text) if "*" in text else [StoragePath.of(fixed + text)]
+        matches = _matches(fixed, text) if _has_star(text) else [StoragePath.of(fixed + text)]
         if not matches:
             raise SourceError(f"{_shown(fixed + text)}: no such file or folder")
         found += matches
@@ -89,6 +89,11 @@ def _existing(path: str) -> tuple[str, str]:
     if not there and path.startswith("/"):
         there = 1
     return path[:there], path[there:]
+
+
+def _has_star(text: str) -> bool:
+    """True if a `*` is in the path; one in the query of an address is no pattern."""
+    return "*" in (split(text)[1] if scheme_of(text) else text)
 
 
 def _matches(fixed: str, pattern: str) -> list[StoragePath]:

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import pyarrow as pa
 
-from pipeline.core.errors import FacesrError
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.storage import fsspec_bridge
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
@@ -262,6 +262,8 @@ def _connected(root: str, query: str, endpoint: str, late: bool) -> tuple[Any, s
     try:
         # a store that is not there is found out soon; one that is there may be busy for a while
         client(1).get_file_info(bucket)
+    except TypeError as error:
+        raise StorageError(f"s3://{bucket}: an option behind the ? that is not known: {first_line(error)}") from error
     except OSError as error:
         if "NETWORK_CONNECTION" in str(error):
             raise

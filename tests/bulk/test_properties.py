@@ -6,8 +6,10 @@ import tarfile
 import unicodedata
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -30,6 +32,8 @@ QUICK = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
+BYTES = st.binary(min_size=1, max_size=8).map(lambda data: data.replace(b"\0", b"_").decode("utf-8", "surrogateescape"))
+"""Names that are no text, as old disks and tars hold them."""
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 SPECIAL = st.sampled_from(
     [".", "..", "/", "", "a", "A", "é", "e\u0301", "COM1", ".facesr", "manifest.parquet", "x" * 240, "[red]", "[/]"]
@@ -60,6 +64,16 @@ def as_parquet(path: Path, names: list[str]) -> None:
     pq.write_table(pa.table({"image": pa.array(rows, kind)}), path)
 
 
+def as_folder(path: Path, names: list[str]) -> None:
+    path.mkdir()
+    for index, name in enumerate(names):
+        with suppress(OSError, ValueError):  # a disk takes fewer names than an archive, and no two for one file
+            target = path / name.strip("/")
+            if target.resolve().is_relative_to(path.resolve()):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(encoded(index, width=16, height=16))
+
+
 def same_path(name: str) -> str:
     """What a disk that knows neither case nor composition would take a name for."""
     return unicodedata.normalize("NFC", PurePosixPath(name).as_posix()).casefold()
@@ -82,7 +96,9 @@ def test_every_result_has_a_path_of_its_own_on_any_disk(names: list[str], suffix
     assert all(not PurePosixPath(target).is_absolute() for target in targets)
 
 
-@pytest.mark.parametrize(("kind", "write"), [("zip", as_zip), ("tar", as_tar), ("parquet", as_parquet)])
+@pytest.mark.parametrize(
+    ("kind", "write"), [("zip", as_zip), ("tar", as_tar), ("parquet", as_parquet), ("folder", as_folder)]
+)
 @pytest.mark.parametrize("to", ["folder", "zip"])
 def test_any_names_go_through_a_container_completely_and_stay_inside(
     kind: str, write: Callable[[Path, list[str]], None], to: str, model: Path, tmp_path_factory: pytest.TempPathFactory
@@ -117,15 +133,7 @@ def test_any_names_go_through_a_container_completely_and_stay_inside(
     check()
 
 
-FORMATS = {
-    "PNG": {},
-    "JPEG": {},
-    "WEBP": {"lossless": True},
-    "GIF": {},
-    "TIFF": {"compression": "tiff_lzw"},
-    "BMP": {},
-    "PPM": {},
-}
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM")
 
 
 def small(kind: str) -> bytes:
@@ -165,5 +173,46 @@ def test_a_damaged_file_gives_a_picture_or_a_reason_in_time(kind: str) -> None:
         for read in (read_picture, decode):
             reason = reason_of(read, data)
             assert reason is None or (reason and "\n" not in reason)
+
+    check()
+
+
+def test_a_folder_of_damaged_files_gets_a_row_each(model: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    names = []
+    for index in range(56):
+        kind = FORMATS[index % len(FORMATS)]
+        data = bytearray(small(kind))
+        for place in random.integers(0, min(len(data), 80), 3):
+            data[place] = random.integers(256)
+        names.append(f"{index:02d}.{kind.lower()}")
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / names[-1]).write_bytes(data[: len(data) // (1 + index % 3)])
+    before = hashes(tmp_path / "in")
+    upscale(tmp_path / "in", tmp_path / "out", "--model", model, "--workers", 1, code=None)
+    rows = manifest_rows(tmp_path / "out")
+    assert sorted(row["name"] for row in rows) == sorted(names)
+    assert all(row["error"] for row in rows if row["status"] != "ok")
+    assert {row["status"] for row in rows} == {"ok", "failed"}
+    assert hashes(tmp_path / "in") == before
+
+
+@pytest.mark.parametrize(("kind", "write"), [("tar", as_tar), ("folder", as_folder)])
+def test_names_that_are_no_text_go_through(
+    kind: str, write: Callable[[Path, list[str]], None], model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    @QUICK
+    @given(names=st.lists(BYTES, min_size=1, max_size=5, unique=True))
+    def check(names: list[str]) -> None:
+        root = tmp_path_factory.mktemp("bytes")
+        write(root / f"in.{kind}", [*(f"{name}.png" for name in names), "always/good.png"])
+        before = hashes(root)
+        upscale(root / f"in.{kind}", root / "out", "--model", model, "--workers", 1, code=None)
+        rows = manifest_rows(root / "out")
+        results = [row["file"] for row in rows if row["status"] == "ok"]
+        assert len({same_path(name) for name in results}) == len(results) > 0
+        assert all((root / "out" / name).is_file() for name in results)
+        assert all(row["error"] for row in rows if row["status"] != "ok")
+        assert {path: found for path, found in hashes(root).items() if path in before} == before
 
     check()

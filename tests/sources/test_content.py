@@ -97,6 +97,11 @@ def test_a_pattern_under_a_folder_that_looks_like_one_is_read(folder: str, patte
     assert [entry.name.rpartition("/")[2].removesuffix(".png") for entry in entries] == ["1", "2"]
 
 
+def test_an_address_with_an_odd_query_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"^s3://bucket: an option behind the \? that is not known"):
+        open_archive("s3://bucket/a.zip?endpoint_override=127.0.0.1:1&x=*", tmp_path)
+
+
 def test_a_relative_pattern_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "[x]").mkdir()
     (tmp_path / "[x]" / "1.png").write_bytes(PNG)
