@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spandrel
 import torch
 from safetensors.torch import save_file
 from support.pictures import face, psnr
@@ -225,9 +226,6 @@ def direct(network: torch.nn.Module, picture: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         result = network(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255)
     return (result[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-
-
-spandrel = pytest.importorskip("spandrel")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
