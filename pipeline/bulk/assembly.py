@@ -233,12 +233,12 @@ def _recover(output: Output, holder: Path, members: Iterable[Member], rows: Iter
     wanted = {tuple(identity(row)) for row in rows}
     for member in members:
         name, size, end = member[0], member[_IDENTITY - 1], member[_IDENTITY]
-        place = output.result_path(name)
-        if tuple(member[:_IDENTITY]) not in wanted or (place.is_file() and place.size() == size):
+        path = output.result_path(name)
+        if tuple(member[:_IDENTITY]) not in wanted or (path.is_file() and path.size() == size):
             continue
         # nothing follows the bytes of a picture but a tar's padding
         padding = -size % tarfile.BLOCKSIZE if output.kind == "tar" else 0
-        place.write_bytes(StoragePath.of(holder).read_at(end - padding - size, size))
+        path.write_bytes(StoragePath.of(holder).read_at(end - padding - size, size))
 
 
 def _shard_of(output: Output, mark: str) -> StoragePath:
@@ -281,9 +281,9 @@ def _recover_shard(output: Output, mark: str, needed: Set[tuple[Any, ...]]) -> N
     with path.open() as handle:
         images = (image for batch in pq.ParquetFile(handle).iter_batches(16, columns=["image"]) for image in batch[0])
         for member, image in zip(members, images, strict=False):
-            place = output.result_path(member[0])
-            if tuple(member) in needed and not place.is_file():
-                place.write_bytes(image["bytes"].as_py())
+            result = output.result_path(member[0])
+            if tuple(member) in needed and not result.is_file():
+                result.write_bytes(image["bytes"].as_py())
 
 
 def _stream_parquet(handle: IO[bytes], output: Output, rows: Iterable[Row], advance: Advance) -> None:

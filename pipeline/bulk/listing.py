@@ -114,12 +114,12 @@ def _result_of(root: Path, name: str, known: dict[str, bool]) -> str | None:
     """
     parts = name.split("/")
     for depth in range(1, len(parts) + 1):
-        place = "/".join(parts[:depth])
+        folder = "/".join(parts[:depth])
         if depth == len(parts):
-            beside = os.path.lexists(root / f"{place}.manifest.parquet")
-            return place if beside and is_ours(Output(StoragePath.of(root / place), "zip")) else None
-        if place not in known:
-            known[place] = is_ours(Output(StoragePath.of(root / place), "folder"))
-        if known[place]:
-            return place
+            beside = os.path.lexists(root / f"{folder}.manifest.parquet")
+            return folder if beside and is_ours(Output(StoragePath.of(root / folder), "zip")) else None
+        if folder not in known:
+            known[folder] = is_ours(Output(StoragePath.of(root / folder), "folder"))
+        if known[folder]:
+            return folder
     return None

@@ -274,4 +274,4 @@ class PictureJob:
 def _decoded(data: bytes) -> tuple[Picture, str | None]:
     """A picture, and what is wrong with it: what can still be seen of a damaged one is enlarged, but not silently."""
     picture = read_picture(data)
-    return picture, decode_warning(data, picture.mode) if picture.format in FORMATS and not picture.mended else None
+    return picture, decode_warning(data, picture.mode) if picture.format in FORMATS and not picture.repaired else None

@@ -19,8 +19,8 @@ def depth_of(image: Image.Image, data: bytes) -> int:
         case "JPEG2000":
             return max(jpeg2000_depths(data), default=8)
         case "AVIF":
-            place = data.find(b"av1C", 0, 1 << 16)
-            flags = data[place + 6] if 0 <= place < len(data) - 6 else 0
+            start = data.find(b"av1C", 0, 1 << 16)
+            flags = data[start + 6] if 0 <= start < len(data) - 6 else 0
             return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
         case "PSD":
             return int.from_bytes(data[22:24], "big")

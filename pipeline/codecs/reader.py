@@ -15,11 +15,11 @@ from PIL import Image, PpmImagePlugin, TiffImagePlugin
 
 from pipeline.codecs.depth import depth_of
 from pipeline.codecs.exif import as_orientation, orientation_of
-from pipeline.codecs.mend import without_bombs
 from pipeline.codecs.metadata import Metadata, read_metadata
+from pipeline.codecs.repair import without_bombs
 from pipeline.core.images import MAX_PIXELS, ImageError, Planes, decoder_errors, lossless, open_image, wide_grey
 from pipeline.core.jpeg import with_end_mark
-from pipeline.core.png import SIGNATURE, bare_png, mended_png
+from pipeline.core.png import SIGNATURE, bare_png, repaired_png
 from pipeline.core.tiff import Blocks
 
 END_MARK = "its end mark is missing"
@@ -38,7 +38,7 @@ class Picture:
         mode: of the file's pixels, "RGB", "P", "CMYK" … as Pillow names it.
         orientation: that was applied, 1-8; 1 is upright.
         damage: what is wrong with the file, so that the pixels may be, too.
-        mended: what had to be done to the file before a decoder took it; its pixels are whole.
+        repaired: what had to be done to the file before a decoder took it; its pixels are whole.
         notes: what else is not as it was in the file.
     """
 
@@ -49,13 +49,13 @@ class Picture:
     mode: str
     orientation: int
     damage: str | None = None
-    mended: str | None = None
+    repaired: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def remarks(self) -> list[str]:
         """All that is to be told of the file, in words."""
-        return [*filter(None, (self.damage, self.mended)), *self.notes, *self.metadata.lost]
+        return [*filter(None, (self.damage, self.repaired)), *self.notes, *self.metadata.lost]
 
 
 def format_of(name: str) -> str | None:
@@ -79,15 +79,15 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     Raises:
         ImageError: not a picture, truncated, damaged or larger than `max_pixels`.
     """
-    damage, mended = None, None
+    damage, repaired = None, None
     if data.startswith(SIGNATURE):
-        data, kinds, damage = mended_png(data)
-        mended = f"damaged {', '.join(kinds)} left out" if kinds else None
+        data, kinds, damage = repaired_png(data)
+        repaired = f"damaged {', '.join(kinds)} left out" if kinds else None
     with decoder_errors():
         try:
             picture = _read(data, max_pixels)
             # Pillow, too, sees it only now and then
-            mended = END_MARK if picture.format in ("JPEG", "MPO") and with_end_mark(data) else mended
+            repaired = END_MARK if picture.format in ("JPEG", "MPO") and with_end_mark(data) else repaired
         except ValueError:
             if not data.startswith(SIGNATURE):
                 raise
@@ -99,10 +99,10 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
             ended = with_end_mark(data)
             if ended is None:
                 raise
-            picture, mended = _read(ended, max_pixels), END_MARK
+            picture, repaired = _read(ended, max_pixels), END_MARK
     if picture.format == "PNG" and data.rfind(b"IEND") < 0:
         picture = replace(picture, notes=(*picture.notes, END_MARK))
-    return replace(picture, damage=damage, mended=mended)
+    return replace(picture, damage=damage, repaired=repaired)
 
 
 def as_planes(image: Image.Image) -> Planes:

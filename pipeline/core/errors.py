@@ -1,4 +1,6 @@
-"""Errors that a user can do something about, and what a message or page may say: one line, no secret, no place."""
+"""Errors that a user can do something about, and what a message or page may say: one line, no secret, no folder of
+this machine.
+"""
 
 import re
 
@@ -55,6 +57,6 @@ def only_names(text: str) -> str:
     return _PLACE.sub(lambda found: _last_name(found[0]), text)
 
 
-def _last_name(place: str) -> str:
-    path = place.partition("?")[0] if "://" in place else place
+def _last_name(text: str) -> str:
+    path = text.partition("?")[0] if "://" in text else text
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1].rpartition("@")[2] if path.strip("\\/") else path

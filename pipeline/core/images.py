@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, _imagi
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.formats import READ, TIFF, other_kind, unread
 from pipeline.core.jpeg import with_end_mark
-from pipeline.core.png import SIGNATURE, bare_png, mended_png
+from pipeline.core.png import SIGNATURE, bare_png, repaired_png
 from pipeline.core.tiff import Blocks
 
 Pixels = NDArray[np.uint8]
@@ -96,10 +96,10 @@ def open_image(data: bytes, max_pixels: int | None = MAX_PIXELS) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=READ)
     except UnidentifiedImageError as error:
-        mended, kinds, _ = mended_png(data) if data.startswith(SIGNATURE) else (data, [], None)
+        repaired, kinds, _ = repaired_png(data) if data.startswith(SIGNATURE) else (data, [], None)
         if not kinds:
             raise ImageError(unread(data)) from error
-        return open_image(mended, max_pixels)
+        return open_image(repaired, max_pixels)
     width, height = image.size
     if max_pixels is not None and width * height > max_pixels:
         raise ImageError(f"{width}x{height} is more than the {max_pixels} pixels allowed")

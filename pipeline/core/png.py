@@ -55,7 +55,7 @@ def bare_png(data: bytes, kept: Collection[bytes] = PIXELS) -> bytes:
     return b"".join([*parts, b"\0\0\0\0IEND\xaeB`\x82"])
 
 
-def mended_png(data: bytes) -> tuple[bytes, list[str], str | None]:
+def repaired_png(data: bytes) -> tuple[bytes, list[str], str | None]:
     """A PNG without its damaged chunks that can be done without.
 
     Returns:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of a value by its type."""
 _BELOW = (0x8769, 0x8825, 0xA005)
-"""Tags that hold the place of another directory: EXIF, GPS, interoperability."""
+"""Tags that hold the offset of another directory: EXIF, GPS, interoperability."""
 _DNG_VERSION, _MAKE, _PHOTOMETRIC, _COMPRESSION, _SUBFILE, _BELOW_TIFF = 50706, 271, 262, 259, 254, 330
 _BITS, _SAMPLE_FORMAT = 258, 339
 _SENSOR = {32803, 34892}
@@ -34,7 +34,7 @@ class Entry:
 
     kind: int
     count: int
-    place: int
+    offset: int
 
     @property
     def size(self) -> int:
@@ -56,13 +56,13 @@ class Blocks:
         """Where the main directory begins."""
         return self._number("Q", 8) if self._big else self._number("I", 4)
 
-    def entries(self, place: int) -> dict[int, Entry]:
-        """Of the directory at `place`, by tag."""
+    def entries(self, offset: int) -> dict[int, Entry]:
+        """Of the directory at `offset`, by tag."""
         found = {}
-        count = self._count(place)
+        count = self._count(offset)
         head, wide, size = ("HHQ", 8, 20) if self._big else ("HHI", 4, 12)
-        place += 8 if self._big else 2
-        for start in range(place, min(place + count * size, len(self.block) - size + 1), size):
+        offset += 8 if self._big else 2
+        for start in range(offset, min(offset + count * size, len(self.block) - size + 1), size):
             tag, kind, values = struct.unpack_from(self._order + head, self.block, start)
             inside = start + size - wide
             far = _SIZES.get(kind, 1) * values > wide
@@ -71,23 +71,23 @@ class Blocks:
 
     def frames(self) -> int:
         """Directories that follow one another, the main one among them."""
-        place, seen = self.first, set[int]()
-        while place and place not in seen and self._count(place):
-            seen.add(place)
+        offset, seen = self.first, set[int]()
+        while offset and offset not in seen and self._count(offset):
+            seen.add(offset)
             size, wide, number = (20, 8, "Q") if self._big else (12, 2, "I")
-            place = self._number(number, place + wide + size * self._count(place))
+            offset = self._number(number, offset + wide + size * self._count(offset))
         return len(seen)
 
     def whole(self, entry: Entry | None) -> int | None:
         """First value of an entry of whole numbers; None of any other."""
         number = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}.get(entry.kind) if entry else None
-        return self._number(number, entry.place) if entry and number else None
+        return self._number(number, entry.offset) if entry and number else None
 
     def text(self, entry: Entry | None) -> str:
         """Value of an entry of text; empty of any other."""
         if entry is None or entry.kind != 2:
             return ""
-        return self.block[entry.place : entry.place + min(entry.count, 64)].split(b"\0")[0].decode("latin-1").strip()
+        return self.block[entry.offset : entry.offset + min(entry.count, 64)].split(b"\0")[0].decode("latin-1").strip()
 
     def overlap(self) -> bool:
         """True if entries claim the same bytes over and over, so that reading all would take any amount of memory."""
@@ -127,14 +127,14 @@ class Blocks:
 
     def _claimed(self, entries: dict[int, Entry]) -> int:
         length = len(self.block)
-        return sum(min(entry.size, max(length - entry.place, 0)) for entry in entries.values() if entry.size > 8)
+        return sum(min(entry.size, max(length - entry.offset, 0)) for entry in entries.values() if entry.size > 8)
 
-    def _count(self, place: int) -> int:
-        return self._number("Q" if self._big else "H", place)
+    def _count(self, offset: int) -> int:
+        return self._number("Q" if self._big else "H", offset)
 
-    def _number(self, kind: str, place: int) -> int:
+    def _number(self, kind: str, offset: int) -> int:
         try:
-            number: int = struct.unpack_from(self._order + kind, self.block, place)[0]
+            number: int = struct.unpack_from(self._order + kind, self.block, offset)[0]
         except struct.error:
             return 0
         return number

@@ -98,7 +98,7 @@ def read_rgb(data: bytes, max_pixels: int) -> tuple[Pixels, list[str]]:
         if image.width * image.height > max_pixels:
             raise ImageError(f"more pixels than allowed ({image.width}x{image.height}, at most {max_pixels})")
         jpeg = image.format in FORMATS
-        mended = None
+        repaired = None
         if jpeg and image.mode in SPACES:
             try:
                 pixels = strict_jpeg(data, image.mode)
@@ -106,7 +106,7 @@ def read_rgb(data: bytes, max_pixels: int) -> tuple[Pixels, list[str]]:
                 ended = with_end_mark(data)
                 if ended is None:
                     raise
-                pixels, mended = strict_jpeg(ended, image.mode), END_MARK
+                pixels, repaired = strict_jpeg(ended, image.mode), END_MARK
         if jpeg and image.mode == "RGB":
             orientation, mode = orientation_of(image), image.mode
             profile = fitting_profile(image.info.get("icc_profile"), 3)
@@ -117,8 +117,8 @@ def read_rgb(data: bytes, max_pixels: int) -> tuple[Pixels, list[str]]:
             orientation, mode = picture.orientation, picture.mode
             if picture.damage:
                 raise ImageError(picture.damage)
-            mended = picture.mended
-        done = [mended] if mended else []
+            repaired = picture.repaired
+        done = [repaired] if repaired else []
         done += ["EXIF orientation applied"] if orientation != 1 else []
         rgb, converted = _flat_rgb(planes, profile)
         return rgb, done + _kinds(mode, planes) + converted

@@ -50,9 +50,9 @@ class ParquetFiles:
                         root = self._common_folder()
                     usable = (only_name(below(name, root or [])) for name in row.names)
                     name = next((name for name in usable if name), f"{stems[index]}-{number:06d}")
-                    for place in range(row.pictures):
-                        own = f"{name}#{place + 1}" if row.pictures > 1 else name
-                        yield Entry(own, [index, number, place], row.problem, row.stamp, labels=row.labels)
+                    for picture in range(row.pictures):
+                        own = f"{name}#{picture + 1}" if row.pictures > 1 else name
+                        yield Entry(own, [index, number, picture], row.problem, row.stamp, labels=row.labels)
             if row_limit(path, self.reading):
                 yield FileSource(path).overflow()
 

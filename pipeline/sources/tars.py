@@ -166,12 +166,12 @@ class Tar(FileSource):
         found = []
         with self.plain.open() as handle, tarfile.open(fileobj=handle, mode="r:", tarinfo=_Member) as archive:
             for member in _members(archive):
-                place = [member.offset_data, member.size] if member.isreg() and not member.issparse() else None
+                span = [member.offset_data, member.size] if member.isreg() and not member.issparse() else None
                 if member.islnk():
-                    place = known[member.linkname]
-                    found.append(place)
-                if member.name in known and place:
-                    known[member.name] = place
+                    span = known[member.linkname]
+                    found.append(span)
+                if member.name in known and span:
+                    known[member.name] = span
         return found
 
     def _unpack(self) -> str | None:

@@ -367,12 +367,12 @@ def test_a_broken_picture_fails_the_stage_until_it_is_replaced_or_allowed(tmp_pa
     assert run_stage("ingest", folder).returncode == 0
     assert set(rejected(folder / "data")) == {"bad.png"}
     assert len(faces_of(folder / "data" / "faces")) == 10
-    # mended in place: what was found out about the old file no longer counts
+    # repaired in place: what was found out about the old file no longer counts
     project(folder, path)
     assert run_stage("ingest", folder).returncode == 1
     as_folder(tmp_path / "in", {"bad.png": encode_png(face(99, 256))})
-    mended = run_stage("ingest", folder)
-    assert mended.returncode == 0, mended.stderr
+    repaired = run_stage("ingest", folder)
+    assert repaired.returncode == 0, repaired.stderr
     assert len(faces_of(folder / "data" / "faces")) == 11
 
 
