@@ -11,18 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from torch import Tensor
 
-from pipeline.core.degradation import degrade, reduce
+from pipeline.core.degradation import low_side, reduce
 from pipeline.core.errors import FacesrError
 from pipeline.core.files import atomic, content_hash
 from pipeline.core.images import Pixels, decode
-from pipeline.core.scales import FACTOR, QUARTER_TURNS, SIDE
+from pipeline.core.scales import FACTOR, QUARTER_TURNS, SCALE_OF_USE, SIDE
 from pipeline.core.schema import Row
 from pipeline.core.shards import read_folder
 from pipeline.params.baselines import Twin
 from pipeline.params.train import Train
-from pipeline.train.engine.batches import BatchConfig, PairData, cut_pair
+from pipeline.train.engine.batches import Batch, BatchConfig, PairData, cut_pair
 from pipeline.train.engine.loop import Training
 from pipeline.train.from_params import phase_config
 from pipeline.train.live_log import live_log
@@ -83,7 +82,7 @@ class SupervisedPairs(PairData):
         self.originals = np.memmap(canvas, np.uint8, "r", shape=shape)
         self.images = {name: reduce(np.asarray(self.originals[index])) for name, index in self.index.items()}
 
-    def batch(self, config: BatchConfig, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+    def batch(self, config: BatchConfig, step: int, share: slice = slice(None)) -> Batch:
         """Make a step's batch: low uint8 (N, c/4, c/4, 3) of the inputs and truth uint8 (N, c, c, 3) of the originals.
 
         Crops have the side of the self-supervised training's largest, `config.crop`.
@@ -93,8 +92,8 @@ class SupervisedPairs(PairData):
 
     def _crop(self, row: Row, side: int, smoother: float, draws: Sequence[float]) -> tuple[Pixels, Pixels]:
         turns = QUARTER_TURNS.get(row["augmentation"], 0)
-        low = np.ascontiguousarray(np.rot90(self.images[row["image_id"]], turns))
-        low = degrade(low, row["augmentation"], row["strength"], row["seed"])
+        # the input is reduced already, as at the scale of use
+        low = low_side(np.rot90(self.images[row["image_id"]], turns), row | {"scale": SCALE_OF_USE})
         truth = np.rot90(self.originals[self.index[row["image_id"]]], turns)
         return cut_pair(low, truth, side, *draws)
 

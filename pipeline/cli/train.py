@@ -101,7 +101,7 @@ def _profile(training: "Training", steps: int = 5, warmup: int = 2) -> str:
     batches = [training.data.batch(config.batches, step) for step in range(warmup + steps)]
     making = (time.perf_counter() - start) / len(batches)
     for step in range(warmup):
-        updates(step, *batches[step])
+        updates(step, batches[step])
     on_gpu = updates.device.type == "cuda"
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
     if on_gpu:
@@ -109,7 +109,7 @@ def _profile(training: "Training", steps: int = 5, warmup: int = 2) -> str:
     start = time.perf_counter()
     with profile(activities=activities) as profiler:
         for step in range(warmup, warmup + steps):
-            updates(step, *batches[step])
+            updates(step, batches[step])
         if on_gpu:
             torch.cuda.synchronize()
     seconds = (time.perf_counter() - start) / steps

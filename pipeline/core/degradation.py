@@ -12,8 +12,9 @@ from typing import Any, TypedDict
 import numpy as np
 from PIL import Image, ImageFilter
 
+from pipeline.core.chain import Chain, ChainRanges, degrade_by, reduce_by, told
 from pipeline.core.images import Pixels, decode, encode_jpeg, resize, rounded
-from pipeline.core.scales import AUGMENTATIONS, FACTOR, GROUND_TRUTH_SIDE, QUARTER_TURNS
+from pipeline.core.scales import AUGMENTATIONS, GROUND_TRUTH_SIDE, QUARTER_TURNS, SCALE_OF_USE
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Degradations:
     """Range of sigma, pixels of the low-resolution side."""
     jpeg: tuple[int, int]
     """Range of quality, 1-100."""
+    chain: ChainRanges | None = None
+    """Chains that pairs get beside their augmentation; None: none do."""
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
@@ -70,18 +73,45 @@ def make_pair(image: Pixels, row: Mapping[str, Any]) -> tuple[Pixels, Pixels]:
         row: a row of the pairs manifest.
 
     Returns:
-        Ground truth uint8 (s, s, 3) and low-resolution input uint8 (s/4, s/4, 3), s = 64, 128 or 256.
+        Ground truth uint8 (s, s, 3) and low-resolution input uint8 (s/4, s/4, 3), s = 64, 128 or 256. At the scale of
+        use the ground truth is the image itself, and the input as large.
 
     Raises:
         ValueError: the image is smaller than the ground truth of the row's scale, or the augmentation is unknown.
     """
     truth = ground_truth(image, row["scale"], row["augmentation"])
-    return truth, degrade(reduce(truth), row["augmentation"], row["strength"], row["seed"])
+    return truth, low_side(truth, row)
+
+
+def low_side(truth: Pixels, row: Mapping[str, Any]) -> Pixels:
+    """Make the input that a manifest row asks for of a ground truth, or of a part of one.
+
+    Args:
+        truth: uint8 (h, w, 3), turned already.
+        row: a row of the pairs manifest.
+
+    Returns:
+        uint8 (h/4, w/4, 3), at the scale of use (h, w, 3).
+    """
+    chain = Chain.of_row(row)
+    low = np.ascontiguousarray(truth) if row["scale"] == SCALE_OF_USE else reduce_by(truth, chain.reduction)
+    low = degrade(low, row["augmentation"], row["strength"], row["seed"])
+    return degrade_by(low, chain, row["seed"])
+
+
+def told_of(row: Mapping[str, Any]) -> tuple[float, float]:
+    """What a generator may be told of a row's input: see `core.chain.TOLD`."""
+    jpeg, noise = Chain.of_row(row).told
+    strength = row["strength"]
+    own = told(
+        strength if row["augmentation"] == "jpeg" else None, strength if row["augmentation"] == "noise" else None
+    )
+    return max(jpeg, own[0]), max(noise, own[1])
 
 
 def ground_truth(image: Pixels, scale: str, augmentation: str) -> Pixels:
     """Reduce an input to the side of `scale`'s ground truth and turn it counter-clockwise if the augmentation does."""
-    side = GROUND_TRUTH_SIDE[scale]
+    side = image.shape[0] if scale == SCALE_OF_USE else GROUND_TRUTH_SIDE[scale]
     if min(image.shape[:2]) < side:
         raise ValueError(f"an image of {image.shape[1]}x{image.shape[0]} has no {side}x{side} ground truth")
     return np.rot90(resize(image, side, side), QUARTER_TURNS.get(augmentation, 0))
@@ -89,7 +119,7 @@ def ground_truth(image: Pixels, scale: str, augmentation: str) -> Pixels:
 
 def reduce(image: Pixels) -> Pixels:
     """Reduce 4 times by Pillow's antialiased bicubic: uint8 (h, w, 3) -> uint8 (h/4, w/4, 3)."""
-    return resize(np.ascontiguousarray(image), image.shape[0] // FACTOR, image.shape[1] // FACTOR)
+    return reduce_by(image, None)
 
 
 def degrade(low: Pixels, augmentation: str, strength: float, seed: int) -> Pixels:

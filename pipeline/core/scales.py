@@ -16,6 +16,13 @@ MEASURED_SPLITS: Final = ("train", "test")
 SCALES: Final = ("16to64", "32to128", "64to256")
 """Scales of the training pairs: input to ground truth, pixels."""
 
+SCALE_OF_USE: Final = "256to1024"
+"""Scale of pairs whose input is the degraded face itself and whose ground truth is the clean one: there is none at
+1024, so a result is compared after it was reduced 4 times. Smaller faces have such pairs too."""
+
+TRAINED_SCALES: Final = (*SCALES, SCALE_OF_USE)
+"""Scales of the manifest's rows."""
+
 GROUND_TRUTH_SIDE: Final = {"16to64": 64, "32to128": 128, "64to256": 256}
 """Side of the ground truth at each scale, pixels."""
 

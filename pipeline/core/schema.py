@@ -61,10 +61,20 @@ PAIRS: Final = pa.schema(
         ("pair_id", pa.string()),
         ("image_id", pa.string()),
         ("split", pa.string()),  # train or valid: no pair is ever made of a test face
-        ("scale", pa.string()),  # 16to64, 32to128 or 64to256
+        ("scale", pa.string()),  # 16to64, 32to128, 64to256; 256to1024: the face itself, compared after reduction
         ("augmentation", pa.string()),
         ("strength", pa.float64()),  # noise: sigma in grey levels; blur: sigma in pixels; jpeg: quality; else 0
         ("seed", pa.int64()),  # of the noise
+        # a chain of degradations beside the augmentation, `core.chain.Chain`; null: no such link
+        ("reduction", pa.string()),  # from the ground truth: box, lanczos, bilinear, aliased, halves; null: bicubic
+        ("blur", pa.float64()),  # sigma, pixels of the input
+        ("noise", pa.float64()),  # sigma, grey levels
+        ("grey", pa.float64()),  # share of the noise that the channels have in common
+        ("first_jpeg", pa.int32()),  # quality of an earlier compression
+        ("shift", pa.int32()),  # of its blocks, pixels
+        ("jpeg", pa.int32()),  # quality
+        ("subsampling", pa.string()),  # 4:2:0, 4:2:2, 4:4:4
+        ("tables", pa.string()),  # flat; null: the JPEG standard's
     ]
 )
 

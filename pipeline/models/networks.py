@@ -12,9 +12,11 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.core.chain import TOLD
 from pipeline.core.limits import Count, Limits, Positive
 
 Norm = Literal["none", "instance"]
@@ -38,15 +40,20 @@ class GeneratorConfig:
     even: Count = 0
     """Side of a window, input pixels, odd: over it the 16 sub-pixel positions of what is drawn get equal means, so that
     no grid of period 4 is left. 0: off."""
+    told: tuple[str, ...] = ()
+    """What it is told of its input, of `core.chain.TOLD` and in that order, one plane each: () is a blind network."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(int(width) for width in self.widths))
+        object.__setattr__(self, "told", tuple(self.told))
         if not 1 <= len(self.widths) <= 4 or min(self.widths) < 1:
             # with more than 3 halvings a 16x16 input would shrink to less than 2x2
             raise ValueError(f"widths must be 1 to 4 positive channel counts, not {self.widths}")
         for name, known in (("norm", get_args(Norm)), ("tail", get_args(Tail))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
+        if self.told not in ((), TOLD):
+            raise ValueError(f"told must be empty or {list(TOLD)}, not {list(self.told)}")
         if self.even < 0 or (self.even and self.even % 2 == 0):
             raise ValueError(f"even must be 0 or an odd number of pixels, not {self.even}")
 
@@ -110,7 +117,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         widths, norm = config.widths, config.norm
-        self.from_rgb = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.from_rgb = nn.Conv2d(3 + len(config.told), widths[0], 3, padding=1)
         pairs = list(pairwise(widths))
         self.encoder = nn.ModuleList(_chain(wide, config.blocks, norm) for wide, _ in pairs)
         self.downs = nn.ModuleList(ResidualBlock(wide, deep, norm=norm, down=True) for wide, deep in pairs)
@@ -146,9 +153,19 @@ class Generator(nn.Module):
             radius += 2**level * (2 * 2 * self.config.blocks) + 2**level * (1 + 2 + 2 + 2)
         return radius + 2**levels * 2 * self.config.bottleneck
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Bicubic enlargement plus what the network adds; not clamped. The sum is float32 whatever the precision."""
-        features = self.from_rgb((x - 0.5).to(self.from_rgb.weight.dtype))
+    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        """Bicubic enlargement plus what the network adds; not clamped. The sum is float32 whatever the precision.
+
+        Args:
+            x: (N, 3, h, w).
+            told: (N, 2), values of the planes of a network that is told; None: a clean input.
+        """
+        centred = x - 0.5
+        if self.config.told:
+            told = x.new_zeros(len(x), len(TOLD)) if told is None else told.to(x.dtype)
+            planes = told[:, :, None, None].expand(-1, -1, *x.shape[2:])
+            centred = torch.cat([centred, planes], dim=1)
+        features = self.from_rgb(centred.to(self.from_rgb.weight.dtype))
         skips: list[Tensor] = []
         for level, down in zip(self.encoder, self.downs, strict=True):
             features = level(features)

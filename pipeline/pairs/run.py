@@ -63,7 +63,7 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
     degradations = settings.degradation()
     images = (image for image in _images(out / "inputs") if image[1] != "test")
     # beside the parts first, so that a kill leaves nothing half written in `out`
-    write_batches(work / "pairs.parquet", draw_manifest(images, settings.draws, degradations), PAIRS)
+    write_batches(work / "pairs.parquet", draw_manifest(images, settings.draws, degradations, settings.of_use), PAIRS)
     shutil.move(work / "pairs.parquet", out / "pairs.parquet")
     sides = [(split, side) for _, split, side in _images(out / "inputs")]
     manifest = pq.read_table(out / "pairs.parquet", columns=["split", "scale", "augmentation", "strength"])

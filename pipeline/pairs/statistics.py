@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.scales import AUGMENTATIONS, SCALES
+from pipeline.core.scales import AUGMENTATIONS, TRAINED_SCALES
 
 STRENGTHS: Final = {"noise": "sigma, grey levels", "blur": "sigma, pixels", "jpeg": "quality"}
 """Augmentations that have a strength, and what it is."""
@@ -78,7 +78,7 @@ def _counts(column: pa.ChunkedArray) -> Counts:
 
 def _by_scale(pairs: pa.Table) -> Counts:
     counts = _counts(pairs["scale"])
-    return {scale: counts[scale] for scale in SCALES if scale in counts}
+    return {scale: counts[scale] for scale in TRAINED_SCALES if scale in counts}
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:

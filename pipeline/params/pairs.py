@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from pipeline.core.chain import ChainRanges
 from pipeline.core.degradation import Degradations
 from pipeline.core.limits import Count, Positive, Quality, Weight
 from pipeline.core.scales import AUGMENTATIONS, CHANCES
@@ -24,6 +25,11 @@ class Pairs(Section):
     """Range of sigma, pixels of the low-resolution side."""
     jpeg: tuple[Quality, Quality] = (75, 95)
     """Range of quality."""
+    chain: ChainRanges | None = None
+    """Degradations as real archives have them, beside the augmentation; null: the paper's "one of" alone."""
+    of_use: Count = 0
+    """Pairs drawn per training face at the scale of use: the degraded face itself, whose result is compared with the
+    clean one after it was reduced 4 times."""
     workers: Positive | None = None
     """Ray workers; null: one per core. 1 runs without Ray."""
 
@@ -39,4 +45,4 @@ class Pairs(Section):
 
     def degradation(self) -> Degradations:
         """How pairs and augmented inputs are drawn."""
-        return Degradations(self.seed, dict(self.augmentations), self.noise, self.blur, self.jpeg)
+        return Degradations(self.seed, dict(self.augmentations), self.noise, self.blur, self.jpeg, self.chain)

@@ -25,6 +25,7 @@ from pipeline.core.scales import GROUND_TRUTH_SIDE
 from pipeline.models.checkpoint import interpolate, load_generator, save_generator
 from pipeline.models.networks import Generator, GeneratorConfig
 from pipeline.sources.open import open_archive
+from pipeline.train.engine.batches import Batch
 from pipeline.train.engine.step import Updates
 from pipeline.upscale.upscaler import Upscaler
 from pipeline.upscale.weights import choose, partner
@@ -368,10 +369,10 @@ def test_a_stopped_run_saves_its_state_and_says_how_to_go_on(
 ) -> None:
     update = Updates.__call__
 
-    def interrupted(self: Updates, step: int, low: torch.Tensor, truth: torch.Tensor) -> Any:
+    def interrupted(self: Updates, step: int, batch: Batch) -> Any:
         if step == 9:
             os.kill(os.getpid(), number)
-        return update(self, step, low, truth)
+        return update(self, step, batch)
 
     arguments = (archive, "--out", tmp_path / "mine.safetensors", "--model", model, "--steps", 40)
     handlers = [signal.getsignal(which) for which in (signal.SIGTERM, signal.SIGINT)]

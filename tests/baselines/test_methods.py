@@ -183,7 +183,7 @@ def test_the_twins_pairs_are_originals_and_their_inputs_with_the_crops_of_traini
     assert len(data.index) == 3, "a face without an original is not learned from"
     config = BatchConfig(seed=1, batch=6, crop=128, scale_chances={})
     for step in range(4):
-        lows, truths = data.batch(config, step)
+        lows, truths, _ = data.batch(config, step)
         assert (lows.shape, truths.shape) == ((6, 32, 32, 3), (6, 128, 128, 3))
         for low, truth in zip(lows.numpy(), truths.numpy(), strict=True):
             # noise of up to 6 grey levels, and the edges of the crop

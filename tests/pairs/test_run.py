@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -198,7 +199,8 @@ def test_a_unit_of_inputs_is_written_as_it_was_however_it_was_cut(faces: Path, m
 
 
 def test_tables_without_pictures_have_large_row_groups(tmp_path: Path) -> None:
-    row = dict.fromkeys(PAIRS.names, "x") | {"strength": 1.0, "seed": 1}
+    values = {pa.string(): "x", pa.float64(): 1.0, pa.int32(): 1, pa.int64(): 1}
+    row = {field.name: values[field.type] for field in PAIRS}
     write_rows(tmp_path / "table.parquet", [row] * 5000, PAIRS)
     assert pq.ParquetFile(tmp_path / "table.parquet").num_row_groups == 1
 

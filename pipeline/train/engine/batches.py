@@ -5,21 +5,39 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from pipeline.core.degradation import degrade, ground_truth, make_pair, reduce
+from pipeline.core.chain import TOLD
+from pipeline.core.degradation import ground_truth, low_side, make_pair, told_of
 from pipeline.core.errors import FacesrError
 from pipeline.core.images import Pixels, resize
-from pipeline.core.scales import FACTOR, GROUND_TRUTH_SIDE
+from pipeline.core.scales import FACTOR, GROUND_TRUTH_SIDE, SCALE_OF_USE
 from pipeline.core.schema import Row
 from pipeline.train.engine.dataset import DECODED_BYTES, Inputs, Pairs, read_manifest
 
 SMOOTHER_FACTOR = (1.2, 3.0)
 """Range by which ground truths that are to be smoother are enlarged."""
+TOLD_ERROR = 0.3
+"""Largest error of what a generator is told in training, in logarithms: at use it is an estimate."""
+MARGIN, GRID = 16, 16
+"""Input pixels beside a crop that are degraded with it, and the grid that they end on: JPEG's blocks stay where they
+are in the whole picture."""
+
+
+class Batch(NamedTuple):
+    """What a step learns from."""
+
+    low: Tensor
+    """Inputs, uint8 (N, h, w, 3)."""
+    truth: Tensor
+    """Ground truths, uint8 (N, 4h, 4w, 3); at the scale of use (N, h, w, 3), to compare reduced results with."""
+    told: Tensor
+    """Values of `core.chain.TOLD`'s planes, float32 (N, 2)."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,7 @@ class PairData:
             taken += share
         return chosen
 
-    def batch(self, config: BatchConfig, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+    def batch(self, config: BatchConfig, step: int, share: slice = slice(None)) -> Batch:
         """The batch of a step, whatever was drawn before.
 
         Args:
@@ -95,8 +113,8 @@ class PairData:
             share: the part of the batch to make, where several processes share it.
 
         Returns:
-            Low-resolution uint8 (N, c/4, c/4, 3) and ground truth uint8 (N, c, c, 3); c is the crop's side, or the
-            whole side at scales that are smaller.
+            Inputs of c/4 pixels and ground truths of c; c is the crop's side, or the whole side at scales that are
+            smaller.
 
         Raises:
             ManifestError: it has no pair of the scales that the config names.
@@ -109,34 +127,43 @@ class PairData:
         most = max(len(self.rows[scale]) for scale in scales)
         chances = np.array([config.scale_chances[scale] * (len(self.rows[scale]) / most) for scale in scales])
         scale = scales[int(random.choice(len(scales), p=chances / chances.sum()))]
-        side = min(config.crop, GROUND_TRUTH_SIDE[scale])
-        return self._draw(random, scale, side, config, share, 4)
+        side = config.crop if scale == SCALE_OF_USE else min(config.crop, GROUND_TRUTH_SIDE[scale])
+        lows, truths, told = self._draw(random, scale, side, config, share, 4)
+        # numbers of its own, so that a generator that is told nothing learns what it always did
+        errors = np.random.Generator(np.random.PCG64([config.seed, step, 1])).uniform(
+            -TOLD_ERROR, TOLD_ERROR, (config.batch, len(TOLD))
+        )
+        return Batch(lows, truths, told * torch.from_numpy(np.exp(errors[share]).astype(np.float32)))
 
     def _draw(
         self, random: np.random.Generator, scale: str, side: int, config: BatchConfig, share: slice, numbers: int
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Batch:
         """Draw the pairs of a batch and so many `numbers` for the crop of each, and stack the share's."""
         chosen = random.integers(len(self.rows[scale]), size=config.batch)
         # all numbers of the batch are drawn, also those of other processes' shares: the batch is one and the same
         draws = random.random((config.batch, numbers))
+        rows = [self.rows[scale][index] for index in chosen[share]]
         pairs = [
-            self._crop(self.rows[scale][index], side, config.smoother, drawn)
-            for index, drawn in zip(chosen[share], draws[share].tolist(), strict=True)
+            self._crop(row, side, config.smoother, drawn)
+            for row, drawn in zip(rows, draws[share].tolist(), strict=True)
         ]
         lows, truths = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-        return torch.from_numpy(lows), torch.from_numpy(truths)
+        told = np.array([told_of(row) for row in rows], np.float32)
+        return Batch(torch.from_numpy(lows), torch.from_numpy(truths), torch.from_numpy(told))
 
     def _crop(self, row: Row, side: int, smoother: float, draws: Sequence[float]) -> tuple[Pixels, Pixels]:
         """One pair; `draws` from 0 to 1 decide whether it is a smoother one, how much so, and where it is cut out."""
         chance, strength, across, down = draws
         image = self.images[row["image_id"]]
+        if row["scale"] == SCALE_OF_USE:
+            return cut_of_use(ground_truth(image, SCALE_OF_USE, row["augmentation"]), row, side // FACTOR, across, down)
         if chance < smoother:
             least, most = SMOOTHER_FACTOR
             part = max(FACTOR * 4, round(side / (least + strength * (most - least))))
             truth = ground_truth(image, row["scale"], row["augmentation"])
             top, left = round(down * (truth.shape[0] - part)), round(across * (truth.shape[1] - part))
             truth = resize(np.ascontiguousarray(truth[top : top + part, left : left + part]), side, side)
-            return degrade(reduce(truth), row["augmentation"], row["strength"], row["seed"]), truth
+            return low_side(truth, row), truth
         truth, low = make_pair(image, row)
         return cut_pair(low, truth, side, across, down)
 
@@ -152,10 +179,23 @@ def cut_pair(low: Pixels, truth: Pixels, side: int, across: float, down: float) 
     return low[top : top + small, left : left + small], truth[y : y + side, x : x + side]
 
 
+def cut_of_use(truth: Pixels, row: Row, side: int, across: float, down: float) -> tuple[Pixels, Pixels]:
+    """Cut a window of `side` pixels out of the clean face, at shares from 0 to 1, and degrade it with its surroundings.
+
+    Returns:
+        Input and ground truth, both uint8 (side, side, 3).
+    """
+    top, left = round(down * (truth.shape[0] - side)), round(across * (truth.shape[1] - side))
+    y, x = (max(0, start - MARGIN) // GRID * GRID for start in (top, left))
+    low = low_side(truth[y : top + side + MARGIN, x : left + side + MARGIN], row)
+    window = slice(top, top + side), slice(left, left + side)
+    return low[top - y : top - y + side, left - x : left - x + side], truth[window]
+
+
 def prefetch(
     data: PairData, config: BatchConfig, first: int, last: int, share: slice = slice(None)
-) -> Generator[tuple[int, Tensor, Tensor], None, None]:
-    """Yield (step, low, truth) for steps `first` (included) to `last` (excluded), made ahead by threads.
+) -> Generator[tuple[int, Batch], None, None]:
+    """Yield (step, batch) for steps `first` (included) to `last` (excluded), made ahead by threads.
 
     Resizing and JPEG leave Python's lock, so more threads make more pairs; a GPU wants several, a CPU that also
     trains has none to spare.
@@ -165,7 +205,7 @@ def prefetch(
     with ThreadPoolExecutor(threads) as pool:
         pending = [pool.submit(data.batch, config, step, share) for step in range(first, min(first + ahead, last))]
         for step in range(first, last):
-            low, truth = pending.pop(0).result()
+            batch = pending.pop(0).result()
             if step + ahead < last:
                 pending.append(pool.submit(data.batch, config, step + ahead, share))
-            yield step, low, truth
+            yield step, batch

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pipeline.core.limits import Count, LearningRate, Limits, Positive, Precision, Share, Weight
-from pipeline.core.scales import SCALES
+from pipeline.core.scales import TRAINED_SCALES
 from pipeline.models.checkpoint import Provenance
 from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
 from pipeline.train.engine.batches import BatchConfig
@@ -46,8 +46,8 @@ class Common:
     batch: Positive
     crop: Annotated[int, Limits(ge=32, le=256, multiple_of=16)]
     """Side of ground-truth crops, pixels."""
-    scales: dict[Literal[SCALES], Weight]  # type: ignore[valid-type]
-    """Relative chance that a step trains on each scale."""
+    scales: dict[Literal[TRAINED_SCALES], Weight]  # type: ignore[valid-type]
+    """Relative chance that a step trains on each scale; 256to1024 is the scale of use."""
     warmup: Count = 50
     """Steps over which the learning rate rises from 0; after that it falls by a half cosine to a hundredth."""
     ema: Annotated[float, Limits(ge=0, lt=1)] = 0.999

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.core.chain import CHAIN_COLUMNS
 from pipeline.core.images import ImageError, Pixels, decode
 from pipeline.core.schema import Row
 from pipeline.core.shards import read_folder
@@ -20,7 +21,7 @@ when they are drawn, 1 to 2 ms each."""
 Pairs = list[tuple[Pixels, Pixels]]
 """(ground truth, low-resolution input), uint8 RGB."""
 
-_COLUMNS = ["image_id", "scale", "augmentation", "strength", "seed"]
+_COLUMNS = ["image_id", "scale", "augmentation", "strength", "seed", *CHAIN_COLUMNS]
 
 
 class Inputs(UserDict[str, Any]):
@@ -59,11 +60,11 @@ class PairRows(Sequence[Row]):
     """Rows of the manifest, made from Arrow columns when they are asked for: 30 bytes each rather than 500.
 
     Args:
-        table: with the columns image_id, scale, augmentation, strength, seed.
+        table: with the columns image_id, scale, augmentation, strength, seed, and those of the chain, if any.
     """
 
     def __init__(self, table: pa.Table):
-        self._columns = {name: table[name].combine_chunks() for name in _COLUMNS}
+        self._columns = {name: table[name].combine_chunks() for name in table.column_names}
         self._count = table.num_rows
 
     def __len__(self) -> int:
@@ -80,7 +81,13 @@ class PairRows(Sequence[Row]):
 def read_manifest(path: Path, split: str) -> tuple[pa.Table, dict[str, PairRows]]:
     """The rows of one split as a table, and by scale; both in the file's order."""
     names = ["image_id", "scale", "augmentation"]
-    table = pq.read_table(path, columns=_COLUMNS, filters=[("split", "==", split)], read_dictionary=names)
+    there = pq.read_schema(path).names  # manifests of before have no chains
+    table = pq.read_table(
+        path,
+        columns=[name for name in _COLUMNS if name in there],
+        filters=[("split", "==", split)],
+        read_dictionary=names,
+    )
     table = table.unify_dictionaries()
     scales = pc.unique(table["scale"]).to_pylist()
     return table, {scale: PairRows(table.filter(pc.equal(table["scale"], scale))) for scale in scales}

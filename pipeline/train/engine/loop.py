@@ -103,9 +103,9 @@ class Training:
         saved = logged = time.monotonic()
         logged_step = self.step
         batches = prefetch(self.data, config.batches, self.step, self.step if early else config.steps, self._share())
-        for step, low, truth in batches:
+        for step, batch in batches:
             with as_out_of_memory():
-                values = self.updates(step, low, truth)
+                values = self.updates(step, batch)
             self.step = step + 1
             self._unread.append((self.step, values))
             at_end = self.step == config.steps

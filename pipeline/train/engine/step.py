@@ -11,6 +11,7 @@ from pipeline.core.images import Pixels
 from pipeline.models.checkpoint import flatten_optimizer, part, restore_optimizer
 from pipeline.models.device import autocast, choose_device, choose_precision, to_pixels
 from pipeline.models.networks import Discriminator, Generator
+from pipeline.train.engine.batches import Batch
 from pipeline.train.engine.config import TrainConfig, learning_rate
 from pipeline.train.engine.losses import PerceptualLoss, adversarial_loss, gradient_penalty
 from pipeline.train.engine.process_group import ProcessGroup
@@ -57,13 +58,12 @@ class Updates:
         self._generate = torch.compile(self.generator) if config.compile else self.generator
         self._extract = torch.compile(self.perceptual) if config.compile and self.perceptual else self.perceptual
 
-    def __call__(self, step: int, low: Tensor, truth: Tensor) -> Values:
+    def __call__(self, step: int, batch: Batch) -> Values:
         """Update all networks by one batch.
 
         Args:
             step: from 0, for the learning rate.
-            low: this process' share of the batch, uint8 (n, h, w, 3).
-            truth: uint8 (n, 4h, 4w, 3).
+            batch: this process' share of it.
 
         Returns:
             Losses and gradient norms, averaged over the whole batch; they stay on the device, to be read when needed.
@@ -77,14 +77,15 @@ class Updates:
             self.discriminator.requires_grad_(False)
         parts: list[Values] = []
         fakes: list[tuple[Tensor, Tensor]] = []
-        for low_part, truth_part in zip(low.chunk(config.accumulate), truth.chunk(config.accumulate), strict=True):
-            real = self.to_device(truth_part)
-            result, loss, values = self._generator_loss(self.to_device(low_part), real)
+        for low, truth, told in zip(*(tensor.chunk(config.accumulate) for tensor in batch), strict=True):
+            real = self.to_device(truth)
+            result, loss, values = self._generator_loss(self.to_device(low), real, told.to(self.device))
             (loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
             parts.append(values)
-            fakes.append((result.detach(), real))
+            if result.shape == real.shape:
+                fakes.append((result.detach(), real))
         values = self._mean(parts) | {"gradient_norm": self._descend("generator")}
-        if self.discriminator is not None:
+        if self.discriminator is not None and fakes:
             values |= self._update_discriminator(self.discriminator, fakes)
         decay = min(config.ema, (1 + step) / (10 + step))  # a short memory while the weights still change fast
         with torch.no_grad():
@@ -92,10 +93,15 @@ class Updates:
                 mean.lerp_(value, 1 - decay)
         return values
 
-    def _generator_loss(self, low: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Values]:
+    def _generator_loss(self, low: Tensor, truth: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Values]:
         config = self.config
         with self.autocast():
-            result = self._generate(low)
+            result = self._generate(low, told)
+        if truth.shape == low.shape:
+            # at the scale of use nothing larger is known than the clean input: a result reduced must be that
+            reduced = F.interpolate(result, scale_factor=0.25, mode="bicubic", antialias=True)
+            loss = (reduced - truth).abs().mean()
+            return result, config.pixel * loss, {"of_use": loss.detach()}
         values = {"pixel": (result - truth).abs().mean()}
         loss = config.pixel * values["pixel"]
         if config.consistency:

@@ -41,7 +41,7 @@ BATCHES = BatchConfig(seed=5, batch=4, crop=64, scale_chances={"16to64": 1.0, "3
 def test_a_batch_follows_from_seed_and_step_whatever_was_drawn_before(data: PairData) -> None:
     forwards = {step: data.batch(BATCHES, step) for step in range(6)}
     backwards = {step: data.batch(BATCHES, step) for step in reversed(range(6))}
-    ahead = {step: (low, truth) for step, low, truth in prefetch(data, BATCHES, 2, 6)}
+    ahead = dict(prefetch(data, BATCHES, 2, 6))
     assert list(ahead) == [2, 3, 4, 5]
     for step, pair in forwards.items():
         for other in (backwards, ahead):
@@ -52,7 +52,7 @@ def test_a_batch_follows_from_seed_and_step_whatever_was_drawn_before(data: Pair
 
 def test_crops_have_the_side_asked_for_or_the_whole_of_smaller_scales(data: PairData) -> None:
     for scale, crop, side in (("64to256", 96, 96), ("16to64", 96, 64), ("32to128", 256, 128)):
-        low, truth = data.batch(replace(BATCHES, crop=crop, scale_chances={scale: 1.0}), 0)
+        low, truth, _ = data.batch(replace(BATCHES, crop=crop, scale_chances={scale: 1.0}), 0)
         assert truth.shape == (4, side, side, 3)
         assert low.shape == (4, side // 4, side // 4, 3)
         assert low.dtype == truth.dtype == torch.uint8
@@ -61,7 +61,7 @@ def test_crops_have_the_side_asked_for_or_the_whole_of_smaller_scales(data: Pair
 def test_the_crops_of_both_sides_show_the_same_place(data: PairData) -> None:
     data = clean(data)
     config = replace(BATCHES, batch=16, scale_chances={"64to256": 1.0})
-    low, truth = (side.numpy() for side in data.batch(config, 3))
+    low, truth, _ = (side.numpy() for side in data.batch(config, 3))
     for small, large in zip(low, truth, strict=True):
         inner = np.s_[2:-2, 2:-2]  # the kernel reaches two low pixels beyond the crop
         assert (reduce(large)[inner] == small[inner]).all()
@@ -83,8 +83,8 @@ def test_smoother_ground_truths_have_less_detail_and_are_still_reduced_to_their_
     def detail(truth: torch.Tensor) -> float:
         return float((truth.float() - truth.float().roll(1, 1)).square()[:, 1:].mean())
 
-    _, sharp = data.batch(config, 0)
-    low, smooth = data.batch(replace(config, smoother=1.0), 0)
+    _, sharp, _ = data.batch(config, 0)
+    low, smooth, _ = data.batch(replace(config, smoother=1.0), 0)
     assert smooth.shape == sharp.shape
     assert detail(smooth) < 0.7 * detail(sharp)
     assert all((reduce(large) == small).all() for small, large in zip(low.numpy(), smooth.numpy(), strict=True))
@@ -93,7 +93,7 @@ def test_smoother_ground_truths_have_less_detail_and_are_still_reduced_to_their_
 def test_the_share_of_smoother_ground_truths_is_the_one_asked_for(data: PairData) -> None:
     data = clean(data)
     config = replace(BATCHES, batch=100, scale_chances={"16to64": 1.0}, smoother=0.3)
-    _, truth = data.batch(config, 1)
+    _, truth, _ = data.batch(config, 1)
     # at this scale the crop is the whole picture, so that every other ground truth is one of three
     whole = {make_pair(data.images[item["image_id"]], item)[0].tobytes() for item in data.rows["16to64"]}
     smoother = sum(picture.tobytes() not in whole for picture in truth.numpy())

@@ -20,7 +20,7 @@ from pipeline.metrics import fidelity as metrics
 from pipeline.models.checkpoint import ModelError, load_generator, load_state
 from pipeline.models.networks import DiscriminatorConfig, Generator, GeneratorConfig
 from pipeline.train.engine import memory, validation
-from pipeline.train.engine.batches import PairData
+from pipeline.train.engine.batches import Batch, PairData
 from pipeline.train.engine.config import learning_rate
 from pipeline.train.engine.loop import DivergedError, Training
 from pipeline.train.engine.losses import PerceptualLoss
@@ -293,9 +293,9 @@ class Poisoned(PairData):
         super().__init__(folder / "train", folder / "pairs.parquet", "train")
         self.step = step
 
-    def batch(self, config: Any, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        low, truth = super().batch(config, step, share)
-        return low, truth.float() * (float("nan") if step >= self.step else 1)
+    def batch(self, config: Any, step: int, share: slice = slice(None)) -> Batch:
+        batch = super().batch(config, step, share)
+        return batch._replace(truth=batch.truth.float() * (float("nan") if step >= self.step else 1))
 
 
 @pytest.mark.parametrize("log_every", [1, 1000])
@@ -328,9 +328,9 @@ def test_the_term_that_diverged_is_the_one_named(data: PairData, tmp_path: Path)
 class Fading(PairData):
     """Data whose ground truth is soon the opposite of what validation asks for."""
 
-    def batch(self, config: Any, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        low, truth = super().batch(config, step, share)
-        return low, truth if step < 40 else 255 - truth
+    def batch(self, config: Any, step: int, share: slice = slice(None)) -> Batch:
+        batch = super().batch(config, step, share)
+        return batch if step < 40 else batch._replace(truth=255 - batch.truth)
 
 
 def test_training_ends_early_with_its_best_weights_when_validation_stops_to_improve(
@@ -432,10 +432,10 @@ def test_the_memory_a_run_needs_is_estimated_near_what_it_takes(data: PairData, 
         steps=2,
     )
     training = Training(config, data, [], tmp_path)
-    low, truth = data.batch(config.batches, 0)
-    training.updates(0, low, truth)
+    batch = data.batch(config.batches, 0)
+    training.updates(0, batch)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        training.updates(1, low, truth)
+        training.updates(1, batch)
     held = peak = 0
     for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
         if event.name() == "[memory]":
