@@ -33,7 +33,7 @@ from pipeline.params.all_sections import Params, load_params
 from pipeline.pretrained import registry as weights
 from pipeline.runtime.console import progress
 from pipeline.train.phases import TrainRun
-from pipeline.upscale.allocator import keep_freed_memory
+from pipeline.models.allocator import keep_freed_memory
 
 Enlarge = Callable[[Pixels], Pixels]
 CROPS = ((0.29, 0.40), (0.41, 0.64))

@@ -12,8 +12,8 @@ from pipeline.core.images import ImageError, Pixels, decode, encode_png
 from pipeline.core.scales import AUGMENTED, METHODS, SIDE, UPSCALED_SCALES
 from pipeline.core.schema import UPSCALED, Row, add_result, upscaled_row
 from pipeline.core.shards import join_parts, read_folder, read_range, row_ranges, write_rows
+from pipeline.models.allocator import keep_freed_memory
 from pipeline.runtime.units import RowUnit, Statistics
-from pipeline.upscale.allocator import keep_freed_memory
 from pipeline.upscale.upscaler import Upscaler
 
 
