@@ -18,6 +18,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 IDLE: dict[str, set[str]] = {
     "ingest": {
         "pipeline/codecs/writer.py",
+        "pipeline/core/chain.py",
         "pipeline/core/degradation.py",
         "pipeline/pretrained/vgg19.py",
         "pipeline/synthetic/writer.py",
