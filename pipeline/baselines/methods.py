@@ -58,11 +58,8 @@ def _zssr(description: MethodDescription, scale: str) -> Method:
 
 
 def _twin(description: MethodDescription, scale: str) -> Method:
-    if inputs_of(scale):
-        # as with our own, there is nothing to agree with in a degraded input
-        return _each(Upscaler.load(description.path, **description.options | {"back_projection": 0}))
     upscaler = Upscaler.load(description.path, **description.options)
-    return lambda faces: upscaler([face.low for face in faces])
+    return _each(upscaler) if inputs_of(scale) else lambda faces: upscaler([face.low for face in faces])
 
 
 def _weights(description: MethodDescription, scale: str) -> Method:

@@ -115,16 +115,20 @@ def enlarge_degraded(
 ) -> Pixels:
     """Enlarge an input by a method; the one place where our generators are told what it suffered.
 
+    A degraded input is nothing to agree with: ours run without back-projection on it.
+
     Args:
         enlarge: uint8 (h, w, 3) -> uint8 (4h, 4w, 3). An `Upscaler` whose generator can be told is; others are not.
         low: uint8 (h, w, 3).
         chain: what the input suffered.
         file: JPEG that `low` was decoded from.
     """
-    if isinstance(enlarge, Upscaler) and enlarge.generator.config.told:
-        with _told(enlarge.generator, chain.told):
-            return enlarge(low)
-    return enlarge(low)
+    if not isinstance(enlarge, Upscaler) or chain == CLEAN_CHAIN:
+        return enlarge(low)
+    if not enlarge.generator.config.told:
+        return enlarge(low, back_projection=0)
+    with _told(enlarge.generator, chain.told):
+        return enlarge(low, back_projection=0)
 
 
 @contextmanager
