@@ -127,6 +127,19 @@ def degraded(low: Pixels, description: Mapping[str, Any], truth: Pixels | None =
     return degrade_by(reduced_for(low, chain, truth), chain, description["seed"])
 
 
+def described(chain: Chain) -> str:
+    """A chain in a few words, in the order of its links; empty where there are none."""
+    parts = [f"reduced by {chain.reduction}"] if chain.reduction else []
+    parts += [f"blur {chain.blur:g} px"] if chain.blur else []
+    grey = f" ({chain.grey:.0%} grey)" if chain.noise and chain.grey else ""
+    parts += [f"noise {chain.noise:g} levels{grey}"] if chain.noise else []
+    shift = f" shifted {chain.shift} px" if chain.first_jpeg and chain.shift else ""
+    parts += [f"JPEG {chain.first_jpeg}{shift}, then"] if chain.first_jpeg else []
+    tables = f", {chain.tables} tables" if chain.tables else ""
+    parts += [f"JPEG {chain.jpeg} {chain.subsampling or '4:2:0'}{tables}"] if chain.jpeg else []
+    return ", ".join(parts).replace("then, ", "then ")
+
+
 def reduced_for(low: Pixels, chain: Chain, truth: Pixels | None) -> Pixels:
     """The clean input, or the truth reduced as the chain says; arguments and errors as in `degraded`."""
     if chain.reduction is None:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.core.chain import Chain
 from pipeline.core.degradation import CLEAN, KINDS
 from pipeline.core.scales import UPSCALED_SCALES
 from pipeline.core.schema import Row
@@ -93,15 +92,6 @@ def kind_tables(summary: Summary, rows: Sequence[Row], config: EvaluationConfig)
     groups = by_method(rows)
     order = [(split, scale) for split in ("test", "train") for scale in reversed(UPSCALED_SCALES)]
     return [table for group in order if (table := _table(group, summary, groups, config)) is not None]
-
-
-def described(chain: Chain) -> str:
-    """A kind's chain in a few words, in the order of its links."""
-    parts = [f"reduced by {chain.reduction}"] if chain.reduction else []
-    parts += [f"blur {chain.blur:g} px"] if chain.blur else []
-    parts += [f"noise {chain.noise:g} levels"] if chain.noise else []
-    parts += [f"JPEG {chain.jpeg}, {chain.subsampling}"] if chain.jpeg else []
-    return ", ".join(parts)
 
 
 def _table(

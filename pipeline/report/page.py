@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from pipeline.core.degradation import KINDS
+from pipeline.core.degradation import KINDS, described
 from pipeline.core.images import Pixels, resize
 from pipeline.core.scales import FACTOR
 from pipeline.core.schema import Row
@@ -137,7 +137,7 @@ def render(
         best=findings.best,
         cell=tables.cell,
         kinds=[table for table, _ in degraded],
-        described={kind: kinds.described(chain) for kind, chain in KINDS.items()},
+        described={kind: described(chain) for kind, chain in KINDS.items()},
         tests={group: findings.tests(summary, group, subject) for group in groups},
         effect=findings.effect,
         charts={

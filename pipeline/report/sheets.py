@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pipeline.core.degradation import described
 from pipeline.core.images import Pixels, psnr, resize
 from pipeline.core.scales import BASELINE
 from pipeline.evaluate.cases import Case
 from pipeline.report.crops import ALIGNED, CropCentres
-from pipeline.report.kinds import described
 
 _CELL: Final = 256
 _CROP_HEIGHT: Final = 128
