@@ -84,7 +84,7 @@ def _drawn_chains(train: pa.Table) -> list[Mapping[str, Any]]:
     use = pc.equal(train["scale"], SCALE_OF_USE).to_numpy(zero_copy_only=False).astype(bool)
     of_use, others = np.flatnonzero(some & use), np.flatnonzero(some & ~use)
     few = min(len(of_use), _CHAINS // 2)
-    rows: list[Mapping[str, Any]] = train.take([*others[: _CHAINS - few], *of_use[:few]]).to_pylist()
+    rows: list[Mapping[str, Any]] = train.take(np.concatenate([others[: _CHAINS - few], of_use[:few]])).to_pylist()
     return rows
 
 
@@ -152,9 +152,9 @@ def _sheet(lines: dict[str, list[Cell]]) -> Pixels:
             left = _MARGIN + column * (_CELL + _GAP)
             sheet.paste(Image.fromarray(_enlarged(pixels)), (left, top))
             # what a chain does takes two lines
-            font = fonts[len(caption) > 36]
-            text = fill(caption, 46)
-            pen.text((left + _CELL // 2, top + _CELL + _LINE // 2), text, _INK, font=font, anchor="mm", align="center", spacing=0)
+            middle = left + _CELL // 2, top + _CELL + _LINE // 2
+            text, font = fill(caption, 46), fonts[len(caption) > 36]
+            pen.text(middle, text, _INK, font=font, anchor="mm", align="center", spacing=0)
     return np.asarray(sheet)
 
 
