@@ -19,8 +19,9 @@ LUMA: Final = np.array([0.299, 0.587, 0.114])
 _QUALITIES: Final = range(10, 98)
 _COARSE: Final = 4
 """Steps of quality that are tried first."""
-_BLOCKS: Final = 400
-"""That are looked at, at most: spread over the picture."""
+_FEW: Final = 128
+_MANY: Final = 512
+"""Blocks that are looked at, at most: to find the grid, and to find the quality. They are spread over the picture."""
 _SIGMA: Final = 0.4
 """Of what rounding to whole grey levels adds to a coefficient, luma."""
 _ZERO: Final = 1.2
@@ -31,6 +32,9 @@ _LEAST: Final = 60.0
 """Logarithm of the odds by which a grid must be likelier than none."""
 _LOW: Final = [(row, column) for row, column in product(range(4), repeat=2) if 0 < row + column < 4]
 """Frequencies by which grids are compared."""
+_MIDDLE: Final = [(row, column) for row, column in product(range(6), repeat=2) if 0 < row + column < 6]
+"""Frequencies by which qualities are compared."""
+_SHIFTS: Final = [(top, left) for top, left in product(range(SIDE), repeat=2) if top + left]
 
 
 @cache
@@ -55,26 +59,24 @@ def hidden_quality(planes: NDArray[Any]) -> float | None:
         return None
     luma = planes @ LUMA if planes.shape[2] == 3 else planes[..., 0]
     # where colours were cut off, luma is not what was compressed
-    whole = ((planes > 0) & (planes < 255)).all(axis=2)
-    coarse = np.stack([_tables()[quality - _QUALITIES[0], family] for family in (0, 1) for quality in _coarse()])
-    best = (0.0, 0, 0)
-    for top, left in product(range(SIDE), repeat=2):
-        found = _coefficients(luma[top:, left:], whole[top:, left:])
-        odds = float(_odds(found, coarse, _LOW).max(initial=-np.inf)) if len(found) else -np.inf
-        best = max(best, (odds, top, left))
-        if odds > 10 * _LEAST:
-            break  # no other grid can be as good
-    if best[0] <= 0:
-        return None
-    _, top, left = best
-    found = _coefficients(luma[top:, left:], whole[top:, left:])
-    odds_of = _odds(found, _tables().reshape(-1, SIDE, SIDE), list(product(range(SIDE), repeat=2))[1:])
-    chosen = int(odds_of.argmax())
-    return float(_QUALITIES[chosen // 2]) if odds_of[chosen] > _LEAST else None
+    whole: NDArray[np.bool_] = np.all((planes > 0) & (planes < 255), axis=2)
+    if (quality := _quality(luma, whole)) is not None:
+        return quality  # nobody has cut anything off
+    coarse = _tables()[::_COARSE].reshape(-1, SIDE, SIDE)
+    odds: dict[tuple[int, int], float] = {}
+    for top, left in _SHIFTS:
+        found = _coefficients(luma[top:, left:], whole[top:, left:], _FEW)
+        odds[top, left] = float(_odds(found, coarse, _LOW).max())
+    top, left = max(odds, key=lambda shift: odds[shift])
+    return _quality(luma[top:, left:], whole[top:, left:])
 
 
-def _coarse() -> range:
-    return range(_QUALITIES[0], _QUALITIES[-1] + 1, _COARSE)
+def _quality(luma: NDArray[Any], whole: NDArray[np.bool_]) -> float | None:
+    """As `hidden_quality`, of luma (h, w) whose first block begins at its corner; `whole` where it was not cut off."""
+    found = _coefficients(luma, whole, _MANY)
+    odds = _odds(found, _tables().reshape(-1, SIDE, SIDE), _MIDDLE)
+    best = int(odds.argmax())
+    return float(_QUALITIES[best // 2]) if odds[best] > _LEAST else None
 
 
 @cache
@@ -86,10 +88,10 @@ def _tables() -> NDArray[np.float64]:
     return np.asarray(np.clip(np.floor(factors * np.stack([standard, flat]) + 0.5), 1, 255))
 
 
-def _coefficients(luma: NDArray[Any], whole: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Of blocks without pixels that were cut off, (n, 8, 8), n at most `_BLOCKS`."""
+def _coefficients(luma: NDArray[Any], whole: NDArray[np.bool_], most: int) -> NDArray[np.float64]:
+    """Of blocks without pixels that were cut off, (n, 8, 8), n at most `most`."""
     blocks = in_blocks(luma)[in_blocks(whole).all(axis=(1, 2))]
-    blocks = blocks[:: -(-len(blocks) // _BLOCKS) or 1]
+    blocks = blocks[:: -(-len(blocks) // most) or 1]
     return np.asarray(cosines() @ blocks @ cosines().T)
 
 

@@ -12,6 +12,7 @@ from PIL import Image, JpegImagePlugin
 
 from pipeline.core.chain import standard_tables, told
 from pipeline.core.images import Planes, decoder_errors, open_image
+from pipeline.core.schema import Row
 from pipeline.upscale.blocks import hidden_quality, in_blocks
 
 LEAST_NOISE: Final = 0.8
@@ -39,9 +40,20 @@ class Found:
     """Quality of a JPEG compression that the pixels still show, where the file is no JPEG."""
 
     @property
+    def compressed(self) -> bool:
+        """True if it is a JPEG, or was one."""
+        return self.jpeg is not None or self.blocks is not None
+
+    @property
     def told(self) -> tuple[float, float]:
         """Values of `core.chain.TOLD`'s planes; noise below `LEAST_NOISE` counts as none."""
         return told(self.blocks if self.jpeg is None else self.jpeg, self.noise if self.noise >= LEAST_NOISE else None)
+
+
+def columns_of(found: Found) -> Row:
+    """Make the columns `jpeg_quality`, `noise` and `blocks` of `core.schema.UPSCALE_MANIFEST`."""
+    values = {"jpeg_quality": found.jpeg, "noise": None if found.compressed else found.noise, "blocks": found.blocks}
+    return {name: None if value is None else round(value, 2) for name, value in values.items()}
 
 
 def find_degradation(pixels: Planes, data: bytes | None) -> Found:
