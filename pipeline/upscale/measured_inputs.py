@@ -2,12 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
 
 from pipeline.core.chain import Chain, degrade_to_file
 from pipeline.core.degradation import (
@@ -20,11 +16,10 @@ from pipeline.core.degradation import (
     reduced_for,
 )
 from pipeline.core.errors import first_line
-from pipeline.core.images import ImageError, Pixels, decode
+from pipeline.core.images import ImageError, Pixels, decode, eight_bit_rgb
 from pipeline.core.scales import AUGMENTED, FACTOR, SIDE, UPSCALED_SCALES, base_of, inputs_of
 from pipeline.core.schema import Row, upscaled_row
 from pipeline.core.shards import read_range
-from pipeline.models.networks import Generator
 from pipeline.runtime.units import RowUnit
 from pipeline.upscale.upscaler import Upscaler
 
@@ -113,9 +108,7 @@ def _fits(original: Row, source: Row) -> bool:
 def enlarge_degraded(
     enlarge: Callable[[Pixels], Pixels], low: Pixels, chain: Chain = CLEAN_CHAIN, file: bytes | None = None
 ) -> Pixels:
-    """Enlarge an input by a method; the one place where our generators are told what it suffered.
-
-    A degraded input is nothing to agree with: ours run without back-projection on it.
+    """Enlarge an input by a method, ours as `facesr upscale` would a file.
 
     Args:
         enlarge: uint8 (h, w, 3) -> uint8 (4h, 4w, 3). An `Upscaler` whose generator can be told is; others are not.
@@ -125,22 +118,6 @@ def enlarge_degraded(
     """
     if not isinstance(enlarge, Upscaler) or chain == CLEAN_CHAIN:
         return enlarge(low)
-    if not enlarge.generator.config.told:
-        return enlarge(low, back_projection=0)
-    with _told(enlarge.generator, chain.told):
-        return enlarge(low, back_projection=0)
-
-
-@contextmanager
-def _told(generator: Generator, values: tuple[float, ...]) -> Iterator[None]:
-    """Have a generator told `values`, of `core.chain.TOLD`, whatever calls it."""
-
-    def tell(module: nn.Module, arguments: tuple[Tensor], named: dict[str, Tensor]) -> Any:
-        (x,) = arguments
-        return arguments, named | {"told": x.new_tensor(values).expand(len(x), -1)}
-
-    handle = generator.register_forward_pre_hook(tell, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
+    # as `facesr upscale` does: what a file or its pixels tell, and a lossy file is nothing to agree with
+    steps = 0 if enlarge.blind or file is not None else None
+    return eight_bit_rgb(enlarge.decoded(low, steps, data=file))

@@ -152,16 +152,16 @@ class Upscaler(ArrayUpscaler):
         if isinstance(picture, Sequence) and not isinstance(picture, str):
             return self._several(picture, back_projection, degradation)
         if isinstance(picture, np.ndarray):
-            return self._array(picture, back_projection, degradation)
+            return self.decoded(picture, back_projection, degradation)
         # files and PIL images need the reading rules of the codecs; arrays do not
         from pipeline.codecs.reader import as_image, as_planes, read_picture
 
         if isinstance(picture, Image.Image):
-            return as_image(self._array(as_planes(picture), back_projection, degradation))
+            return as_image(self.decoded(as_planes(picture), back_projection, degradation))
         data = Path(picture).read_bytes()
         read = read_picture(data)
         steps = 0 if back_projection is None and not read.lossless else back_projection
-        return as_image(self._array(read.pixels, steps, degradation, data))
+        return as_image(self.decoded(read.pixels, steps, degradation, data))
 
     def told_of(
         self,
@@ -199,9 +199,14 @@ class Upscaler(ArrayUpscaler):
                 return [result.reshape(*result.shape[:2], *p.shape[2:]) for result, p in shaped]
         return [self(picture, back_projection, degradation) for picture in pictures]
 
-    def _array(
-        self, array: Planes, back_projection: int | None, degradation: Degradation | None, data: bytes | None = None
+    def decoded(
+        self,
+        array: Planes,
+        back_projection: int | None = None,
+        degradation: Degradation | None = None,
+        data: bytes | None = None,
     ) -> Planes:
+        """As a call, of an array that was decoded from a file, whose `data` tell of it."""
         planes = _checked(array)
         told = self.told_of(planes, data, degradation)
         result = self.batch([planes], self._steps(told, back_projection), [told])[0]
