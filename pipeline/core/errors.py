@@ -30,6 +30,7 @@ class FacesrError(Exception):
     ├── StorageError           a path or object store; also an OSError
     ├── WeightsError           pretrained networks
     ├── ModelError             our weights files
+    ├── RegistryError, ExportError, CardError, PublishError  `facesr models`
     ├── NoModelError           there are none
     ├── MatchError             pictures of which none belongs to another
     ├── IngestError, SplitError, ListError, PairsError
