@@ -23,6 +23,8 @@ from pipeline.cli import (
     weights,
 )
 from pipeline.cli._shared import fail
+from pipeline.forget.commands import forget
+from pipeline.lineage.commands import lineage
 from pipeline.registry import commands as models
 from pipeline.runtime.console import print_anything
 from pipeline.version import __version__
@@ -47,6 +49,8 @@ for command in (
     synth.synth,
     profile.profile,
     table.table,
+    lineage,
+    forget,
 ):
     app.command()(command)
 app.add_typer(weights.app, name="weights")

@@ -68,10 +68,11 @@ def _is_manifest(path: Path) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from pipeline.core.chain import CHAIN_COLUMNS
     from pipeline.core.schema import PAIRS
 
     try:
-        return set(PAIRS.names) <= set(pq.read_schema(path).names)
+        return set(PAIRS.names) - set(CHAIN_COLUMNS) <= set(pq.read_schema(path).names)
     except (pa.ArrowException, OSError):
         return False
 

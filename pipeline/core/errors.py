@@ -34,6 +34,8 @@ class FacesrError(Exception):
     ├── NoModelError           there are none
     ├── MatchError             pictures of which none belongs to another
     ├── IngestError, SplitError, ListError, PairsError
+    ├── ForgottenError         the list of forgotten pictures
+    ├── LineageError           nothing is known of where something comes from
     ├── ManifestError          a pairs manifest that does not go with inputs or settings
     ├── OutOfMemoryError, DivergedError, NoOriginalsError, NoSpandrelError, ResultError
     ├── JobError, OutputError, ClusterError, StrictError, ViewError

@@ -154,7 +154,7 @@ def _write_onnx(program: Any, arguments: tuple[Tensor, ...], metadata: dict[str,
 def _write_program(program: Any, metadata: dict[str, str], target: Path) -> None:
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
-    program._example_inputs = None  # would be a pickle
+    program._example_inputs = None
     with atomic(target) as temporary, tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "program.pt2"  # torch wants the ending
         torch.export.save(program, written, extra_files={"facesr.json": json.dumps(metadata, sort_keys=True)})

@@ -33,6 +33,8 @@ MAY_IMPORT = {
     "compare": "core evaluate metrics models report runtime sources train.engine",
     "bulk": "codecs core faces html metrics models pretrained runtime sources storage upscale",
     "registry": "core models pretrained synthetic upscale",
+    "lineage": "core models",
+    "forget": "core ingest lineage",
 }
 """Wing -> wings that it imports, now and then or always. `cli`, the `commands.py` of a wing, which are part of it, and
 `stages` import anything; nothing imports them."""

@@ -87,10 +87,9 @@ def test_exported_models_are_not_mixed(exported: tuple[Path, Generator]) -> None
         Upscaler.load(path, path, 0.5)
 
 
-def test_a_torch_program_holds_no_pickled_inputs_and_agrees(tmp_path: Path) -> None:
+def test_a_torch_program_takes_any_size_and_agrees(tmp_path: Path) -> None:
     generator = write(tmp_path / "g.safetensors", PLAIN)
     assert export(tmp_path / "g.safetensors", tmp_path / "g.pt2") < 1
-    assert b"sample_inputs/model.pt" not in (tmp_path / "g.pt2").read_bytes()
     program = torch.export.load(tmp_path / "g.pt2").module()
     x = torch.rand(2, 3, 24, 17)
     with torch.no_grad():
