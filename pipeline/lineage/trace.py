@@ -74,12 +74,16 @@ def _sources(stage: Stage) -> list[str]:
 
 
 def _said(path: Path, project: Path) -> list[str]:
-    """What a file says of itself: weights their provenance, shards their rows and sources."""
+    """What a file says of itself: weights their provenance, shards their rows and sources; or why it cannot be read."""
+    try:
+        return _read(path, project)
+    except FacesrError as error:
+        return [str(error)]
+
+
+def _read(path: Path, project: Path) -> list[str]:
     if path.suffix == ".safetensors" and path.is_file():
-        try:
-            said = load_generator(path)[1]
-        except FacesrError as error:
-            return [str(error)]
+        said = load_generator(path)[1]
         digest = said["provenance"].get("data_sha256")
         lines = [f"{key}: {value}" for key, value in said["provenance"].items() if not isinstance(value, dict)]
         if digest and (now := training_data(project)) is not None:
