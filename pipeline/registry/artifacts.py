@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import FacesrError, first_line, without_secrets
-from pipeline.core.files import content_hash, file_hash
+from pipeline.core.files import content_hash
 from pipeline.pretrained.registry import cache_folder
 
 _REFERENCE = re.compile(r"(?P<repo>[^#]*)#(?P<name>[^@#]+)(?:@(?P<version>[^@#]+))?")
@@ -65,45 +65,44 @@ def list_artifacts(repo: str | None = None) -> list[Artifact]:
     Raises:
         RegistryError: it cannot be opened.
     """
-    from gto.tag import find, parse_tag
-
     found = []
     with _opened(repo) as opened:
-        for file, entries in opened.artifacts.read().items():
-            folder = Path(file).parent.as_posix()
-            for name, entry in entries.items():
-                full = name if folder == "." else f"{folder}:{name}"
-                path = entry.path if folder == "." else f"{folder}/{entry.path}"
-                shown = Artifact(full, path, entry.type, entry.desc, list(entry.labels or []))
-                # without git there are no tags
-                for tag in find(name=full, scm=opened.artifacts.scm) if opened.artifacts.scm else ():
-                    parsed = parse_tag(tag)
-                    if parsed.version and parsed.stage is None:
-                        shown.versions[parsed.version] = str(tag.target)
-                shown.versions = dict(sorted(shown.versions.items(), key=lambda item: _order(item[0])))
-                shown.stages = _stages(opened.artifacts, full, list(shown.versions))
-                found.append(shown)
+        for name, path, entry in _entries(opened):
+            shown = Artifact(name, path, entry.type, entry.desc, list(entry.labels or []))
+            if opened.artifacts.scm is not None:  # without git there are no tags
+                _add_tags(shown, opened.artifacts.scm)
+            found.append(shown)
     return found
 
 
-def _stages(artifacts: Any, name: str, versions: list[str]) -> dict[str, str]:
-    """Stage -> version, by the latest tag `name#stage#N` of each: it lies on the commit of its version."""
+def _entries(opened: Any) -> Iterator[tuple[str, str, Any]]:
+    """Name (`folder:name` below the root), path from the root, and entry of each artifact."""
+    for file, entries in opened.artifacts.read().items():
+        folder = Path(file).parent.as_posix()
+        for name, entry in entries.items():
+            at_root = folder == "."
+            yield name if at_root else f"{folder}:{name}", entry.path if at_root else f"{folder}/{entry.path}", entry
+
+
+def _add_tags(artifact: Artifact, scm: Any) -> None:
+    """Add versions and stages, by annotated tags in the order of time: `name@v1.0.0`, `name#prod#1`; `!` takes back."""
+    from gto.constants import Action
     from gto.tag import find, parse_tag
 
-    if artifacts.scm is None:
-        return {}
-    registered = {
-        str(tag.target): parsed.version
-        for tag in find(name=name, scm=artifacts.scm)
-        if (parsed := parse_tag(tag)).version and not parsed.stage
-    }
-    newest: dict[str, tuple[int, str]] = {}
-    for tag in find(name=name, scm=artifacts.scm):
+    commits: dict[str, str] = {}
+    for tag in find(name=artifact.name, scm=scm):
         parsed = parse_tag(tag)
-        if parsed.stage:
-            version = parsed.version or registered.get(str(tag.target), str(tag.target)[:7])
-            newest[parsed.stage] = max(newest.get(parsed.stage, (-1, "")), (parsed.counter or 0, version))
-    return {stage: version for stage, (_, version) in sorted(newest.items())}
+        if parsed.action == Action.REGISTER:
+            artifact.versions[parsed.version] = str(tag.target)
+        elif parsed.action == Action.DEREGISTER:
+            artifact.versions.pop(parsed.version, None)
+        elif parsed.action == Action.ASSIGN:
+            commits[parsed.stage] = str(tag.target)
+        elif parsed.action == Action.UNASSIGN:
+            commits.pop(parsed.stage, None)
+    artifact.versions = dict(sorted(artifact.versions.items(), key=lambda item: _order(item[0])))
+    names = {commit: version for version, commit in artifact.versions.items()}
+    artifact.stages = {stage: names.get(commit, commit[:7]) for stage, commit in sorted(commits.items())}
 
 
 def _order(version: str) -> list[tuple[int, str]]:
@@ -129,7 +128,7 @@ def fetch(reference: Reference, partner: str | None = None) -> Path:
         except _errors() as error:
             raise RegistryError(f"{reference}: {_known(reference, first_line(error))}") from error
     with _opened(reference.repo, rev) as opened:
-        paths = {entry: value.path for entries in opened.artifacts.read().values() for entry, value in entries.items()}
+        paths = {name: path for name, path, _ in _entries(opened)}
         if reference.name not in paths:
             raise RegistryError(f"{reference}: not in dvc.yaml of commit {rev[:7]}")
         folder = cache_folder().parent / "facesr-models" / content_hash(reference.repo or str(Path.cwd()), rev)[:16]
@@ -147,7 +146,6 @@ def _copy(opened: Any, path: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     opened.dvcfs.get_file(f"/{path}", str(temporary))
-    file_hash(temporary)  # readable to its end
     temporary.replace(target)
 
 

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pipeline.core.errors import FacesrError, only_names
 from pipeline.core.files import write_bytes
 from pipeline.core.images import encode_png
+from pipeline.core.scales import SPLITS
 from pipeline.core.schema import FACES
 from pipeline.models.networks import GeneratorConfig
 from pipeline.registry.describe import METRICS, Model
@@ -75,7 +76,7 @@ def data_card(folder: Path) -> str:
             counts=counts,
             title=folder.resolve().name,
             size=_size_category(counts["usable"]),
-            splits={split: count for split, count in counts["splits"].items() if count},
+            splits={split: counts["splits"][split] for split in SPLITS if counts["splits"].get(split)},
             sources=[only_names(source) for source in counts["sources"]],
             columns=list(FACES),
             version=__version__,
