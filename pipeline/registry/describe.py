@@ -45,6 +45,7 @@ class Model:
     licence_note: str
     trained_on: str
     hardware: str
+    date: str
     intended_use: str
     misuse: str
     limits: str
@@ -83,6 +84,7 @@ def describe(name: str, path: Path, project: Path = Path()) -> Model:
         licence_note=known.get("licence_note", "as the terms of the training data say, which are not recorded"),
         trained_on=known.get("trained_on", UNKNOWN),
         hardware=known.get("hardware", UNKNOWN),
+        date=known.get("date", UNKNOWN),
         intended_use=known.get("intended_use", USE),
         misuse=MISUSE,
         limits=known.get("limits", UNKNOWN),

@@ -69,7 +69,7 @@ def assemble(model: Model, weights: Path, folder: Path, formats: Sequence[str] =
     return [folder / name for name in names]
 
 
-_KEPT = ("licence", "licence_note", "trained_on", "hardware", "intended_use", "limits", "metrics_on", "metrics")
+_KEPT = ("licence", "licence_note", "trained_on", "hardware", "date", "intended_use", "limits", "metrics_on", "metrics")
 
 
 def upload(repo: str, model: Model, weights: Path, formats: Sequence[str], private: bool) -> str:

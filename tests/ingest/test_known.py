@@ -11,8 +11,9 @@ from support.stages import faces_of, files_of
 from pipeline.core.images import encode_png
 from pipeline.ingest import run, worker
 from pipeline.ingest.known import FORGOTTEN, ForgottenError
+from pipeline.ingest.split import assign
 from pipeline.pairs.run import make_pairs
-from pipeline.params.ingest import ArchiveSource, Ingest, SplitCounts
+from pipeline.params.ingest import ArchiveSource, Ingest, Persons, SplitCounts
 from pipeline.params.pairs import Pairs
 from pipeline.synthetic.portrait import portrait
 
@@ -157,3 +158,41 @@ def test_a_damaged_list_of_forgotten_pictures_stops_the_ingest(tmp_path: Path) -
     (tmp_path / "data" / FORGOTTEN).write_text("not a hash\n")
     with pytest.raises(ForgottenError, match="line 1: expected the 32 hex digits"):
         ingest(tmp_path)
+
+
+def test_a_new_face_alike_to_old_ones_joins_them_or_is_left_out_and_moves_none() -> None:
+    splits = SplitCounts(train="rest", test=1)
+    persons = Persons(column="who")
+    source = ArchiveSource(kind="archive", path="in", splits=splits, persons=persons)
+    known = {"a-0": "test", "b-0": "train", "c-0": "train"}
+    who = {"a-0": "A", "b-0": "B", "c-0": "C", "d-0": "A", "e-0": "B", "f-0": "F"}
+    faces = [
+        {"id": face, "hash": face[0], "source": 0, "name": face, "labels": {"who": person}, "fingerprint": b""}
+        for face, person in who.items()
+    ]
+    found = assign(faces, [source], seed=1, near=None, known=known)
+    # d shows the one of the test split, which is full; e one of train, which takes the rest
+    assert dict(zip(who, found.splits, strict=True)) == known | {"d-0": None, "e-0": "train", "f-0": "train"}
+    copies = [*faces[:2], faces[0] | {"id": "x-0", "hash": "a", "labels": {"who": "B"}}]  # links a and b
+    found = assign(copies, [source], seed=1, near=None, known=known)
+    assert found.splits == ["test", "train", None]
+
+
+def test_where_a_split_asks_for_less_or_more_the_others_stay() -> None:
+    faces = [
+        {"id": f"{number}-0", "hash": f"{number}", "source": 0, "name": "", "labels": {}, "fingerprint": b""}
+        for number in range(30)
+    ]
+
+    def drawn(known: dict[str, str] | None, **counts: int) -> dict[str, str]:
+        source = ArchiveSource(kind="archive", path="in", splits=SplitCounts(**counts))
+        splits = assign(faces, [source], seed=1, near=None, known=known).splits
+        return {face["id"]: split for face, split in zip(faces, splits, strict=True) if split}
+
+    first = drawn(None, train=10, test=10)
+    more = drawn(first, train=20, test=10)
+    assert more.items() > first.items()
+    less = drawn(first, train=5, test=10)
+    assert {face for face, split in less.items() if split == "test"} == {
+        face for face, split in first.items() if split == "test"
+    }
