@@ -18,7 +18,17 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = (".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "pipeline", "stages", "data/raw", "params.yaml")
+COPIED = (
+    ".dvc/config",
+    ".dvcignore",
+    ".gitignore",
+    "dvc.yaml",
+    "pipeline",
+    "stages",
+    "data/raw",
+    "data/forgotten.txt",
+    "params.yaml",
+)
 
 
 def tree_pss(process: psutil.Process) -> int:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from support.stages import ROOT
 
-COPIED = (".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "pipeline", "stages", "data/raw")
+COPIED = (".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "pipeline", "stages", "data/raw", "data/forgotten.txt")
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess:

@@ -32,12 +32,12 @@ from pipeline.core.images import eight_bit_rgb, resize
 from pipeline.core.scales import FACTOR
 from pipeline.core.schema import Row
 from pipeline.core.shards import evenly_spaced
-from pipeline.models.checkpoint import load_generator
 from pipeline.runtime.console import Advance, console, progress
 from pipeline.runtime.ray_session import WorkerError
 from pipeline.runtime.stage import StageError
 from pipeline.runtime.units import run_units
 from pipeline.sources.base import Source
+from pipeline.upscale.generators import load
 from pipeline.upscale.upscaler import Upscaler
 
 SAMPLES = 6
@@ -125,7 +125,7 @@ def _planned(listing: Listing) -> Job:
 def _with_networks(settings: Settings) -> Settings:
     """Fill in checksums of the weights and paths of other people's networks."""
     paths = [Path(path) for path in (settings.fidelity, settings.realism_model) if path]
-    hashes = [load_generator(path)[1]["sha256"] for path in paths]
+    hashes = [load(path)[1]["sha256"] for path in paths]
     model = hashes[-1] if settings.realism in (0, 1) else f"{hashes[0]}+{settings.realism:g}*{hashes[1]}"
     return with_other_networks(replace(settings, model=model))
 

@@ -23,6 +23,9 @@ from pipeline.cli import (
     weights,
 )
 from pipeline.cli._shared import fail
+from pipeline.forget.commands import forget
+from pipeline.lineage.commands import lineage
+from pipeline.registry import commands as models
 from pipeline.runtime.console import print_anything
 from pipeline.version import __version__
 
@@ -46,9 +49,12 @@ for command in (
     synth.synth,
     profile.profile,
     table.table,
+    lineage,
+    forget,
 ):
     app.command()(command)
 app.add_typer(weights.app, name="weights")
+app.add_typer(models.app, name="models")
 
 
 _NO_MEMORY = "(?i)failed to map segment|cannot allocate memory|can't allocate memory|can't start new thread"

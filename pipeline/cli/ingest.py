@@ -57,6 +57,7 @@ def ingest(
     """
     from pipeline.core.schema import FACES, REJECTED
     from pipeline.ingest import run
+    from pipeline.ingest.known import KNOWN_FACES
     from pipeline.params.ingest import Ingest
     from pipeline.params.read import ParamsError, validated
 
@@ -65,11 +66,12 @@ def ingest(
     for name, ours in {
         "faces": our_shards(FACES),
         "rejected.parquet": our_table(REJECTED),
+        "known.parquet": our_table(KNOWN_FACES),
         "ingest.json": record,
     }.items():
         refuse_to_replace(out / name, ours, read, overwrite, "--out")
     if (out / "ingest.json").exists() and not overwrite:
-        raise fail(f"{out} holds faces already; name another --out, or --overwrite")
+        raise fail(f"{out} holds faces already; name another --out, or --overwrite to add what is new")
     counts = _given(train=train, valid=valid, test=test)
     ways: dict[str, Mapping[str, object]] = {
         "seed": {split: _count(split, text) for split, text in counts.items()},

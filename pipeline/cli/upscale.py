@@ -4,14 +4,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.cli._shared import fail
+from pipeline.cli._shared import fail, fail_on
 from pipeline.runtime.console import console
 
 if TYPE_CHECKING:
@@ -29,9 +28,11 @@ def upscale(
     output: Annotated[
         str, typer.Argument(help="A folder, a file ending in .zip, .tar or .parquet, one picture, or s3://… of these")
     ],
-    model: Annotated[Path | None, typer.Option(help="Generator to use instead of the released one")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Instead of the newest released: a file, or a name of `facesr models list`")
+    ] = None,
     realism: Annotated[float, typer.Option(min=0, max=1, help="0: faithful, 1: realistic, or between")] = 0.0,
-    realism_model: Annotated[Path | None, typer.Option(help="The realism generator that goes with --model")] = None,
+    realism_model: Annotated[str | None, typer.Option(help="The realism generator that goes with --model")] = None,
     format: Annotated[  # noqa: A002
         str | None, typer.Option(help="png (the default), jpeg, webp, or same: what the input's name ends in")
     ] = None,
@@ -102,9 +103,10 @@ def upscale(
         degradation = as_text(degradation)
     except FacesrError as error:
         raise fail(f"--{error}") from error
+    fidelity, crisp = _models(model, realism_model, realism)
     settings = Settings(
-        fidelity=str(model) if model else None,
-        realism_model=str(realism_model) if realism_model else None,
+        fidelity=fidelity,
+        realism_model=crisp,
         realism=realism,
         format=format,
         quality=quality,
@@ -161,6 +163,17 @@ def upscale(
             raise typer.Exit(1)
     finally:
         console.quiet = False
+
+
+def _models(model: str | None, realism_model: str | None, realism: float) -> tuple[str | None, str | None]:
+    """Weights that a repository holds are brought here; DVC, which takes a second, is asked only for these."""
+    if "#" not in f"{model}{realism_model}":
+        return model, realism_model
+    from pipeline.core.errors import FacesrError
+    from pipeline.registry.catalog import local
+
+    with fail_on(FacesrError):
+        return local(model, realism), local(realism_model)
 
 
 def _workers(text: str) -> int | tuple[int, int] | None:

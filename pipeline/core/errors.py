@@ -31,9 +31,12 @@ class FacesrError(Exception):
     ├── StorageError           a path or object store; also an OSError
     ├── WeightsError           pretrained networks
     ├── ModelError             our weights files
+    ├── RegistryError, ExportError, CardError, PublishError  `facesr models`
     ├── NoModelError           there are none
     ├── MatchError             pictures of which none belongs to another
     ├── IngestError, SplitError, ListError, PairsError
+    ├── ForgottenError         the list of forgotten pictures
+    ├── LineageError           nothing is known of where something comes from
     ├── ManifestError          a pairs manifest that does not go with inputs or settings
     ├── OutOfMemoryError, DivergedError, NoOriginalsError, NoSpandrelError, ResultError
     ├── JobError, OutputError, ClusterError, StrictError, ViewError

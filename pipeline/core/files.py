@@ -78,6 +78,12 @@ def content_hash(*parts: Path | Any) -> str:
     return digest.hexdigest()
 
 
+def code_hash(*wings: str) -> str:
+    """One sha256 over the modules of wings of the package: what was made by other code is made again."""
+    package = Path(__file__).parent.parent
+    return content_hash(*(path for wing in wings for path in sorted((package / wing).rglob("*.py"))))
+
+
 def publish(work: Path, out: Path) -> None:
     """Move a finished work folder into place as `out`, a folder of a stage alone, replacing what was there.
 

@@ -18,7 +18,30 @@ ROWS_PER_GROUP: Final = 100
 
 IMAGE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
+FORMAT_KEY: Final = b"facesr"
+"""Of the schema's metadata: name and number of the format, such as `pairs-2`. Where it is missing, number 1."""
+
+FORMATS: Final = {
+    "faces": 1,
+    "pairs": 2,  # 1 had no chains of degradations
+    "upscaled": 1,
+}
+"""Newest number of each format that is read and written here. All earlier ones are read."""
+
 _VALUE_TYPES = {pa.string(): "string", pa.int32(): "int32", pa.int64(): "int64", pa.float64(): "float64"}
+
+
+def _numbered(schema: pa.Schema, name: str) -> pa.Schema:
+    """A schema that says its format and number."""
+    return schema.with_metadata((schema.metadata or {}) | {FORMAT_KEY: f"{name}-{FORMATS[name]}"})
+
+
+def newer_format(schema: pa.Schema) -> str | None:
+    """The format that a file says it has, where a newer facesr wrote it; None where it can be read."""
+    found = (schema.metadata or {}).get(FORMAT_KEY, b"").decode(errors="replace")
+    name, _, number = found.rpartition("-")
+    readable = not found or (name in FORMATS and number.isdecimal() and int(number) <= FORMATS[name])
+    return None if readable else found
 
 
 def _with_features(fields: list[tuple[str, pa.DataType]]) -> pa.Schema:
@@ -31,19 +54,22 @@ def _with_features(fields: list[tuple[str, pa.DataType]]) -> pa.Schema:
     return pa.schema(fields, metadata=metadata)
 
 
-FACES: Final = _with_features(
-    [
-        ("id", pa.string()),  # hash of the decoded pixels + duplicate ordinal
-        ("image", IMAGE),  # encoded picture, untouched where it was accepted as it is
-        ("name", pa.string()),  # path inside the source
-        ("source", pa.string()),  # the source as named in params
-        ("split", pa.string()),  # train, valid or test
-        ("person", pa.string()),  # who it shows, where the source says so; else null
-        ("conversion", pa.string()),  # what was done to the file's pixels, comma separated; empty: bytes untouched
-        ("transform", pa.string()),  # JSON, 2x3: from the file's picture to the aligned face, pixels; else null
-        ("width", pa.int32()),  # pixels
-        ("height", pa.int32()),  # pixels
-    ]
+FACES: Final = _numbered(
+    _with_features(
+        [
+            ("id", pa.string()),  # hash of the decoded pixels + duplicate ordinal
+            ("image", IMAGE),  # encoded picture, untouched where it was accepted as it is
+            ("name", pa.string()),  # path inside the source
+            ("source", pa.string()),  # the source as named in params
+            ("split", pa.string()),  # train, valid or test
+            ("person", pa.string()),  # who it shows, where the source says so; else null
+            ("conversion", pa.string()),  # what was done to the file's pixels, comma separated; empty: bytes untouched
+            ("transform", pa.string()),  # JSON, 2x3: from the file's picture to the aligned face, pixels; else null
+            ("width", pa.int32()),  # pixels
+            ("height", pa.int32()),  # pixels
+        ]
+    ),
+    "faces",
 )
 """Faces at full size, and (same columns) the inputs of at most 256x256 made of them."""
 
@@ -56,43 +82,49 @@ REJECTED: Final = pa.schema(
     ]
 )
 
-PAIRS: Final = pa.schema(
-    [
-        ("pair_id", pa.string()),
-        ("image_id", pa.string()),
-        ("split", pa.string()),  # train or valid: no pair is ever made of a test face
-        ("scale", pa.string()),  # 16to64, 32to128, 64to256; 256to1024: the face itself, compared after reduction
-        ("augmentation", pa.string()),
-        ("strength", pa.float64()),  # noise: sigma in grey levels; blur: sigma in pixels; jpeg: quality; else 0
-        ("seed", pa.int64()),  # of the noise
-        # a chain of degradations beside the augmentation, `core.chain.Chain`; null: no such link
-        ("reduction", pa.string()),  # from the ground truth: box, lanczos, bilinear, aliased, halves; null: bicubic
-        ("blur", pa.float64()),  # sigma, pixels of the input
-        ("noise", pa.float64()),  # sigma, grey levels
-        ("grey", pa.float64()),  # share of the noise that the channels have in common
-        ("first_jpeg", pa.int32()),  # quality of an earlier compression
-        ("shift", pa.int32()),  # of its blocks, pixels
-        ("jpeg", pa.int32()),  # quality
-        ("subsampling", pa.string()),  # 4:2:0, 4:2:2, 4:4:4
-        ("tables", pa.string()),  # flat; null: the JPEG standard's
-    ]
+PAIRS: Final = _numbered(
+    pa.schema(
+        [
+            ("pair_id", pa.string()),
+            ("image_id", pa.string()),
+            ("split", pa.string()),  # train or valid: no pair is ever made of a test face
+            ("scale", pa.string()),  # 16to64, 32to128, 64to256; 256to1024: the face itself, compared after reduction
+            ("augmentation", pa.string()),
+            ("strength", pa.float64()),  # noise: sigma in grey levels; blur: sigma in pixels; jpeg: quality; else 0
+            ("seed", pa.int64()),  # of the noise
+            # a chain of degradations beside the augmentation, `core.chain.Chain`; null: no such link
+            ("reduction", pa.string()),  # from the ground truth: box, lanczos, bilinear, aliased, halves; null: bicubic
+            ("blur", pa.float64()),  # sigma, pixels of the input
+            ("noise", pa.float64()),  # sigma, grey levels
+            ("grey", pa.float64()),  # share of the noise that the channels have in common
+            ("first_jpeg", pa.int32()),  # quality of an earlier compression
+            ("shift", pa.int32()),  # of its blocks, pixels
+            ("jpeg", pa.int32()),  # quality
+            ("subsampling", pa.string()),  # 4:2:0, 4:2:2, 4:4:4
+            ("tables", pa.string()),  # flat; null: the JPEG standard's
+        ]
+    ),
+    "pairs",
 )
 
-UPSCALED: Final = _with_features(
-    [
-        ("id", pa.string()),
-        ("image", IMAGE),  # null bytes where status is not ok
-        ("name", pa.string()),
-        ("split", pa.string()),
-        ("scale", pa.string()),  # 64to256 or 256to1024
-        ("method", pa.string()),  # facesr, facesr-realism or a baseline
-        ("status", pa.string()),  # ok or failed
-        ("error", pa.string()),  # empty where ok
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("model", pa.string()),  # sha256 of the weights
-        ("degradation", pa.string()),  # of an augmented input: JSON of augmentation, strength and seed; null: clean
-    ]
+UPSCALED: Final = _numbered(
+    _with_features(
+        [
+            ("id", pa.string()),
+            ("image", IMAGE),  # null bytes where status is not ok
+            ("name", pa.string()),
+            ("split", pa.string()),
+            ("scale", pa.string()),  # 64to256 or 256to1024
+            ("method", pa.string()),  # facesr, facesr-realism or a baseline
+            ("status", pa.string()),  # ok or failed
+            ("error", pa.string()),  # empty where ok
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("model", pa.string()),  # sha256 of the weights
+            ("degradation", pa.string()),  # of an augmented input: JSON of augmentation, strength and seed; null: clean
+        ]
+    ),
+    "upscaled",
 )
 
 

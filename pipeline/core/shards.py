@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import atomic, shard_files
-from pipeline.core.schema import ROWS_PER_GROUP, Row
+from pipeline.core.schema import FORMATS, ROWS_PER_GROUP, Row, newer_format
 
 GROUP_BYTES = 64 << 20
 """A row group is closed at this size even if it has fewer rows, so that a reader's memory stays bounded."""
@@ -146,9 +146,26 @@ def _image_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
         raise ShardError(f"{path}: not a readable Parquet file ({first_line(error)})") from error
+    try:
+        check_version(path, file.schema_arrow)
+    except ShardError:
+        file.close()
+        raise
+    return file
+
+
+def check_version(path: Path, schema: pa.Schema) -> None:
+    """Refuse a table of a newer facesr, whose columns may mean something else.
+
+    Raises:
+        ShardError: it is one.
+    """
+    if (found := newer_format(schema)) is not None:
+        known = FORMATS.get(found.rpartition("-")[0])
+        raise ShardError(f"{path}: written by a newer facesr (format {found}, read here is {known}): update facesr")
 
 
 def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[Row]:

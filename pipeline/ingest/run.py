@@ -20,9 +20,20 @@ from pipeline.core.files import content_hash, publish_shards, write_json
 from pipeline.core.scales import SPLITS
 from pipeline.core.schema import REJECTED, Row
 from pipeline.core.shards import write_rows, write_table
+from pipeline.ingest.known import (
+    FORGOTTEN,
+    KNOWN,
+    Known,
+    decoding_hash,
+    entry_key,
+    read_forgotten,
+    read_known,
+    write_known,
+)
 from pipeline.ingest.shard_writer import ASSIGNED, PLAN, ShardUnit, ShardWorker, plan_shards
 from pipeline.ingest.split import Assignment, assign
-from pipeline.ingest.worker import EntryUnit, IngestWorker, candidates, open_source
+from pipeline.ingest.worker import FORGOTTEN as FORGOTTEN_REASON
+from pipeline.ingest.worker import EntryUnit, IngestWorker, candidates, in_order, open_source
 from pipeline.runtime.console import progress
 from pipeline.runtime.ray_session import prepare
 from pipeline.runtime.units import do_units
@@ -48,6 +59,9 @@ class IngestError(FacesrError):
 def ingest(settings: "params.Ingest", out: Path, work: Path) -> Counts:
     """Write `faces/{split}-NNNNN.parquet`, `rejected.parquet` and `ingest.json` into `out`, in place of those there.
 
+    `out/known.parquet` remembers what was done. Run again with more in the sources, faces keep their splits and shards,
+    and only what is new is decoded and written. What is in `out/forgotten.txt` is left out.
+
     Args:
         settings: the ingest params: all that the result depends on beside the sources, and how to run.
         out: folder for the results, which appear in it when all are complete.
@@ -68,16 +82,22 @@ def ingest(settings: "params.Ingest", out: Path, work: Path) -> Counts:
     workers, address = settings.workers, settings.address
     # while Ray starts, the archive is listed
     with prepare(address) if workers != 1 or address else nullcontext():
-        units = plan_units(settings.sources, scratch)
-        _check_counts(settings, units)
-        worker = (_with_absolute_paths(settings), scratch)
-        key = content_hash(__version__, settings.model_dump(exclude=RUNNING), [unit.entries for unit in units])[:16]
+        forgotten = read_forgotten(out / FORGOTTEN)
+        decoding = decoding_hash(settings)
+        known = read_known(out, settings.seed, settings.shard_mb, decoding, forgotten)
+        listed = plan_units(settings.sources, scratch)
+        _check_counts(settings, listed, len(forgotten))
+        units, earlier = _new(listed, settings, known)
+        worker = (_with_absolute_paths(settings), scratch, frozenset(forgotten))
+        what = [unit.entries for unit in listed], len(units), sorted(forgotten), sorted(known.splits.items())
+        key = content_hash(__version__, settings.model_dump(exclude=RUNNING), *what)[:16]
         own = _work_folder(work, key, scratch)
         units = [replace(unit, part=str(own / f"parts/{index:06d}.parquet")) for index, unit in enumerate(units)]
         do_units("ingest", IngestWorker, worker, units, workers=workers, address=address)
-        counts, shards = _assign(candidates(own / "parts"), settings, own)
+        found = in_order(listed, [*candidates(own / "parts"), *earlier])
+        counts, shards = _assign(found, settings, own, known, len(forgotten))
         done = own / "out"
-        counts["files"] = sum(unit.images for unit in units)
+        counts["files"] = sum(unit.images for unit in listed)
         if settings.max_failed is not None and counts["rejected"] > settings.max_failed:
             report = work / "rejected.parquet"
             shutil.copyfile(done / "rejected.parquet", report)
@@ -90,7 +110,7 @@ def ingest(settings: "params.Ingest", out: Path, work: Path) -> Counts:
     for left in (done / "faces").glob(".*.tmp"):
         left.unlink()  # by a kill
     publish_shards(done / "faces", out / "faces")
-    for name in ("rejected.parquet", "ingest.json"):
+    for name in ("rejected.parquet", "ingest.json", KNOWN):
         (done / name).replace(out / name)
     shutil.rmtree(work)
     return counts
@@ -106,7 +126,24 @@ def _work_folder(work: Path, key: str, scratch: Path) -> Path:
     return own
 
 
-def _check_counts(settings: "params.Ingest", units: Sequence[EntryUnit]) -> None:
+def _new(units: Sequence[EntryUnit], settings: "params.Ingest", known: Known) -> tuple[list[EntryUnit], list[Row]]:
+    """Units of what must be decoded, and the rows of what lies in an earlier shard already."""
+    left: dict[int, list[list[Any]]] = {}
+    earlier: list[Row] = []
+    for unit in units:
+        label = settings.sources[unit.source].label
+        for entry in unit.entries:
+            name, _, problem, stamp, labels = entry
+            rows = None if problem else known.rows.get((label, entry_key(name, stamp) or ""))
+            if rows is None:
+                left.setdefault(unit.source, []).append(entry)
+            else:
+                earlier += (row | {"source": unit.source, "labels": labels} for row in rows)
+    starts = [(number, i) for number, entries in left.items() for i in range(0, len(entries), UNIT)]
+    return [EntryUnit("", number, left[number][i : i + UNIT]) for number, i in starts], earlier
+
+
+def _check_counts(settings: "params.Ingest", units: Sequence[EntryUnit], missing: int) -> None:
     """Refuse to look at an archive for hours that cannot hold what is asked for."""
     if settings.align.several == "each" and settings.align.recipe != "none":
         return
@@ -114,7 +151,7 @@ def _check_counts(settings: "params.Ingest", units: Sequence[EntryUnit]) -> None
         counts = source.splits.counts.values() if source.splits.by == "seed" else ()
         asked = sum(count for count in counts if count != "rest")
         found = sum(unit.images for unit in units if unit.source == number)
-        if asked > found:
+        if asked > found + missing:
             raise IngestError(f"{source.label}: {asked} faces asked for, {found} files found")
 
 
@@ -134,8 +171,12 @@ def plan_units(sources: Sequence["params.Source"], scratch: Path) -> list[EntryU
     return units
 
 
-def _assign(found: list[Row], settings: "params.Ingest", work: Path) -> tuple[Counts, list[ShardUnit]]:
+def _assign(
+    found: list[Row], settings: "params.Ingest", work: Path, known: Known, missing: int
+) -> tuple[Counts, list[ShardUnit]]:
     """Choose splits, write `rejected.parquet` and the plan of the shards; the counts, and a unit for each shard."""
+    gone = sum(row["reason"] == FORGOTTEN_REASON for row in found)
+    found = [row for row in found if row["reason"] != FORGOTTEN_REASON]
     usable = [row for row in found if not row["reason"]]
     if not usable:
         reasons = "; ".join(f"{row['name']}: {row['reason']}" for row in found[:3])
@@ -150,6 +191,8 @@ def _assign(found: list[Row], settings: "params.Ingest", work: Path) -> tuple[Co
             settings.sources,
             seed=settings.seed,
             near=settings.near_duplicates,
+            known=known.splits,
+            missing=missing,
             advance=advance,
         )
     for row, reason in zip(usable, assignment.rejections, strict=True):
@@ -164,15 +207,28 @@ def _assign(found: list[Row], settings: "params.Ingest", work: Path) -> tuple[Co
     ]
     faces = work / "out" / "faces"
     write_rows(work / "out" / "rejected.parquet", rejected, REJECTED)
-    shards = plan_shards(usable, assignment, settings.shard_mb << 20)
+    shards = plan_shards(usable, assignment, settings.shard_mb << 20, known.shards)
     assigned = pa.Table.from_pylist([row for shard in shards.values() for row in shard], schema=ASSIGNED)
     plan = work / PLAN
     if plan.exists() and not pq.read_table(plan).equals(assigned):
         # a list of splits has changed since: what was written by the old one does not count
         shutil.rmtree(faces, ignore_errors=True)
     write_table(plan, assigned)
-    units = [ShardUnit(str(faces / name), name.rpartition("-")[0], len(rows)) for name, rows in shards.items()]
-    return _counts(usable, rejected, assignment, settings), units
+    units = []
+    for name, rows in shards.items():
+        held = tuple((row["id"], row["person"]) for row in rows)
+        units.append(ShardUnit(str(faces / name), name.rpartition("-")[0], len(rows), known.same(name, held)))
+    write_known(
+        work / "out" / KNOWN,
+        usable,
+        shards,
+        labels,
+        known,
+        seed=settings.seed,
+        shard_mb=settings.shard_mb,
+        decoding=decoding_hash(settings),
+    )
+    return _counts(usable, rejected, assignment, settings) | ({"forgotten": gone} if gone else {}), units
 
 
 def _counts(usable: list[Row], rejected: list[Row], assignment: Assignment, settings: "params.Ingest") -> Counts:

@@ -1,12 +1,14 @@
 """Shards of faces: which faces go into which, and workers that write them from what was found."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.core.files import atomic
 from pipeline.core.scales import SPLITS
 from pipeline.core.schema import FACES, Row
 from pipeline.core.shards import row_groups, write_row_groups
@@ -29,14 +31,25 @@ PLAN = "assigned.parquet"
 """File with the ASSIGNED rows, in the folder of the work."""
 
 
-def plan_shards(usable: list[Row], assignment: Assignment, limit: int) -> dict[str, list[Row]]:
-    """Name of each shard -> its rows, as ASSIGNED; a shard is closed where the next picture would not fit."""
+def plan_shards(
+    usable: list[Row], assignment: Assignment, limit: int, earlier: Mapping[str, str] | None = None
+) -> dict[str, list[Row]]:
+    """Name of each shard -> its rows, as ASSIGNED; a shard is closed where the next picture would not fit.
+
+    A face stays in the shard that it was in, as `earlier` (id -> shard) says; others follow behind the last.
+    """
+    earlier = earlier or {}
+    order = {face: index for index, face in enumerate(earlier)}
+    together = zip(usable, assignment.splits, assignment.persons, strict=True)
+    drawn = [(row, split, person) for row, split, person in together if split is not None]
+    drawn.sort(key=lambda face: order.get(face[0]["id"], len(order)))
     shards: dict[str, list[Row]] = {}
     number, size = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0)
-    for row, split, person in zip(usable, assignment.splits, assignment.persons, strict=True):
-        if split is None:
-            continue
-        if size[split] and size[split] + row["bytes"] > limit:
+    for row, split, person in drawn:
+        held, _, digits = Path(earlier.get(row["id"], "")).stem.rpartition("-")
+        if held == split and int(digits) > number[split]:
+            number[split], size[split] = int(digits), 0
+        elif held != split and size[split] and size[split] + row["bytes"] > limit:
             number[split], size[split] = number[split] + 1, 0
         size[split] += row["bytes"]
         name = f"{split}-{number[split]:05d}.parquet"
@@ -51,6 +64,8 @@ class ShardUnit(Unit):
 
     split: str
     faces: int
+    same: str | None = None
+    """An earlier shard that holds just these faces: it is copied."""
 
     @property
     def images(self) -> int:
@@ -66,6 +81,10 @@ class ShardWorker:
 
     def __call__(self, unit: ShardUnit) -> Statistics:
         """Write the unit's shard."""
+        if unit.same is not None:
+            with atomic(Path(unit.part)) as temporary:
+                shutil.copyfile(unit.same, temporary)
+            return {"images": unit.faces, "failed": 0}
         table = pq.read_table(self.work / PLAN, filters=[("shard", "==", Path(unit.part).name)])
         sizes = table["bytes"].to_pylist()
         write_row_groups(Path(unit.part), FACES, row_groups(sizes), self._tables(table, unit.split))
@@ -82,6 +101,9 @@ class ShardWorker:
             with pq.ParquetFile(self.work / "parts" / part) as file:
                 table = file.read(kept, use_threads=False).take([row["row"] for row in rows])
             own = {name: [row[name] for row in rows] for name in ("id", "person")}
-            own |= {"split": [split] * len(rows), "source": [self.labels[i] for i in table["source"].to_pylist()]}
+            sources = table["source"].to_pylist()
+            # of a part the number of its source, of an earlier shard the label
+            own |= {"source": [self.labels[i] if isinstance(i, int) else i for i in sources]}
+            own |= {"split": [split] * len(rows)}
             columns = [pa.array(own[name], pa.string()) if name in own else table[name] for name in FACES.names]
             yield pa.table(columns, schema=FACES)

@@ -4,6 +4,7 @@ Within a source the order is that of sha256(seed, pixel hash): it depends neithe
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,6 +45,8 @@ def assign(
     *,
     seed: int,
     near: int | None,
+    known: Mapping[str, str] | None = None,
+    missing: int = 0,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Assignment:
     """Choose the split of each face.
@@ -57,6 +60,8 @@ def assign(
         faces: usable ones in order: `hash`, `source` (number), `name`, `labels`, `fingerprint`.
         sources: with their splits and, where known, persons.
         seed: of the order.
+        known: id -> split of faces that earlier ingests drew: they stay there as long as the split has room.
+        missing: faces that there may be less than counts ask for, since so many were forgotten.
         near: bits of the perceptual hash in which near-duplicates differ at most; None does not look for them.
         advance: told how many faces have been compared.
 
@@ -77,12 +82,18 @@ def assign(
     splits: dict[int, str] = {}
     group_splits: dict[int, str] = {}
     rejected: list[int] = []
+    by_seed = [source.splits.by == "seed" for source in sources]
+    ids = [face.get("id", "") if by_seed[face["source"]] else "" for face in faces]
+    kept = {index: known[face] for index, face in enumerate(ids) if known and face in known}
     for number, source in enumerate(sources):
         own = [index for index, face in enumerate(faces) if face["source"] == number]
         before = dict(group_splits)
         if source.splits.by == "seed":
             ordered = sorted(own, key=ranks.__getitem__)
-            drawn = Splitter(source.splits, _members(ordered, groups), before).draw(source.label)
+            # what is alike to a kept face of another source goes where that is
+            others = {groups[i]: split for i, split in kept.items() if faces[i]["source"] != number}
+            splitter = Splitter(source.splits, _members(ordered, groups), others | before, kept, missing)
+            drawn = splitter.draw(source.label)
             wanted = own if source.splits.counts else []
         else:
             drawn = _as_listed(own, listed, groups, before)
@@ -116,10 +127,19 @@ class Splitter:
         splits: how many faces each split asks for.
         members: groups, and the faces of the source in each, in the order in which they are drawn.
         earlier: splits of groups that earlier sources decided on: they go there too, or nowhere.
+        kept: splits that faces had in an earlier ingest.
+        missing: faces that splits may be short of in all.
     """
 
-    def __init__(self, splits: "SplitCounts", members: Mapping[int, Sequence[int]], earlier: Mapping[int, str]):
-        self.members = members
+    def __init__(
+        self,
+        splits: "SplitCounts",
+        members: Mapping[int, Sequence[int]],
+        earlier: Mapping[int, str],
+        kept: Mapping[int, str] | None = None,
+        missing: int = 0,
+    ):
+        self.members, self.missing = members, missing
         self.asked = {split: count for split, count in splits.counts.items() if count != "rest"}
         self.rest = next((split for split, count in splits.counts.items() if count == "rest"), None)
         self.decided = {group: earlier[group] for group in members if earlier.get(group) in splits.counts}
@@ -127,7 +147,33 @@ class Splitter:
         for group, split in self.decided.items():
             if split in self.room:
                 self.room[split] = max(0, self.room[split] - len(members[group]))
-        self.free = [group for group in members if group not in earlier]
+        self.kept: dict[int, str] = {}
+        stay = [group for group in members if group not in earlier and self._keep(group, kept or {}, splits.counts)]
+        for group in stay:
+            self._join(group)
+        self.free = [group for group in members if group not in earlier and group not in stay]
+
+    def _keep(self, group: int, kept: Mapping[int, str], counts: Mapping[str, object]) -> bool:
+        """Let faces of a group stay where they were, if all of them still have room there."""
+        old = {face: kept[face] for face in self.members[group] if kept.get(face) in counts}
+        numbers = Counter(old.values())
+        if not old or any(self.room.get(split, number) < number for split, number in numbers.items()):
+            return False
+        for split in set(numbers) & set(self.room):
+            self.room[split] -= numbers[split]
+        self.kept |= old
+        return True
+
+    def _join(self, group: int) -> None:
+        """Put new faces of a group where its old ones are; nowhere, where that is full, or they link two splits."""
+        splits = {self.kept[face] for face in self.members[group] if face in self.kept}
+        if len(splits) == 1:
+            (split,) = splits
+            for face in self.members[group]:
+                if face not in self.kept and self.room.get(split, 1):
+                    self.kept[face] = split
+                    if split in self.room:
+                        self.room[split] -= 1
 
     def draw(self, name: str) -> dict[int, str]:
         """The split of each face that is in one.
@@ -140,7 +186,7 @@ class Splitter:
         by_size = sorted(self.free, key=lambda group: -len(self.members[group]))
         for order, parts in ((self.free, False), (by_size, False), (by_size, True)):
             chosen, short = self._fill(order, parts)
-            if not short:
+            if sum(short.values()) <= (self.missing if (order, parts) == (by_size, True) else 0):
                 break
         else:
             asked, found = sum(self.asked.values()), sum(map(len, self.members.values()))
@@ -151,7 +197,9 @@ class Splitter:
                 f"{why if found >= asked and largest > 1 else ''}"
             )
         taken = {group: (split, len(self.members[group])) for group, split in self.decided.items()} | chosen
-        return {face: split for group, (split, count) in taken.items() for face in self.members[group][:count]}
+        return self.kept | {
+            face: split for group, (split, count) in taken.items() for face in self.members[group][:count]
+        }
 
     def _fill(self, order: Sequence[int], parts: bool) -> tuple[dict[int, tuple[str, int]], dict[str, int]]:
         """First fit: split and number of faces of each group, and how many faces each split is short of.

@@ -1,6 +1,7 @@
 """Ingest worker: decodes, checks and hashes a unit of entries; rejected ones become rows with a reason."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from pipeline.core.images import ImageError, pixel_hash
 from pipeline.core.schema import IMAGE, Row
 from pipeline.core.shards import read_folder, write_rows
 from pipeline.ingest.dedup import fingerprint
+from pipeline.ingest.known import entry_key
 from pipeline.ingest.preprocess import Aligner, accept
 from pipeline.runtime.units import Statistics, Unit
 from pipeline.sources.base import Source, SourceError
@@ -35,8 +37,11 @@ CANDIDATES = pa.schema(
         ("labels", pa.string()),  # JSON: what columns of the source say of it
         ("bytes", pa.int64()),  # of the encoded picture
         ("reason", pa.string()),  # empty where accepted
+        ("entry", pa.string()),  # JSON: name and stamp; null where the source knows no stamp
     ]
 )
+FORGOTTEN = "forgotten"
+"""Reason of a picture that must not come back; it is in no list."""
 _LIGHT = [name for name in CANDIDATES.names if name != "image"]
 
 
@@ -57,8 +62,8 @@ class EntryUnit(Unit):
 class IngestWorker:
     """Columns in: entries of a source. Columns out: CANDIDATES, a row per face found, and per entry without one."""
 
-    def __init__(self, settings: "params.Ingest", scratch: Path):
-        self.settings, self.scratch = settings, scratch
+    def __init__(self, settings: "params.Ingest", scratch: Path, forgotten: frozenset[str] = frozenset()):
+        self.settings, self.scratch, self.forgotten = settings, scratch, forgotten
         self.sources: dict[int, Source] = {}
         self.aligner = _aligner(settings)
 
@@ -69,13 +74,15 @@ class IngestWorker:
             self.sources[number] = open_source(self.settings.sources[number], self.scratch)
         rows = [row for entry in unit.entries for row in self._rows(number, *entry)]
         write_rows(Path(unit.part), rows, CANDIDATES)
-        return {"images": unit.images, "failed": len({row["name"] for row in rows if row["reason"]})}
+        failed = {row["name"] for row in rows if row["reason"] not in ("", FORGOTTEN)}
+        return {"images": unit.images, "failed": len(failed)}
 
     def _rows(
         self, number: int, name: str, key: Any, problem: str | None, stamp: Any, labels: dict[str, str]
     ) -> list[Row]:
         row: Row = dict.fromkeys(CANDIDATES.names) | {"name": name, "source": number, "reason": problem or ""}
         row |= {"width": 0, "height": 0, "bytes": 0, "conversion": "", "labels": json.dumps(labels, sort_keys=True)}
+        row["entry"] = entry_key(name, stamp)
         if problem:
             return [row]
         try:
@@ -84,12 +91,16 @@ class IngestWorker:
             return [row | {"reason": str(error)}]
         rows = []
         for index, face in enumerate(faces):
+            digest = pixel_hash(face.pixels)
+            if digest in self.forgotten:
+                rows.append(row | {"reason": FORGOTTEN})  # neither its pixels nor their hash
+                continue
             own = name if len(faces) == 1 else f"{name}#{index + 1}"
             height, width = face.pixels.shape[:2]
             image = {"bytes": face.data, "path": own}
             known = {"name": own, "image": image, "bytes": len(face.data), "width": width, "height": height}
             made = {"conversion": face.conversion, "transform": face.transform}
-            rows.append(row | known | made | {"hash": pixel_hash(face.pixels), "fingerprint": fingerprint(face.pixels)})
+            rows.append(row | known | made | {"hash": digest, "fingerprint": fingerprint(face.pixels)})
         return rows
 
 
@@ -100,6 +111,13 @@ def candidates(parts: Path) -> list[Row]:
         for part in shard_files(parts)
         for index, row in enumerate(read_folder(parts, _LIGHT, part.name))
     ]
+
+
+def in_order(units: Sequence[EntryUnit], found: Sequence[Row]) -> list[Row]:
+    """Rows in the order of the sources' entries, whenever they were decoded; without those that were forgotten."""
+    entries = ((unit.source, entry_key(entry[0], entry[3])) for unit in units for entry in unit.entries)
+    order = {entry: index for index, entry in reversed(list(enumerate(entries)))}
+    return sorted(found, key=lambda row: (row["source"], order.get((row["source"], row["entry"]), 0)))
 
 
 def open_source(source: "params.Source", scratch: Path) -> Source:

@@ -55,6 +55,20 @@ def is_generator(path: Path) -> bool:
         return False
 
 
+def check_format(path: Path, found: str | None, known: str) -> None:
+    """Refuse a file whose format is not `known`, such as `facesr-generator-1`, or an earlier number of it.
+
+    Raises:
+        ModelError: of a newer facesr, or not of facesr at all.
+    """
+    family, _, newest = known.rpartition("-")
+    name, _, number = (found or "").rpartition("-")
+    if name != family or not number.isdecimal():
+        raise ModelError(f"{path}: readable, but not a generator written by facesr")
+    if int(number) > int(newest):
+        raise ModelError(f"{path}: written by a newer facesr (format {found}, read here is {known}): update facesr")
+
+
 def load_generator(path: Path) -> tuple[Generator, Metadata]:
     """Rebuild a generator (float32, evaluation mode) from its file, or the averaged weights from a training state.
 
@@ -64,8 +78,8 @@ def load_generator(path: Path) -> tuple[Generator, Metadata]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            if "state" not in metadata and metadata.get("format") != FORMAT:
-                raise ModelError(f"{path}: a safetensors file, but not a generator written by facesr")
+            if "state" not in metadata:
+                check_format(path, metadata.get("format"), FORMAT)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such weights file") from error

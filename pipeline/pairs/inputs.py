@@ -2,11 +2,31 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from pipeline.core.images import decode, encode_png, resize
 from pipeline.core.scales import SIDE
 from pipeline.core.schema import FACES, Row
 from pipeline.core.shards import read_range, write_rows
 from pipeline.runtime.units import RowUnit, Statistics
+
+_MADE_OF = b"facesr_made_of"
+"""Of a shard's metadata: hash of the shard of faces that it was made of, and of the code."""
+
+
+def made_of(digest: str) -> pa.Schema:
+    """The schema of inputs that says which faces they were made of."""
+    return FACES.with_metadata(FACES.metadata | {_MADE_OF: digest.encode()})
+
+
+def is_made_of(folder: Path, stem: str, digest: str) -> bool:
+    """True if a shard of inputs is there that was made of the faces of this hash."""
+    path = folder / f"{stem}.parquet"
+    try:
+        return path.is_file() and pq.read_schema(path).equals(made_of(digest), check_metadata=True)
+    except pa.ArrowException:
+        return False  # damaged: made again
 
 
 class InputWorker:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from pipeline.core.chain import CHAIN_COLUMNS
-from pipeline.core.files import publish_shards, shard_files, write_json
+from pipeline.core.files import atomic, code_hash, content_hash, file_hash, publish_shards, shard_files, write_json
 from pipeline.core.scales import SPLITS
-from pipeline.core.schema import FACES, PAIRS
+from pipeline.core.schema import PAIRS
 from pipeline.core.shards import join_parts, read_folder, row_ranges, write_batches
-from pipeline.pairs.inputs import InputWorker
+from pipeline.pairs.inputs import InputWorker, is_made_of, made_of
 from pipeline.pairs.manifest import Image, PairsError, draw_manifest
 from pipeline.pairs.report import write_report
 from pipeline.pairs.statistics import PairsSummary, summarise
@@ -27,6 +27,7 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
 
     Writes `out/inputs/<split>/` (shards named as those of the faces), `out/pairs.parquet`, the report's files below
     `reports`, and last `out/pairs.json`. Each appears whole; run again with the same `work`, it goes on where it was.
+    Inputs that are there already and were made of the very shard of faces are kept.
 
     Args:
         faces: folder of shards `<split>-NNNNN.parquet`.
@@ -49,9 +50,13 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
     unknown = next((shard for shard in shards if _split(shard) not in SPLITS), None)
     if unknown is not None:
         raise PairsError(f"{unknown} is of no known split: expected a name like train-00000.parquet")
+    code = code_hash("core", "pairs")
+    hashes = {shard.stem: content_hash(code, file_hash(shard)) for shard in shards}
+    there = {stem for stem in hashes if is_made_of(out / "inputs" / stem.rpartition("-")[0], stem, hashes[stem])}
     units = [
         RowUnit(str(work / "parts" / f"{stem}-{start:07d}.parquet"), start, stop, stem)
         for stem, start, stop in row_ranges(faces, "*.parquet", _UNIT)
+        if stem not in there
     ]
     do_units("inputs", InputWorker, (str(faces),), units, workers=settings.workers)
     for split in SPLITS:
@@ -59,7 +64,12 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
         folder.mkdir(parents=True, exist_ok=True)
         for shard in shards:
             if _split(shard) == split:
-                join_parts(work / "parts", f"{shard.stem}-*.parquet", folder / shard.name, FACES)
+                if shard.stem in there:
+                    with atomic(folder / shard.name) as temporary:
+                        shutil.copyfile(out / "inputs" / split / shard.name, temporary)
+                    continue
+                schema = made_of(hashes[shard.stem])
+                join_parts(work / "parts", f"{shard.stem}-*.parquet", folder / shard.name, schema)
         publish_shards(folder, out / "inputs" / split)
     degradations = settings.degradation()
     images = (image for image in _images(out / "inputs") if image[1] != "test")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.core.files import content_hash
+from pipeline.core.files import content_hash, file_hash
 from pipeline.models.checkpoint import Provenance, load_generator
 from pipeline.models.device import choose_device
 from pipeline.params.train import Train
@@ -15,6 +15,7 @@ from pipeline.train.engine.memory import warning
 from pipeline.train.engine.process_group import ProcessGroup
 from pipeline.train.from_params import describe_vgg, phase_config
 from pipeline.train.live_log import live_log
+from pipeline.version import __version__
 
 PHASES = ("fidelity", "realism")
 
@@ -59,7 +60,10 @@ class TrainRun:
         has_valid = any((self.inputs / "valid").glob("*.parquet"))
         count = self.settings.valid_faces
         valid = PairData(self.inputs / "valid", self.manifest, "valid").shown(count) if has_valid else []
-        config = phase_config(self.settings, getattr(self.settings, phase), {**self.provenance, "phase": phase})
+        # beside what a run depends on: where the rows of the manifest can be found, and whose code it was
+        told = {"phase": phase, "manifest_sha256": file_hash(self.manifest), "facesr": __version__}
+        provenance = {**self.provenance, **told}
+        config = phase_config(self.settings, getattr(self.settings, phase), provenance)
         generator = None if start is None else load_generator(start)[0]
         return Training(config, data, valid, self.work / phase, generator)
 

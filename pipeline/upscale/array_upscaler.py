@@ -15,6 +15,7 @@ from pipeline.core.scales import FACTOR
 from pipeline.models.device import choose_device, choose_precision, out_of_memory, to_pixels, to_tensor
 from pipeline.models.networks import Generator, enlarge
 from pipeline.upscale.hidden import filled, is_grey
+from pipeline.upscale.onnx_generator import OnnxGenerator
 from pipeline.upscale.tiles import enlarge_tiles
 from pipeline.upscale.told import CLEAN, Told
 
@@ -45,7 +46,7 @@ class ArrayUpscaler:
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Generator | OnnxGenerator,
         metadata: dict[str, Any],
         *,
         precision: str = "auto",

@@ -15,10 +15,11 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.images import Planes
-from pipeline.models.checkpoint import interpolate, load_generator
 from pipeline.models.networks import Generator
 from pipeline.upscale.array_upscaler import ArrayUpscaler
 from pipeline.upscale.estimate import Found, find_degradation
+from pipeline.upscale.generators import load, mixed
+from pipeline.upscale.onnx_generator import OnnxGenerator
 from pipeline.upscale.told import CLEAN, Degradation, Telling, Told, as_text
 from pipeline.upscale.weights import choose
 
@@ -43,7 +44,7 @@ class Upscaler(ArrayUpscaler):
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Generator | OnnxGenerator,
         metadata: dict[str, Any],
         *,
         telling: Telling | None = None,
@@ -71,7 +72,8 @@ class Upscaler(ArrayUpscaler):
         """Load weights: the released generators, or `model`.
 
         Args:
-            model: weights of a fidelity generator; None is the released one.
+            model: weights of a fidelity generator: a file (also one exported as ONNX), or the name of a released pair;
+                None is the newest released one.
             realism_model: weights of the realism generator that goes with it; None looks beside `model`.
             realism: 0 (most faithful) to 1 (crispest); between, the two generators' weights are mixed.
             precision: `auto` (bf16 where the hardware computes in it), `bf16` or `fp32`.
@@ -96,10 +98,10 @@ class Upscaler(ArrayUpscaler):
         fidelity, crisp = choose(model, realism_model, realism)
         if realism == 1 and crisp is not None:
             fidelity, crisp = crisp, None
-        generator, metadata = load_generator(fidelity)
+        generator, metadata = load(fidelity)
         if crisp is not None:
-            other, described = load_generator(crisp)
-            generator = interpolate(generator, other, realism)
+            other, described = load(crisp)
+            generator = mixed(generator, other, realism)
             metadata = metadata | {"sha256": f"{metadata['sha256']}+{realism:g}*{described['sha256']}"}
         steps = clean_steps(realism) if back_projection is None else back_projection
         options = {"precision": precision, "tile": tile, "back_projection": steps}

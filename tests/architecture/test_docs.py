@@ -16,7 +16,7 @@ from pipeline.cli import app
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-OTHERS = ("python", "pip", "docker", "kubectl", "make", "dvc", "ray", "git")
+OTHERS = ("python", "pip", "docker", "kubectl", "make", "dvc", "ray", "git", "gto")
 """Commands whose options are not ours."""
 
 

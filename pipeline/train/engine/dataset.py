@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pipeline.core.chain import CHAIN_COLUMNS
 from pipeline.core.images import ImageError, Pixels, decode
 from pipeline.core.schema import Row
-from pipeline.core.shards import read_folder
+from pipeline.core.shards import check_version, read_folder
 
 DECODED_BYTES = 2 << 30
 """Decoded inputs kept, bytes: 10,922 of 256x256 pixels. The others stay encoded, about half as large, and are decoded
@@ -81,7 +81,9 @@ class PairRows(Sequence[Row]):
 def read_manifest(path: Path, split: str) -> tuple[pa.Table, dict[str, PairRows]]:
     """The rows of one split as a table, and by scale; both in the file's order."""
     names = ["image_id", "scale", "augmentation"]
-    there = pq.read_schema(path).names  # manifests of before have no chains
+    schema = pq.read_schema(path)
+    check_version(path, schema)
+    there = schema.names  # manifests of format 1 have no chains
     table = pq.read_table(
         path,
         columns=[name for name in _COLUMNS if name in there],

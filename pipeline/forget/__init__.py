@@ -1,0 +1,1 @@
+"""Pictures taken out of all that was made of them: `facesr forget`."""

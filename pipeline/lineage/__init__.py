@@ -1,0 +1,1 @@
+"""Where numbers and models come from, and where a picture went: `facesr lineage`."""

@@ -1,0 +1,184 @@
+"""In which splits, shards, pairs, results and models a picture is."""
+
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.core.errors import FacesrError
+from pipeline.core.files import shard_files
+from pipeline.core.schema import Row
+from pipeline.core.shards import read_rows
+from pipeline.lineage.lock import LOCK, LineageError, Locked, Stage, maker, read_lock
+from pipeline.lineage.trace import training_data
+from pipeline.models.checkpoint import load_generator
+
+FACES, INPUTS, MANIFEST = "data/faces", "data/inputs", "data/pairs.parquet"
+RESULTS = ("data/upscaled", "data/baselines")
+TABLES = ("data/rejected.parquet", "reports/per_image.parquet")
+SEEN_BY = ("train", "valid")
+"""Splits that training reads: it learns from one and chooses its best weights by the other."""
+_SHORTEST = 8
+"""Digits of an id that find a picture."""
+
+
+@dataclass
+class Picture:
+    """One picture, and all that is here of it."""
+
+    id: str
+    name: str
+    source: str
+    split: str | None
+    """None: it was rejected."""
+    person: str | None = None
+    reason: str | None = None
+    """Of a rejected one."""
+    shards: list[str] = field(default_factory=list)
+    pairs: dict[str, int] = field(default_factory=dict)
+    """Scale and augmentation -> pairs in the manifest."""
+    results: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A model, and whether it learned from a picture."""
+
+    model: str
+    seen: bool | None
+    """None: it cannot be told from what is here."""
+    why: str
+
+
+def find_pictures(wanted: Sequence[str], project: Path = Path()) -> list[Picture]:
+    """Find pictures by id, pixel hash, the beginning of one, or name.
+
+    All pictures of the same pixels are found together.
+
+    Args:
+        wanted: ids, beginnings of ids of 8 digits and more, or names.
+        project: folder with `data/`.
+
+    Raises:
+        LineageError: one of them is nowhere, or there are no shards.
+    """
+    faces = list(_rows(project / FACES, project, ["id", "name", "source", "split", "person"]))
+    rejected = [(TABLES[0], row) for row in _table(project / TABLES[0], ["id", "name", "source", "reason"])]
+    if not faces and not rejected:
+        raise LineageError(f"{project / FACES}: no shards here (`dvc pull`, or `dvc repro ingest`)")
+    hashes: set[str] = set()
+    for text in wanted:
+        found = {_pixels(row["id"]) for _, row in (*faces, *rejected) if row["id"] and _is(row, text)}
+        if not found:
+            raise LineageError(f"{text}: no picture of that id or name is here")
+        hashes |= found
+    pictures: dict[str, Picture] = {}
+    for shard, row in faces:
+        if _pixels(row["id"]) in hashes:
+            picture = Picture(row["id"], row["name"], row["source"], row["split"], row["person"], shards=[shard])
+            pictures[row["id"]] = picture
+    for _, row in rejected:
+        if row["id"] and _pixels(row["id"]) in hashes and row["id"] not in pictures:
+            pictures[row["id"]] = Picture(row["id"], row["name"], row["source"], None, reason=row["reason"])
+    _follow(pictures, project)
+    return list(pictures.values())
+
+
+def _is(row: Row, text: str) -> bool:
+    if text in (row["id"], row["name"], Path(row["name"]).name):
+        return True
+    return len(text) >= _SHORTEST and row["id"].startswith(text)
+
+
+def _pixels(picture_id: str) -> str:
+    """The pixel hash in an id."""
+    return picture_id.partition("-")[0]
+
+
+def _follow(pictures: dict[str, Picture], project: Path) -> None:
+    """Add inputs, pairs and results."""
+    for shard, row in _rows(project / INPUTS, project, ["id"]):
+        if row["id"] in pictures:
+            pictures[row["id"]].shards.append(shard)
+    counts: dict[str, Counter[str]] = {key: Counter() for key in pictures}
+    for row in _table(project / MANIFEST, ["image_id", "scale", "augmentation"]):
+        if row["image_id"] in counts:
+            counts[row["image_id"]][f"{row['scale']} {row['augmentation']}"] += 1
+    for key, count in counts.items():
+        pictures[key].pairs = dict(sorted(count.items()))
+    for folder in RESULTS:
+        for shard, row in _rows(project / folder, project, ["id", "method", "scale"]):
+            if row["id"] in pictures:
+                pictures[row["id"]].results.append(f"{row['method']} {row['scale']} in {shard}")
+
+
+def _rows(folder: Path, project: Path, columns: list[str]) -> Iterator[tuple[str, Row]]:
+    for path in shard_files(folder, "**/*.parquet"):
+        for row in read_rows(path, columns):
+            yield path.relative_to(project).as_posix(), row
+
+
+def _table(path: Path, columns: list[str]) -> Iterator[Row]:
+    return read_rows(path, columns) if path.is_file() else iter(())
+
+
+def models_that_saw(pictures: Sequence[Picture], project: Path = Path()) -> list[Seen]:
+    """Say of every model of this checkout, and of every commit that git has tagged, whether it learned from pictures.
+
+    A model is known to have seen them where the hash of data in its file is that of the inputs and pairs that are here,
+    and one of the pictures is in train or valid. Of a tagged commit the lock says which pairs its models had.
+    """
+    in_training = any(picture.split in SEEN_BY for picture in pictures)
+    now = training_data(project)
+    seen = []
+    for path in sorted((project / "models").rglob("*.safetensors")):
+        name = path.relative_to(project).as_posix()
+        try:
+            digest = load_generator(path)[1]["provenance"].get("data_sha256")
+        except FacesrError as error:
+            seen.append(Seen(name, None, str(error)))
+            continue
+        if digest is not None and digest == now:
+            why = "trained on the inputs and pairs that are here"
+            seen.append(
+                Seen(name, in_training, why if in_training else f"{why}, where it is in neither train nor valid")
+            )
+        else:
+            seen.append(Seen(name, None, "trained on other inputs and pairs than are here now"))
+    return seen + _tagged(in_training, project)
+
+
+def _tagged(in_training: bool, project: Path) -> list[Seen]:
+    """Models of tagged commits, by the pairs manifest that their dvc.lock names."""
+    try:
+        here = read_lock((project / LOCK).read_bytes())
+    except (OSError, LineageError):
+        return []
+    pairs = _locked(here, MANIFEST)
+    seen = []
+    for tag in _git(project, "tag", "--list", "*@*").split():
+        try:
+            then = _locked(read_lock(_git(project, "show", f"{tag}:{LOCK}").encode()), MANIFEST)
+        except LineageError:
+            then = None
+        if then is None:
+            seen.append(Seen(tag, None, f"its commit has no {LOCK} that names pairs"))
+        elif pairs is not None and then.md5 == pairs.md5:
+            seen.append(Seen(tag, in_training, "made from the pairs that are here"))
+        else:
+            seen.append(Seen(tag, None, f"made from other pairs: git checkout {tag}, dvc pull, and ask there"))
+    return seen
+
+
+def _locked(stages: dict[str, Stage], path: str) -> Locked | None:
+    found = maker(stages, path)
+    return None if found is None else found[1]
+
+
+def _git(project: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)  # noqa: S603, S607
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""

@@ -1,0 +1,68 @@
+"""From a number back to the archive, and from a picture to the models that saw it."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.project import make_project, of_split, run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of it, in which commands run."""
+    before = Path.cwd()
+    folder = tmp_path / "project"
+    shutil.copytree(made, folder)
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+def test_a_number_leads_to_weights_pairs_shards_and_the_source(project: Path) -> None:
+    found = run("lineage").output
+    for words in ("PSNR: 31.250", "models/fidelity.safetensors", "data/pairs.parquet", "data/faces", "in.zip"):
+        assert words in found
+    assert "trained on the inputs and pairs that are here" in found
+    assert found.count("as locked") >= 5
+    (project / "data/pairs.parquet").write_bytes(b"other")
+    tree = json.loads(run("lineage", "models/fidelity.safetensors", "--json").output)
+    states = {node["path"]: node["state"] for node in tree["made_of"]}
+    assert states == {"data/inputs/train": "as locked", "data/pairs.parquet": "changed since"}
+
+
+def test_a_picture_leads_to_its_split_pairs_results_and_models(project: Path) -> None:
+    found = json.loads(run("lineage", "--image", of_split(project, "train")[:10], "--json").output)
+    (picture,) = found["pictures"]
+    assert picture["split"] == "train"
+    assert sum(picture["pairs"].values()) == 4
+    assert [shard.split("/")[1] for shard in picture["shards"]] == ["faces", "inputs"]
+    assert len(picture["results"]) == 1
+    seen = {model["model"]: model["seen"] for model in found["models"]}
+    assert seen == {"models/fidelity.safetensors": True, "models/old.safetensors": None}
+    found = json.loads(run("lineage", "--image", of_split(project, "test"), "--json").output)
+    assert found["models"][0]["seen"] is False
+    assert found["pictures"][0]["pairs"] == {}
+
+
+def test_a_tagged_version_made_of_the_same_pairs_is_named(project: Path) -> None:
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for arguments in (["init", "-q"], ["add", "dvc.lock"], ["commit", "-qm", "x"], ["tag", "fidelity@v1.0.0"]):
+        subprocess.run([*git, *arguments], cwd=project, check=True)
+    found = json.loads(run("lineage", "--image", of_split(project, "train"), "--json").output)
+    assert {model["model"]: model["seen"] for model in found["models"]}["fidelity@v1.0.0"] is True
+
+
+@pytest.mark.parametrize(
+    "arguments", [["lineage", "--image", "nobody"], ["lineage", "README.md"], ["forget", "nobody"]]
+)
+def test_what_is_not_known_is_one_line(project: Path, arguments: list[str]) -> None:
+    assert len(run(*arguments, code=2).output.strip().splitlines()) <= 2
