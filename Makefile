@@ -39,11 +39,12 @@ $(VENV)/bin/python:
 
 # the marks are newer than what they were installed from, so a second call does not reinstall
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@echo "installing into $(VENV); most of it is torch" >&2
+	$(BIN)/python deploy/install.py
 	@# a copy without .git (a downloaded archive, COPY in a container): DVC is told that there is none
 	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python deploy/install.py dev
 	@touch $@
