@@ -1,3 +1,4 @@
+# make install                set up .venv
 # make repro [PROFILE=name]   set up, run the pipeline, print the table
 # make test                   set up, lint, tests (with a small end-to-end `dvc repro`)
 # make lint | make bench | make clean
@@ -11,7 +12,9 @@ export DVC_NO_ANALYTICS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test lint bench clean
+.PHONY: install repro test lint bench clean
+
+install: $(VENV)/.installed
 
 repro: $(VENV)/.installed
 	@facesr profile $(if $(PROFILE),--use $(PROFILE))
