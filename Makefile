@@ -1,3 +1,4 @@
+# make install                set up .venv
 # make repro [PROFILE=name]   set up, run the pipeline, print the table
 # make test                   set up, lint, tests (with a small end-to-end `dvc repro`)
 # make lint | make bench | make clean
@@ -11,7 +12,9 @@ export DVC_NO_ANALYTICS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test lint bench clean
+.PHONY: install repro test lint bench clean
+
+install: $(VENV)/.installed
 
 repro: $(VENV)/.installed
 	@facesr profile $(if $(PROFILE),--use $(PROFILE))
@@ -39,11 +42,12 @@ $(VENV)/bin/python:
 
 # the marks are newer than what they were installed from, so a second call does not reinstall
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@echo "installing into $(VENV); most of it is torch" >&2
+	$(BIN)/python deploy/install.py
 	@# a copy without .git (a downloaded archive, COPY in a container): DVC is told that there is none
 	@git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python deploy/install.py dev
 	@touch $@

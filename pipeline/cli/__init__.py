@@ -40,6 +40,7 @@ for command in (
     score.score,
     upscale.upscale,
     view.view,
+    view.demo,
     inspect.inspect,
     adapt.adapt,
     ingest.ingest,

@@ -12,12 +12,10 @@ from pipeline.cli._shared import fail
 from pipeline.core.errors import first_line
 from pipeline.core.scales import BASELINE, BASELINES, METHODS, UPSCALED_SCALES
 from pipeline.evaluate.summary import Summary, joined, known_first, scores_of
-from pipeline.metrics.registry import MEASURES
+from pipeline.metrics.registry import HEADLINES, MEASURES
 from pipeline.report import tables
 from pipeline.runtime.console import results
 
-_SHOWN = ("psnr", "ssim", "consistency", "lpips", "dists", "identity", "fid")
-"""What fits on a line; the report has all."""
 _SORT_KEY = known_first(("train", "test", *UPSCALED_SCALES, *BASELINES, *METHODS))
 """Names in the order that people expect."""
 
@@ -50,7 +48,7 @@ def table(
 
 def print_table(summary: Summary, baseline: str = BASELINE) -> None:
     """Print what metrics.json holds: a table per split and scale, the gain over the baseline beside each PSNR."""
-    shown = [key for key in tables.measured_keys(summary, _SHOWN) if key != "psnr"]
+    shown = [key for key in tables.measured_keys(summary, HEADLINES) if key != "psnr"]
     console = results()
     heads = ["PSNR dB", *([f"vs {baseline}"] if baseline else []), *(MEASURES[key].heading for key in shown)]
     reasons: dict[str, list[str]] = {}

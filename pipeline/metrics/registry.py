@@ -103,6 +103,8 @@ MEASURES: Final = {
 VARIANTS: Final = ("psnr_y", "psnr_crop4", "psnr_y_crop4", "ssim_y", "ssim_crop4", "ssim_y_crop4")
 """Other conventions of PSNR and SSIM, in a table of their own."""
 MAIN: Final = tuple(key for key in MEASURES if key not in VARIANTS)
+HEADLINES: Final = ("psnr", "ssim", "consistency", "lpips", "dists", "identity", "fid")
+"""What fits side by side on a terminal and on a page; the others follow in a table of their own."""
 PER_FACE: Final = tuple(key for key, measure in MEASURES.items() if measure.per_face)
 OF_SETS: Final = tuple(key for key, measure in MEASURES.items() if not measure.per_face)
 DEFECTS: Final = ("bias_r", "bias_g", "bias_b", "shift_x", "shift_y", "mirror_gain")

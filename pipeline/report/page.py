@@ -15,7 +15,7 @@ from pipeline.evaluate.aggregate import TESTED
 from pipeline.evaluate.cases import Case, EvaluationConfig, Provenance
 from pipeline.evaluate.summary import Summary
 from pipeline.html.pages import embed, environment
-from pipeline.metrics.registry import MAIN, MEASURES, VARIANTS, signed
+from pipeline.metrics.registry import HEADLINES, MAIN, MEASURES, VARIANTS, signed
 from pipeline.report import charts, findings, kinds, sheets, tables
 from pipeline.report.findings import Group
 
@@ -131,7 +131,8 @@ def render(
         warnings=findings.warnings(summary, config),
         defects=findings.defects(summary),
         unmatched=config.unmatched,
-        columns=findings.columns_of(summary, MAIN),
+        columns=findings.columns_of(summary, HEADLINES),
+        rarer=findings.columns_of(summary, [key for key in MAIN if key not in HEADLINES]),
         variants=findings.columns_of(summary, ("psnr", "ssim", *VARIANTS)),
         tables={group: findings.comparable(summary, group) for group in groups},
         best=findings.best,

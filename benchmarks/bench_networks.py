@@ -1,0 +1,322 @@
+"""One forward pass of the generator: precision, engine, peers beside it, and how far all are from the machine's limits.
+
+python benchmarks/bench_networks.py                                              # small and short
+python benchmarks/bench_networks.py --side 256 --rounds 9 --json networks.json
+python benchmarks/bench_networks.py --model models/fidelity.safetensors --peers FOLDER --device cuda
+
+Every case runs once a round, in an order drawn anew, so that what else the machine does falls on all; the table has
+medians and the quartiles around them. Engines: torch as it is (contiguous and channels-last), torch.compile where there
+is a compiler, ONNX Runtime and OpenVINO where they are installed (`pip install onnx onnxruntime openvino`). Peers are
+architectures with random weights, since time does not depend on them, from spandrel: SRVGG-32 (Real-ESRGAN's small
+one), RRDBNet, SwinIR; and each TorchScript network of `--peers` (*.pt, RGB to RGB, four times larger).
+
+GFLOP: two for a multiply-add, counted by torch. MB: weights, inputs and outputs of every operator, as torch runs them
+one by one. Of the machine: a matrix product of 2048x2048 in that precision, and a copy (read and written). `floor` is
+the longer of GFLOP at the product's rate and of the least traffic (weights, input and result once) at the copy's rate;
+`x` is the median over it. What a fused engine saves lies between `MB` and that.
+"""
+
+import argparse
+import io
+import json
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.core.scales import FACTOR
+from pipeline.models import networks
+from pipeline.models.checkpoint import load_generator
+from pipeline.upscale.weights import choose
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRODUCT = 2048
+"""Side of the matrices that the machine's rate is measured on."""
+COPIED = 256 << 20
+"""Bytes: more than caches hold."""
+
+
+@dataclass
+class Case:
+    """A network on an engine in a precision."""
+
+    network: str
+    engine: str
+    precision: str
+    gflop: float
+    megabytes: float
+    """Of all operators, one by one."""
+    least_megabytes: float
+    """Weights, input, result."""
+    call: Callable[[], Any] = field(repr=False)
+    seconds: list[float] = field(default_factory=list)
+
+
+class Traffic(TorchDispatchMode):
+    """Adds up the bytes of what operators read and write; views move nothing."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        tensors = [value for value in _flat([args, kwargs or {}, found]) if isinstance(value, Tensor)]
+        outputs = [value for value in _flat(found) if isinstance(value, Tensor)]
+        read = {value.untyped_storage().data_ptr() for value in tensors[: len(tensors) - len(outputs)]}
+        if any(value.untyped_storage().data_ptr() not in read for value in outputs):
+            self.bytes += sum(value.numel() * value.element_size() for value in tensors)
+        return found
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _flat(inner)
+    else:
+        yield value
+
+
+# networks
+
+
+def architectures() -> dict[str, Callable[[], nn.Module]]:
+    """Peers as spandrel builds them; none where it is not installed."""
+    try:
+        from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+        from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
+        from spandrel.architectures.SwinIR import SwinIR
+    except ImportError:
+        print("no spandrel: no SRVGG-32, RRDBNet and SwinIR (pip install spandrel)")
+        return {}
+    swin = {"depths": [6] * 6, "num_heads": [6] * 6, "embed_dim": 180, "mlp_ratio": 2, "window_size": 8}
+    return {
+        "SRVGG-32": lambda: SRVGGNetCompact(num_conv=32),
+        "RRDBNet": lambda: RRDBNet(),
+        "SwinIR": lambda: SwinIR(upscale=FACTOR, upsampler="nearest+conv", **swin),
+    }
+
+
+def gather(options: argparse.Namespace, device: torch.device) -> dict[str, nn.Module]:
+    """All networks, in float32."""
+    fidelity, _ = choose(options.model, None, 0.0)
+    torch.manual_seed(0)
+    found: dict[str, nn.Module] = {"facesr": load_generator(Path(fidelity))[0]}
+    found |= {name: build() for name, build in architectures().items() if name not in options.without}
+    for path in sorted(options.peers.glob("*.pt")) if options.peers else ():
+        found[path.stem] = torch.jit.load(path, map_location="cpu")
+    return {name: network.eval().to(device) for name, network in found.items()}
+
+
+# engines
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings of exporters and compilers, and the graphs that they print where they fail."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def eager(network: nn.Module, low: Tensor, layout: torch.memory_format) -> Callable[[], Any]:
+    """As torch runs it."""
+    network = network.to(memory_format=layout)
+    low = low.contiguous(memory_format=layout)
+    return lambda: network(low)
+
+
+def compiled(network: nn.Module, low: Tensor) -> Callable[[], Any]:
+    """torch.compile, Inductor."""
+    if low.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        raise RuntimeError("no C++ compiler")
+    network = network.to(memory_format=torch.channels_last)
+    low = low.contiguous(memory_format=torch.channels_last)
+    built = torch.compile(network)
+    return lambda: built(low)
+
+
+def exported(network: nn.Module, low: Tensor, folder: Path) -> Path:
+    """The network as an ONNX file of that size."""
+    path = folder / "network.onnx"
+    if not path.exists():
+        # exporters lack the antialiased operator; enlarging, its antialiasing does nothing, and it takes as long
+        with patch.object(networks, "enlarge", lambda low: F.interpolate(low, scale_factor=FACTOR, mode="bicubic")):
+            torch.onnx.export(
+                network, (low,), str(path), input_names=["image"], output_names=["enlarged"], dynamo=False
+            )
+    return path
+
+
+def onnx_runtime(path: Path, low: Tensor, threads: int) -> Callable[[], Any]:
+    """ONNX Runtime, fp32."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    provider = "CUDAExecutionProvider" if low.device.type == "cuda" else "CPUExecutionProvider"
+    session = onnxruntime.InferenceSession(str(path), settings, providers=[provider])
+    values = {"image": low.cpu().numpy()}
+    return lambda: session.run(None, values)
+
+
+def openvino(path: Path, low: Tensor, threads: int, precision: str) -> Callable[[], Any]:
+    """OpenVINO on the CPU, in the precision asked for."""
+    import openvino as ov
+
+    kind = {"fp32": "f32", "bf16": "bf16"}[precision]
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": kind}
+    model = ov.Core().compile_model(str(path), "CPU", settings)
+    values = low.cpu().numpy()
+    return lambda: model(values)
+
+
+def prepare(
+    name: str, network: nn.Module, precision: str, options: argparse.Namespace, device: torch.device, folder: Path
+) -> list[Case]:
+    """Cases of a network in a precision: what an engine cannot do is said, and left out."""
+    low = torch.rand(1, 3, options.side, options.side, device=device)
+    cases: list[Case] = []
+    typed = network.to(PRECISIONS[precision])
+    low_typed = low.to(PRECISIONS[precision])
+    with torch.inference_mode(), FlopCounterMode(display=False) as flops, Traffic() as traffic:
+        typed(low_typed)
+    weights = sum(value.numel() * value.element_size() for value in typed.parameters())
+    least = weights + (1 + FACTOR**2) * low_typed.numel() * low_typed.element_size()
+    counted = (flops.get_total_flops() / 1e9, traffic.bytes / 1e6, least / 1e6)
+    engines: dict[str, Callable[[], Callable[[], Any]]] = {
+        "contiguous": lambda: eager(typed, low_typed, torch.contiguous_format),
+        "channels-last": lambda: eager(typed, low_typed, torch.channels_last),
+    }
+    if name == "facesr":
+        engines["compiled"] = lambda: compiled(typed, low_typed)
+        if precision == "fp32":
+            engines["ONNX Runtime"] = lambda: onnx_runtime(exported(typed, low, folder), low, options.threads)
+        if device.type == "cpu" and "fp32" in options.precisions:  # from the float32 graph: OpenVINO casts by itself
+            engines["OpenVINO"] = lambda: openvino(exported(typed, low, folder), low, options.threads, precision)
+    for engine in options.engines or engines:
+        if engine not in engines:
+            continue
+        try:
+            with quiet(), torch.inference_mode():
+                call = engines[engine]()
+                call()
+        except Exception as error:  # whatever an engine lacks, the others are measured
+            print(f"{name} in {precision}: no {engine}: {str(error).strip().splitlines()[0][:120]}")
+            continue
+        cases.append(Case(name, engine, precision, *counted, call))
+    return cases
+
+
+# the machine
+
+
+def once(call: Callable[[], Any], device: torch.device) -> float:
+    """Seconds of a call."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def machine(device: torch.device, precisions: list[str], times: int = 7) -> dict[str, float]:
+    """GFLOP/s of a matrix product by precision, and GB/s of a copy: the best of several."""
+    rates = {}
+    for precision in precisions:
+        left, right = (torch.rand(PRODUCT, PRODUCT, device=device).to(PRECISIONS[precision]) for _ in range(2))
+        rates[precision] = 2e-9 * PRODUCT**3 / min(once(lambda: left @ right, device) for _ in range(times))  # noqa: B023
+    source = torch.zeros(COPIED // 4, device=device)
+    target = torch.empty_like(source)
+    rates["copy"] = 2e-9 * COPIED / min(once(lambda: target.copy_(source), device) for _ in range(times))
+    return rates
+
+
+def measure(cases: list[Case], rounds: int, longest: float, device: torch.device) -> None:
+    """Rounds of all cases, drawn anew each; slow ones run less often once they have taken `longest` seconds."""
+    order = random.Random(0)
+    with torch.inference_mode():
+        for _ in range(rounds):
+            for case in order.sample(cases, len(cases)):
+                if sum(case.seconds) < longest or len(case.seconds) < 3:
+                    case.seconds.append(once(case.call, device))
+
+
+def rows_of(cases: list[Case], rates: dict[str, float]) -> list[dict[str, Any]]:
+    """Median, spread and floor of each case."""
+    rows = []
+    for case in cases:
+        middle = statistics.median(case.seconds)
+        low, _, high = statistics.quantiles(case.seconds, n=4) if len(case.seconds) > 1 else [middle] * 3
+        floor = max(case.gflop / rates[case.precision], 1e-3 * case.least_megabytes / rates["copy"])
+        values = {key: value for key, value in asdict(case).items() if key not in ("call",)}
+        rows.append(
+            values | {"median": middle, "quartiles": [low, high], "floor": floor, "times_floor": middle / floor}
+        )
+    return rows
+
+
+def main() -> None:
+    """Prepare, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", type=int, default=48, help="of the input, pixels")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--longest", type=float, default=60.0, help="seconds that all rounds of one case may take")
+    parser.add_argument("--model", type=Path, help="generator instead of the released one")
+    parser.add_argument("--peers", type=Path, help="folder of TorchScript networks")
+    parser.add_argument("--without", nargs="*", default=[], help="architectures that are left out: SwinIR …")
+    parser.add_argument("--engines", nargs="*", help="these alone: contiguous, channels-last, compiled …")
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, help="write every figure to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    cases: list[Case] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for precision in options.precisions:
+            # cast networks would not come back as they were
+            for name, network in gather(options, device).items():
+                cases += prepare(name, network, precision, options, device, Path(folder))
+        rates = machine(device, options.precisions)
+        measure(cases, options.rounds, options.longest, device)
+    rows = rows_of(cases, rates)
+    said = ", ".join(f"{rates[name]:.0f} GFLOP/s in {name}" for name in options.precisions)
+    print(
+        f"{options.side}x{options.side} on {device}, {options.threads} threads: {said}, copy {rates['copy']:.1f} GB/s"
+    )
+    print(
+        f"{'network':24} {'engine':14} {'':5} {'ms':>9} {'quartiles':>17} {'GFLOP':>7} {'MB':>8} {'floor':>8} {'x':>6}"
+    )
+    for row in sorted(rows, key=lambda row: (row["network"] != "facesr", row["network"], row["median"])):
+        low, high = (1e3 * value for value in row["quartiles"])
+        print(
+            f"{row['network'][:24]:24} {row['engine']:14} {row['precision']:5} {1e3 * row['median']:9.1f} "
+            f"{low:8.1f}…{high:<8.1f} {row['gflop']:7.1f} {row['megabytes']:8.0f} {1e3 * row['floor']:8.2f} "
+            f"{row['times_floor']:6.1f}"
+        )
+    if options.json:
+        values = {"side": options.side, "device": str(device), "threads": options.threads, "rates": rates, "rows": rows}
+        options.json.write_text(json.dumps(values, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
