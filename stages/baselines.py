@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.baselines.methods import BaselineWorker, describe_methods, plan_baselines, write_methods
-from pipeline.core.files import publish
+from pipeline.core.files import publish, publish_file
 from pipeline.params.baselines import Baselines
 from pipeline.params.train import Train
 from pipeline.params.upscale import Upscale
@@ -49,7 +49,7 @@ def main(settings: Baselines, train: Train, upscale: Upscale) -> None:
     models.mkdir(exist_ok=True)
     if "twin" in methods and methods["twin"].path is not None:
         # copied, not moved: a kill between here and the end must find everything again
-        shutil.copyfile(methods["twin"].path, models / "twin.safetensors")
+        publish_file(Path(methods["twin"].path), models / "twin.safetensors")
     publish(models, Path("models/baselines"))
     publish(work / "out", Path("data/baselines"))
     shutil.rmtree(work)

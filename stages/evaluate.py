@@ -1,4 +1,4 @@
-"""DVC stage `evaluate`: faces, inputs and upscaled shards -> reports/metrics.json, tables, sheets, report.html.
+"""DVC stage `evaluate`: faces, inputs and upscaled shards -> reports/metrics.json, dvc/, tables, sheets, report.html.
 
 Run from the project's root: python -m stages.evaluate
 """
@@ -7,10 +7,12 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.evaluate.project import describe
+from pipeline.core.files import publish
+from pipeline.evaluate.project import TRAINING, describe
 from pipeline.evaluate.summary import count_failed, headline
 from pipeline.evaluate.worker import measure_all
 from pipeline.params.evaluate import Evaluate
+from pipeline.report.dvc_metrics import write_figures
 from pipeline.report.write import write
 from pipeline.runtime.console import console
 from pipeline.runtime.stage import StageError, run_stage, work_folder
@@ -22,6 +24,9 @@ def main(settings: Evaluate) -> None:
     work = work_folder("evaluate", provenance["data, sha256"], asdict(config), settings.unit)
     measure_all(config, settings, work)
     summary = write(work, config, Path("reports"), provenance)
+    shutil.rmtree(work / "dvc", ignore_errors=True)  # of a run that was killed
+    write_figures(work / "dvc", summary, Path("data"), Path(TRAINING))
+    publish(work / "dvc", Path("reports/dvc"))
     console.print(f"evaluate: {headline(summary)}; see reports/report.html or `facesr table`", markup=False)
     if count_failed(summary) > settings.max_failed:
         raise StageError(f"{count_failed(summary)} results could not be judged, max_failed: {settings.max_failed}")

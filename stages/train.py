@@ -6,6 +6,7 @@ Run from the project's root: python -m stages.train
 import shutil
 from pathlib import Path
 
+from pipeline.core.files import publish_file
 from pipeline.params.train import Train
 from pipeline.runtime.ray_session import WorkerError
 from pipeline.runtime.signals import stop_requested
@@ -37,9 +38,7 @@ def main(settings: Train) -> None:
         for log, target in (("log", "train"), ("speed", "speed")):
             shutil.rmtree(Path("reports") / target / name, ignore_errors=True)
             shutil.copytree(result.parent / log, Path("reports") / target / name)
-        target_file = Path("models") / f"{name}.safetensors"
-        target_file.parent.mkdir(exist_ok=True)
-        shutil.copyfile(result, target_file)
+        publish_file(result, Path("models") / f"{name}.safetensors")
     shutil.rmtree(work)
 
 

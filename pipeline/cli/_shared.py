@@ -164,7 +164,6 @@ def refuse_to_replace_report(folder: Path, inputs: Sequence[str | Path | None], 
     kinds: dict[str, Ours] = {
         PAGE: lambda path: PAGE in known,
         "metrics.json": our_figures("psnr", depth=3),
-        "summary.json": our_figures("psnr", depth=2),
         "per_image.parquet": our_table(METRICS),
     }
     for name in FOLDERS:

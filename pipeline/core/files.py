@@ -95,6 +95,15 @@ def publish(work: Path, out: Path) -> None:
     shutil.move(work, out)
 
 
+def publish_file(finished: Path, out: Path) -> None:
+    """Copy a finished file to `out` in one rename, also from another disk; `finished` stays.
+
+    What lies there is replaced, never written into: it may be a link into DVC's cache.
+    """
+    with atomic(out) as temporary:
+        shutil.copyfile(finished, temporary)
+
+
 def publish_shards(work: Path, out: Path) -> None:
     """Move a finished work folder of shards into place as `out`, which people name: what it holds beside shards stays.
 

@@ -1,13 +1,21 @@
 """Faces to training material: the inputs, the pairs manifest, and a report of what was drawn."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from pipeline.core.chain import CHAIN_COLUMNS
-from pipeline.core.files import atomic, code_hash, content_hash, file_hash, publish_shards, shard_files, write_json
+from pipeline.core.files import (
+    atomic,
+    code_hash,
+    content_hash,
+    file_hash,
+    publish_file,
+    publish_shards,
+    shard_files,
+    write_json,
+)
 from pipeline.core.scales import SPLITS
 from pipeline.core.schema import PAIRS
 from pipeline.core.shards import join_parts, read_folder, row_ranges, write_batches
@@ -75,7 +83,7 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
     images = (image for image in _images(out / "inputs") if image[1] != "test")
     # beside the parts first, so that a kill leaves nothing half written in `out`
     write_batches(work / "pairs.parquet", draw_manifest(images, settings.draws, degradations, settings.of_use), PAIRS)
-    shutil.move(work / "pairs.parquet", out / "pairs.parquet")
+    publish_file(work / "pairs.parquet", out / "pairs.parquet")
     sides = [(split, side) for _, split, side in _images(out / "inputs")]
     columns = ["split", "scale", "augmentation", "strength", "seed"]
     manifest = pq.read_table(out / "pairs.parquet", columns=[*columns, *CHAIN_COLUMNS])

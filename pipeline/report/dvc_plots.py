@@ -10,12 +10,11 @@ from pathlib import Path
 from pipeline.core.files import csv_text, write_bytes
 from pipeline.core.scales import BASELINE
 from pipeline.core.schema import Row
-from pipeline.evaluate.summary import Score, Summary, joined, scores_of
+from pipeline.evaluate.summary import Summary, joined, scores_of
 from pipeline.metrics.registry import MAIN, PER_FACE
 from pipeline.report.kinds import KindTable
 
 _PER_IMAGE = ("id", "name", "split", "scale", "method", *PER_FACE, "gain_psnr")
-_SHORT = ("psnr", "ssim", "ms_ssim", "consistency", "lpips", "dists", "identity", "fid", "kid")
 
 
 def with_gains(rows: Iterable[Row], baseline: str = BASELINE) -> list[Row]:
@@ -27,16 +26,6 @@ def with_gains(rows: Iterable[Row], baseline: str = BASELINE) -> list[Row]:
         row | {"gain_psnr": None if reference is None else row["psnr"] - reference}
         for row, reference in zip(listed, references, strict=True)
     ]
-
-
-def short(summary: Summary) -> dict[str, dict[str, Score]]:
-    """The figures that `dvc metrics show` and `diff` are for: `{"<split> <scale>": {method: {key: value}}}`."""
-    shown: dict[str, dict[str, Score]] = {}
-    for split, scale, method, score in scores_of(summary):
-        methods = shown.setdefault(joined(" ", split, scale), {})
-        if score["count"]:
-            methods[method] = {key: score[key] for key in _SHORT if score.get(key) is not None}
-    return shown
 
 
 def write_tables(

@@ -36,7 +36,7 @@ def write(
 ) -> Summary:
     """Write everything under `reports` from the parts of all units, and return what metrics.json holds.
 
-    `metrics.json`, `summary.json` (its headline figures alone), `per_image.parquet` (METRICS), `plots/*.csv`,
+    `metrics.json`, `per_image.parquet` (METRICS), `plots/*.csv`,
     `tables/*` (CSV, LaTeX, Markdown), `sheets/*.png`, `report.html`.
 
     Args:
@@ -53,7 +53,6 @@ def write(
     summary = aggregate(parts, config)
     report = _Report(work, config, summary, rows, find or partial(find_cases, config), draw)
     write_json(work / "metrics.json", summary)
-    write_json(work / "summary.json", dvc_plots.short(summary))
     write_rows(work / "per_image.parquet", rows, METRICS)
     dvc_plots.write_tables(work / "plots", rows, summary, config.methods, config.baseline)
     by_kind = kinds.kind_tables(summary, rows, config)

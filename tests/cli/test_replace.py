@@ -89,7 +89,7 @@ def test_ingest_takes_up_a_folder_that_it_had_half_published(photos: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    "name", ["tables/mine.csv", "plots/a.png", "sheets/holiday.png", "metrics.json", "report.html", "summary.json"]
+    "name", ["tables/mine.csv", "plots/a.png", "sheets/holiday.png", "metrics.json", "report.html"]
 )
 def test_a_report_leaves_what_is_not_from_a_report(name: str, tmp_path: Path) -> None:
     place, out = pictures(tmp_path / "in"), tmp_path / "out"

@@ -63,7 +63,7 @@ def test_a_method_over_all_faces_stands_in_the_main_rows_and_does_not_move_them(
     reports = tmp_path / "reports"
     write(tmp_path / "with", more, reports, {})
     assert "nearest" in (reports / "tables/results.md").read_text()
-    assert json.loads((reports / "summary.json").read_text())["test 256to1024"]["nearest"]["psnr"] > 10
+    assert json.loads((reports / "metrics.json").read_text())["test"]["256to1024"]["nearest"]["psnr"] > 10
 
 
 def test_no_picture_of_any_face_is_an_error(tmp_path: Path) -> None:
