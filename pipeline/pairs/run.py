@@ -1,5 +1,6 @@
 """Faces to training material: the inputs, the pairs manifest, and a report of what was drawn."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -15,4 +15,4 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versioned]:
     (folder / "profiles").mkdir()
     (folder / "profiles/archive.yaml").write_bytes((folder / "params.yaml").read_bytes())
     write_archive(home / "faces.zip", range(4))
-    yield Versioned(ROOT, home, folder).begin()
+    return Versioned(ROOT, home, folder).begin()
