@@ -54,8 +54,9 @@ def metrics(folder: Path) -> dict:
 def test_the_metrics_have_the_promised_shape(project):
     found = metrics(project)
     assert set(found) == {"train", "test"}
-    for scales in found.values():
-        assert set(scales) == {"64to256", "256to1024"}
+    for split, scales in found.items():
+        kinds = {"64to256-thumbnail", "256to1024-thumbnail"} if split == "test" else set()
+        assert set(scales) == {"64to256", "256to1024", *kinds}
         for methods in scales.values():
             assert {"bicubic", "lanczos", "facesr", "facesr-realism"} <= set(methods)
             for values in methods.values():
@@ -100,7 +101,7 @@ def test_zssr_and_the_supervised_twin_lie_where_evaluation_finds_them(project):
 def test_the_report_and_pictures_are_there(project):
     page = (project / "reports/report.html").read_text()
     assert "data:image" in page
-    for sheet in ("train-64to256", "train-256to1024", "test-64to256", "test-256to1024"):
+    for sheet in ("train-64to256", "train-256to1024", "test-64to256", "test-256to1024", "kinds-test-256to1024"):
         assert (project / f"reports/sheets/{sheet}.png").stat().st_size > 10_000
     assert list((project / "reports/train/fidelity/samples").glob("*.png"))
     assert "PSNR on the valid split" in page

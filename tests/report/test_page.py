@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from support.pages import browse, poor_contrasts
 
+from pipeline.core.degradation import KINDS
 from pipeline.core.images import Pixels, resize
 from pipeline.evaluate.cases import Case, EvaluationConfig
 from pipeline.metrics.registry import MEASURES, signed
 from pipeline.report import sheets
 from pipeline.report.dvc_plots import with_gains
 from pipeline.report.findings import pick_extremes, verdict, warnings
+from pipeline.report.kinds import Block, KindTable
 from pipeline.report.page import render
 
 CONFIG = EvaluationConfig(["facesr", "facesr-realism"], synthetic=True, random_vgg=True)
@@ -50,12 +52,23 @@ def case_of(number: int, side: int = 256, *, grain: int = 4, name: str | None = 
     return Case(f"{number:032x}", name or f"face{number}.png", low, truth, results)
 
 
+def by_kind() -> KindTable:
+    """All kinds, whose table is wider than a telephone."""
+    gains = {"lanczos": [0.2] * 8, "facesr": [0.8, 0.5, 0.3, -0.4, 0.1, 0.9, 0.6, 0.2]}
+    identity = {"bicubic": [0.9] * 8, "facesr": [None, *[0.95] * 7]}
+    blocks = [
+        Block("PSNR gain over bicubic", "dB", 1, 2, gains, gain=True),
+        Block("Identity", "", 1, 4, identity),
+    ]
+    return KindTable(GROUP, ["clean", *KINDS], 9, blocks, "facesr gains least on jpeg50.", "0" * 32)
+
+
 def page_of(gains: list[float], **changes: Any) -> str:
     mean = 30 + sum(gains) / len(gains)
     cases = changes.get("cases", [case_of(number) for number in range(len(gains))])
     summary = changes.get("summary", summary_of(bicubic=score(30, 0.8), facesr=score(mean, 0.8 + sum(gains) / 100)))
     shown = {GROUP: cases[:3]}
-    return render(summary, rows_of(gains), shown, cases, CONFIG, PROVENANCE)
+    return render(summary, rows_of(gains), shown, cases, CONFIG, PROVENANCE, degraded=[(by_kind(), cases[:2])])
 
 
 GAINS = [0.5, 0.9, -0.2, 1.4, 0.1, 0.7, 0.8, 1.1, 0.3]
@@ -139,6 +152,25 @@ def test_the_page_tells_of_broken_methods_intervals_tests_and_definitions() -> N
     assert "LPIPS Alex: no alexnet weights: <code>facesr weights fetch alexnet</code>" in page
     for measure in MEASURES.values():
         assert html.escape(measure.definition, quote=False).replace("'", "&#39;") in page
+
+
+def test_the_page_has_one_table_of_methods_by_kind_with_the_best_marked() -> None:
+    page = page_of(GAINS)
+    section = page[page.index('<h2 id="kinds">') :]
+    section = section[: section.index("</section>")]
+    assert "facesr gains least on jpeg50." in section
+    assert "thumbnail: reduced by box, JPEG 85 4:2:0" in section
+    assert section.count("<table>") == 1
+    heads = re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', section)
+    assert heads == ["Method", "clean", *KINDS]
+    line = re.search(r'<tr class="subject">.*?</tr>', section)
+    assert line
+    assert re.findall(r'<span class="v">(.*?)</span>', line[0])[:4] == ["+0.80", "+0.50", "+0.30", "−0.40"]
+    best = re.findall(r'<td( class="best")?>', line[0])
+    assert [bool(one) for one in best] == [True, True, True, False, False, True, True, True]
+    assert "Identity ↑" in section
+    assert "One face under every kind" in section
+    assert 'id="kinds"' not in render(summary_of(bicubic=score(30, 0.8)), rows_of([]), {}, [], CONFIG, {})
 
 
 def test_worst_median_and_best_cases_are_picked_and_none_twice() -> None:

@@ -186,7 +186,7 @@ def test_ctrl_c_ends_the_caller_and_all_of_ray_without_a_word_from_the_workers(t
 # the upscale stage
 
 CONFIG = GeneratorConfig((8,), blocks=0, bottleneck=1)
-OPTIONS = {"augmented": {}, "unit": 1, "precision": "fp32"}
+OPTIONS = {"augmented": {}, "kinds": [], "unit": 1, "precision": "fp32"}
 KILL_AFTER_THREE = """
 import os, signal
 import pipeline.runtime.units as units
