@@ -1,28 +1,34 @@
 """What each part of the method is worth, on faces and a scale that no training saw: the tables of docs/training.md.
 
-python benchmarks/ablation.py                    # every row that is not in the results yet
-python benchmarks/ablation.py --row norm         # one row
+python benchmarks/ablation.py                             # every row that is not in the results yet
+python benchmarks/ablation.py --row fidelity-blind        # one row
+python benchmarks/ablation.py --kinds clean jpeg75 noise5 # on inputs of these kinds
 
 Each row trains with the train section of params.yaml except for what the row changes, from the pairs of
-`dvc repro pairs`, and is scored at 256 -> 1024 on the originals of the valid split. The generator is smaller than the
-released one, 12 blocks of 64 channels, so that a row takes minutes. Rows called `fidelity...` train for --steps steps,
-rows called `realism...` for --realism-steps steps from the row `fidelity`. What was trained is kept in --work, results
-in --out; a row that is there is not trained again.
+`dvc repro pairs`, and is scored at 256 -> 1024 on the originals of the valid split, by kind of input, told what there
+is to tell. How long 256 -> 1024 takes in float32 on all cores is measured in the same run, rows by turns. Rows called
+`fidelity...` train for --steps steps, rows called `realism...` for --realism-steps steps from the row `fidelity`. What
+was trained is kept in --work, results in --out; a row that is there is not trained again.
 """
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline.compare.score import TextureFeatures, originals, score
+from pipeline.core.chain import Chain
+from pipeline.core.degradation import KINDS
 from pipeline.core.files import write_json
-from pipeline.core.scales import GROUND_TRUTH_SIDE
+from pipeline.core.scales import CHANCES, GROUND_TRUTH_SIDE
 from pipeline.core.schema import PAIRS
 from pipeline.core.shards import write_batches
 from pipeline.pairs.manifest import draw_manifest
@@ -30,10 +36,12 @@ from pipeline.params.all_sections import Params, load_params
 from pipeline.pretrained.registry import find_optional
 from pipeline.runtime.console import progress
 from pipeline.train.phases import TrainRun, train_phases
+from pipeline.upscale.measured_inputs import enlarge_degraded
 from pipeline.upscale.upscaler import Upscaler
 
 BASE = "fidelity"
-SMALL = ("generator.widths=[64]", "generator.bottleneck=12")
+ROUNDS = 5
+"""Times that each network is timed; the median counts."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,8 @@ class Row:
     changes: tuple[str, ...] = ()
     faces: int | None = None
     """Only so many training faces, drawn at random."""
-    augmented: bool = True
+    pairs: str = "own"
+    """`own`: as params draw them; `clean`: no degradation; `one-of`: the paper's, one of noise, blur or JPEG."""
     back_projection: int = 0
     trained_as: str | None = None
     """The row whose weights are scored again."""
@@ -53,14 +62,26 @@ class Row:
 ROWS = {
     "fidelity": Row("the released recipe, short"),
     "fidelity-norm": Row("instance norm in every block", ("generator.norm=instance",)),
-    "fidelity-shuffle": Row("one pixel shuffle as tail", ("generator.tail=shuffle",)),
-    "fidelity-encoder": Row(
-        "encoder and decoder, widths 64 and 96",
-        ("generator.widths=[64,96]", "generator.blocks=2", "generator.bottleneck=4"),
+    "fidelity-resize": Row("tail: nearest and a convolution, twice", ("generator.tail=resize",)),
+    "fidelity-encoder-wide": Row(
+        "encoder and decoder, 48 and 96 channels",
+        ("generator.widths=[48,96]", "generator.blocks=1", "generator.bottleneck=5"),
     ),
+    "fidelity-encoder-deep": Row(
+        "encoder and decoder, 32 and 64 channels",
+        ("generator.widths=[32,64]", "generator.blocks=2", "generator.bottleneck=8"),
+    ),
+    "fidelity-32x32": Row("32 blocks of 32 channels", ("generator.widths=[32]", "generator.bottleneck=32")),
+    "fidelity-48x14": Row("14 blocks of 48 channels", ("generator.widths=[48]", "generator.bottleneck=14")),
+    "fidelity-96x4": Row("4 blocks of 96 channels", ("generator.widths=[96]", "generator.bottleneck=4")),
+    "fidelity-64x4": Row("4 blocks of 64 channels", ("generator.bottleneck=4",)),
+    "fidelity-64x16": Row("16 blocks of 64 channels", ("generator.bottleneck=16",)),
     "fidelity-wide": Row("10 blocks of 96 channels", ("generator.widths=[96]", "generator.bottleneck=10")),
+    "fidelity-blind": Row("told nothing", ("generator.told=[]",)),
+    "fidelity-not-of-use": Row("no pairs at the scale of use", ("scales={32to128: 0.15, 64to256: 0.5}",)),
+    "fidelity-one-of": Row("the paper's degradations: one of noise, blur, JPEG", pairs="one-of"),
     "fidelity-one-scale": Row("64 to 256 alone", ("scales={64to256: 1}",)),
-    "fidelity-clean": Row("no augmentation", augmented=False),
+    "fidelity-clean": Row("clean inputs alone", pairs="clean"),
     "fidelity-sharp": Row("no smoother ground truths", ("fidelity.smoother=0.0",)),
     "fidelity-crop-64": Row("crops of 64, batch x 4", ("crop=64", "batch=32")),
     "fidelity-crop-256": Row("whole faces, batch / 4", ("crop=256", "batch=2")),
@@ -87,28 +108,29 @@ def phase_of(name: str) -> str:
 def settings_of(name: str, options: argparse.Namespace) -> Params:
     """params.yaml with the row's changes."""
     steps = options.steps if phase_of(name) == "fidelity" else options.realism_steps
-    changes = [*SMALL, *ROWS[name].changes, f"{phase_of(name)}.steps={steps}", f"validate_every={steps}"]
+    changes = [*ROWS[name].changes, f"{phase_of(name)}.steps={steps}", f"validate_every={steps}"]
     return load_params(options.params, [f"train.{change}" for change in changes])
 
 
 def manifest_of(row: Row, params: Params, options: argparse.Namespace, folder: Path) -> Path:
-    """The pipeline's manifest, or one of fewer faces or without augmentation."""
-    if row.faces is None and row.augmented:
+    """The pipeline's manifest, or one of fewer faces or of other degradations."""
+    if row.faces is None and row.pairs == "own":
         return Path(options.pairs)
     table = pq.read_table(options.pairs, columns=["image_id", "split", "scale"]).to_pylist()
     sides: dict[tuple[str, str], int] = {}
     for entry in table:
         image = entry["image_id"], entry["split"]
-        sides[image] = max(sides.get(image, 0), GROUND_TRUTH_SIDE[entry["scale"]])
+        sides[image] = max(sides.get(image, 0), GROUND_TRUTH_SIDE.get(entry["scale"], 0))
     images = list(sides)
     train = sorted(image for image in images if image[1] == "train")
     chosen = train[: row.faces] + [image for image in images if image[1] == "valid"]  # ids are hashes: any are random
     degradations = params.pairs.degradation()
-    if not row.augmented:
-        degradations = replace(degradations, chances={"none": 1.0})
+    if row.pairs != "own":
+        chances = CHANCES if row.pairs == "one-of" else {"none": 1.0}
+        degradations = replace(degradations, chances=chances, chain=None)
     path = folder / "pairs.parquet"
     chosen_sides = [(*image, sides[image]) for image in chosen]
-    write_batches(path, draw_manifest(chosen_sides, params.pairs.draws, degradations), PAIRS)
+    write_batches(path, draw_manifest(chosen_sides, params.pairs.draws, degradations, params.pairs.of_use), PAIRS)
     return path
 
 
@@ -140,6 +162,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=Path, default=Path("data/inputs"))
     parser.add_argument("--pairs", type=Path, default=Path("data/pairs.parquet"))
     parser.add_argument("--faces", type=Path, default=Path("data/faces"))
+    parser.add_argument("--kinds", nargs="*", default=["clean", "jpeg75", "noise5", "blur1", "mixed"])
     parser.add_argument("--limit", type=int, default=10, help="faces to score on")
     parser.add_argument("--work", type=Path, default=Path("work/ablation"))
     parser.add_argument("--steps", type=int, default=400)
@@ -157,21 +180,41 @@ def main() -> None:
     methods = {
         name: Upscaler.load(path, back_projection=ROWS[name].back_projection) for name, (path, _) in trained.items()
     }
-    calls = {name: lambda low, run=upscaler: run([low])[0] for name, upscaler in methods.items()}
-    with progress("score", len(faces)) as advance:
-        scores = score(calls, faces, textures, lambda: advance(1)) if waiting else {}
-    results |= scores | {name: scores[name] | {"seconds_per_step": trained[name][1]} for name in waiting}
+    seconds = timed({name: path for name, (path, _) in trained.items()})
+    for name in waiting:
+        results[name] = {"seconds": seconds[name], "seconds_per_step": trained[name][1], "kinds": {}}
+    with progress("score", len(faces) * len(options.kinds) * bool(waiting)) as advance:
+        for kind in options.kinds if waiting else ():
+            calls = {
+                name: partial(enlarge_degraded, upscaler, chain=KINDS.get(kind, Chain()))
+                for name, upscaler in methods.items()
+            }
+            scores = score(calls, faces, textures, lambda: advance(1), kind)
+            for name in waiting:
+                results[name]["kinds"][kind] = scores[name]
     write_json(options.out, results)
-    print("\n".join(["", *(line(name, row) for name, row in results.items())]))
+    print(f"\n| row | what differs | {' | '.join(options.kinds)} | fd, clean | s |")
+    print("\n".join(line(name, row, options.kinds) for name, row in results.items()))
 
 
-def line(name: str, row: dict[str, Any]) -> str:
-    """One row of a Markdown table."""
-    says = ROWS[name].says if name in ROWS else "no network"
-    fd = "-" if row["fd"] is None else f"{row['fd']:.3f}"
-    speed = row.get("seconds_per_step")
-    numbers = f"{row['gain']:+.3f} | {row['ssim']:.4f} | {row['consistency']:.3f} | {fd}"
-    return f"| `{name}` | {says} | {numbers} | {'-' if speed is None else f'{speed:.2f}'} |"
+def timed(paths: dict[str, Path]) -> dict[str, float]:
+    """Median seconds of 256 -> 1024 in float32 on all cores, networks by turns."""
+    upscalers = {name: Upscaler.load(path, precision="fp32") for name, path in paths.items()}
+    low = np.random.default_rng(1).integers(0, 255, (256, 256, 3), np.uint8)
+    taken: dict[str, list[float]] = {name: [] for name in paths}
+    for _ in range(ROUNDS):
+        for name, upscaler in upscalers.items():
+            start = time.perf_counter()
+            upscaler.at_once([low], 0)
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def line(name: str, row: dict[str, Any], kinds: list[str]) -> str:
+    """One row of a Markdown table: gain over bicubic of the same input, dB."""
+    gains = " | ".join(f"{row['kinds'][kind]['gain']:+.3f}" if kind in row["kinds"] else "-" for kind in kinds)
+    fd = row["kinds"].get("clean", {}).get("fd")
+    return f"| `{name}` | {ROWS[name].says} | {gains} | {'-' if fd is None else f'{fd:.3f}'} | {row['seconds']:.2f} |"
 
 
 if __name__ == "__main__":

@@ -28,12 +28,12 @@ from pipeline.core.files import write_bytes
 from pipeline.core.images import Pixels, decode, encode_png, pixel_hash, resize
 from pipeline.core.schema import FACES, PAIRS
 from pipeline.core.shards import write_batches, write_rows
+from pipeline.models.allocator import keep_freed_memory
 from pipeline.pairs.manifest import draw_manifest
 from pipeline.params.all_sections import Params, load_params
 from pipeline.pretrained import registry as weights
 from pipeline.runtime.console import progress
 from pipeline.train.phases import TrainRun
-from pipeline.upscale.allocator import keep_freed_memory
 
 Enlarge = Callable[[Pixels], Pixels]
 CROPS = ((0.29, 0.40), (0.41, 0.64))

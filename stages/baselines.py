@@ -16,6 +16,7 @@ from pipeline.runtime.signals import stop_requested
 from pipeline.runtime.stage import StageError, run_stage, work_folder
 from pipeline.runtime.units import do_units
 from pipeline.train.engine.memory import OutOfMemoryError
+from pipeline.upscale.measured_inputs import MeasuredInputs
 from pipeline.upscale.stage import assemble
 
 FACES, INPUTS, MANIFEST = Path("data/faces"), Path("data/inputs"), Path("data/pairs.parquet")
@@ -33,8 +34,9 @@ def main(settings: Baselines, train: Train, upscale: Upscale) -> None:
         raise StageError(str(error)) from error
     if methods is None:
         raise SystemExit(143)
-    units = list(plan_baselines(settings, methods, FACES, INPUTS, work))
-    do_units("baselines", BaselineWorker, (str(INPUTS), methods), units, **settings.model_dump(include=how))
+    units = list(plan_baselines(settings, upscale, methods, FACES, INPUTS, work))
+    inputs = MeasuredInputs(str(INPUTS), str(FACES), upscale.seed)
+    do_units("baselines", BaselineWorker, (inputs, methods), units, **settings.model_dump(include=how))
     failed = assemble(units, work)
     write_methods(work / "out", methods)
     if len(failed) > settings.max_failed:

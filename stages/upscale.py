@@ -1,5 +1,7 @@
 """DVC stage `upscale`: data/inputs and both generators -> data/upscaled/<method>/<scale>/<split>-NNNNN.parquet.
 
+Inputs of the kind `thumbnail` are made of data/faces, which nothing else here reads.
+
 Run from the project's root: python -m stages.upscale
 """
 
@@ -14,26 +16,30 @@ from pipeline.params.pairs import Pairs
 from pipeline.params.upscale import Upscale
 from pipeline.runtime.stage import StageError, run_stage, work_folder
 from pipeline.runtime.units import do_units
+from pipeline.upscale.measured_inputs import MeasuredInputs
 from pipeline.upscale.stage import UpscaleWorker, assemble, plan_units
 
-INPUTS = Path("data/inputs")
+INPUTS, FACES = Path("data/inputs"), Path("data/faces")
 
 
 def main(settings: Upscale, pairs: Pairs) -> None:
-    """Enlarge train and test faces with both generators, at both scales."""
+    """Enlarge train and test faces with both generators, at every scale that params ask for."""
     models = {method: f"models/{name}.safetensors" for method, name in METHODS.items()}
     options = settings.model_dump(include={"tile", "precision", "back_projection"})
     splits = [split for split in MEASURED_SPLITS if any((INPUTS / split).glob("*.parquet"))]
     degradations, limits = pairs.degradation(), settings.limits()
     files = [*map(Path, models.values()), *(INPUTS / split for split in splits)]
-    work = work_folder("upscale", *files, options, settings.unit, asdict(degradations), limits)
+    if settings.needs_originals:
+        files.append(FACES)
+    work = work_folder("upscale", *files, options, settings.unit, settings.seed, asdict(degradations), limits)
     units = [
         unit
         for split, method, (scale, faces) in product(splits, METHODS, limits.items())
         for unit in plan_units(work, INPUTS, split, method, scale, settings.unit, faces.get(split))
     ]
     how = settings.model_dump(include={"workers", "cpus_per_worker", "gpus_per_worker", "address"})
-    do_units("upscale", UpscaleWorker, (str(INPUTS), models, options, degradations), units, **how)
+    inputs = MeasuredInputs(str(INPUTS), str(FACES), settings.seed, degradations)
+    do_units("upscale", UpscaleWorker, (inputs, models, options), units, **how)
     failed = assemble(units, work)
     if len(failed) > settings.max_failed:
         first = f"{failed[0]['name']}: {failed[0]['error']}"

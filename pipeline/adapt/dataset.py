@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image
 
+from pipeline.adapt.damage import Damage, chain_of, count, is_damaged, with_damage
+from pipeline.core.chain import Chain
 from pipeline.core.degradation import Degradations
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import content_hash, write_json
 from pipeline.core.images import ImageError, Pixels, decode, pixel_hash, resize
-from pipeline.core.scales import CHANCES, GROUND_TRUTH_SIDE
+from pipeline.core.scales import CHANCES, GROUND_TRUTH_SIDE, SCALE_OF_USE
 from pipeline.core.schema import FACES, PAIRS, Row
 from pipeline.core.shards import ShardWriter, read_folder, write_batches, write_shards
 from pipeline.pairs.manifest import draw_manifest
 from pipeline.train.engine.batches import PairData
+from pipeline.upscale.estimate import find_degradation
 
 if TYPE_CHECKING:  # the package draws portraits too, with OpenCV, which a bare GPU machine lacks
     from pipeline.sources.base import Entry, Source
@@ -40,6 +43,8 @@ _SHARD_BYTES = 64 << 20
 
 _DRAWS = 4
 SCALE_CHANCES: Final = {"16to64": 0.1, "32to128": 0.3, "64to256": 0.6}
+OF_USE_CHANCE: Final = 0.5
+"""Of the scale of use, beside those, where an archive is damaged: there its compression has blocks as at use."""
 
 
 class FacesError(FacesrError):
@@ -70,12 +75,22 @@ class Faces:
     """Faces to learn from, by the largest scale whose ground truth they hold."""
     held_back: dict[str, int]
     """Faces to measure on, by the scale that they are measured at."""
+    damage: Damage
+    """What the pictures have suffered, which the faces to learn from and to measure on are given."""
     sha256: str
     """Hash of all faces and of which are held back."""
 
     def data(self, split: str) -> PairData:
-        """Pairs of `train` (several scales and augmentations) or `valid` (the held-back faces, clean)."""
+        """Pairs of `train` (several scales and augmentations) or `valid` (the held-back faces), both with the archive's
+        damage.
+        """
         return PairData(Path(self.folder) / split, Path(self.folder) / "pairs.parquet", split)
+
+    @property
+    def scale_chances(self) -> dict[str, float]:
+        """How often a step of training takes each scale."""
+        damaged = set(self.damage) - {"clean"}
+        return SCALE_CHANCES | ({SCALE_OF_USE: OF_USE_CHANCE} if damaged else {})
 
 
 def gather(
@@ -89,9 +104,9 @@ def gather(
 ) -> Faces | None:
     """Write `train/` and `valid/` shards and `pairs.parquet` into `folder`; what is complete there is taken as it is.
 
-    Each picture is cropped to its central square and reduced to the largest of `SIDES` that fits. A picture that
-    cannot be used is noted and passed over. Which faces are held back follows from (seed, pixels) alone, not from
-    names or order. One picture at a time is in memory.
+    Each picture is cropped to its central square and reduced to the largest of `SIDES` that fits, a damaged one to half
+    its side or less, which is clean. A picture that cannot be used is noted and passed over. Which faces are held back
+    follows from (seed, pixels) alone, not from names or order. One picture at a time is in memory.
 
     Args:
         source: the opened archive.
@@ -113,6 +128,7 @@ def gather(
         return Faces(**json.loads(record.read_text()) | {"folder": str(folder)})
     shutil.rmtree(folder, ignore_errors=True)
     sides: dict[str, int] = {}
+    chains: dict[str, Chain] = {}
     unusable: list[list[str]] = []
     looked_at = duplicates = 0
     order = sorted(range(len(entries)), key=lambda index: _rank(seed, f"{index}"))
@@ -126,17 +142,17 @@ def gather(
                     return None
                 advance(1)
                 try:
-                    pixels = _read(source, entry)
+                    pixels, chain = _read(source, entry)
                 except FacesrError as error:
                     unusable.append([entry.name, first_line(error)])
                     continue
                 identity = pixel_hash(pixels)
                 duplicates += identity in sides
                 if identity not in sides:
-                    sides[identity] = pixels.shape[0]
+                    sides[identity], chains[identity] = pixels.shape[0], chain
                     shards.add(_row(identity, entry.name, pixels))
-    count = _held_back_count(len(sides), hold_back, unusable)
-    held_back = set(sorted(sides, key=lambda identity: _rank(seed, identity))[:count])
+    most = _held_back_count(len(sides), hold_back, unusable)
+    held_back = set(sorted(sides, key=lambda identity: _rank(seed, identity))[:most])
     splits = {identity: "valid" if identity in held_back else "train" for identity in sides}
     for split in ("train", "valid"):
         rows = (row | {"split": split} for row in read_folder(folder / "all") if splits[row["id"]] == split)
@@ -145,8 +161,9 @@ def gather(
     material = ((identity, split, sides[identity]) for identity, split in sorted(splits.items()))
     # as the released generators were trained: what they withstood, they still do
     degradations = Degradations(seed, CHANCES, noise=(1.0, 6.0), blur=(0.2, 0.6), jpeg=(75, 95))
-    manifest = draw_manifest(material, _DRAWS, degradations)
-    write_batches(folder / "pairs.parquet", manifest, PAIRS)
+    manifest = draw_manifest(material, _DRAWS, degradations, of_use=_DRAWS)
+    suffered = [chains[identity] for identity in sorted(chains)]
+    write_batches(folder / "pairs.parquet", with_damage(manifest, suffered, seed), PAIRS)
     shutil.rmtree(folder / "all")
     faces = Faces(
         folder=str(folder),
@@ -156,14 +173,18 @@ def gather(
         unusable=unusable,
         train=_by_scale(side for identity, side in sides.items() if identity not in held_back),
         held_back=_by_scale(side for identity, side in sides.items() if identity in held_back),
+        damage=count(suffered),
         sha256=content_hash(sorted(splits.items())),
     )
     write_json(record, asdict(faces))  # last: it says that all the rest is there
     return faces
 
 
-def square(pixels: Pixels) -> Pixels:
+def square(pixels: Pixels, damaged: bool = False) -> Pixels:
     """The central square, reduced to the largest of `SIDES` that fits: uint8 (h, w, 3) -> uint8 (s, s, 3).
+
+    A damaged picture is reduced to half its side or less, which takes the damage away; one of under 128 pixels is taken
+    as it is.
 
     Raises:
         ImageError: the short side has fewer than 64 pixels.
@@ -172,15 +193,20 @@ def square(pixels: Pixels) -> Pixels:
     short = min(height, width)
     if short < SIDES[-1]:
         raise ImageError(f"too small: {width}x{height}, the short side needs {SIDES[-1]} pixels")
-    side = next(side for side in SIDES if side <= short)
+    clean = max(SIDES[-1], short // 2) if damaged else short
+    side = next(side for side in SIDES if side <= clean)
     top, left = (height - short) // 2, (width - short) // 2
     return resize(np.ascontiguousarray(pixels[top : top + short, left : left + short]), side, side)
 
 
-def _read(source: "Source", entry: "Entry") -> Pixels:
+def _read(source: "Source", entry: "Entry") -> tuple[Pixels, Chain]:
+    """A face to learn from, and what the picture has suffered."""
     if entry.problem:
         raise ImageError(entry.problem)
-    return square(decode(source.read(entry.key)))
+    data = source.read(entry.key)
+    pixels = decode(data)
+    chain = chain_of(find_degradation(pixels, data))
+    return square(pixels, is_damaged(chain)), chain
 
 
 def _rank(seed: int, text: str) -> str:

@@ -13,16 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.adapt.dataset import SCALE_CHANCES, Faces
+from pipeline.adapt.dataset import Faces
+from pipeline.core.degradation import told_of
 from pipeline.core.files import write_bytes
 from pipeline.core.images import Pixels, psnr, resize
 from pipeline.models.checkpoint import ModelError, load_generator, save_generator
+from pipeline.models.device import choose_device, to_pixels, to_tensor
 from pipeline.models.networks import DiscriminatorConfig, Generator
 from pipeline.train.engine.config import TrainConfig
 from pipeline.train.engine.dataset import Pairs
 from pipeline.train.engine.loop import Log, Training
 from pipeline.train.engine.validation import ssim
-from pipeline.upscale.upscaler import Upscaler
 
 LEAST_GAIN = 0.01
 """dB of mean PSNR on held-back faces from which new weights replace the old ones."""
@@ -33,8 +34,10 @@ LEARNING_RATE, WARMUP, EMA = 2e-4, 20, 0.99
 
 Table = NDArray[np.float64]
 """A row (PSNR in dB, SSIM) for each held-back face."""
-HeldBack = dict[str, tuple[Pairs, Table]]
-"""By scale: the held-back pairs, and what bicubic reaches on them."""
+Told = tuple[float, float]
+"""What a generator is told of an input, `core.chain.TOLD`."""
+HeldBack = dict[str, tuple[Pairs, list[Told], Table]]
+"""By scale: the held-back pairs, what is known of their inputs, and what bicubic reaches on them."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,9 @@ def adapt(
     held_back: HeldBack = {}
     for scale, count in faces.held_back.items():
         pairs = valid.pairs(scale, count)
-        held_back[scale] = pairs, _measured(lambda low: resize(low, 4 * low.shape[0], 4 * low.shape[1]), pairs)
+        told = [told_of(row) for row in valid.rows[scale][:count]]
+        bicubic = _measured(lambda low, _: resize(low, 4 * low.shape[0], 4 * low.shape[1]), pairs, told)
+        held_back[scale] = pairs, told, bicubic
 
     def keep_better(phase: str, old: Path, target: Path, after: Generator) -> Adapted:
         before, described = load_generator(old)
@@ -143,6 +148,7 @@ def adapt(
             "faces_sha256": faces.sha256,
             "faces": sum(faces.train.values()),
             "held_back": sum(faces.held_back.values()),
+            "damage": faces.damage,
             "steps": plan.steps,
             "seed": plan.seed,
             "gain_db": result.gain_db,
@@ -171,7 +177,7 @@ def _fine_tuned(
         discriminator=DiscriminatorConfig(),
         batch=BATCH,
         crop=CROP,
-        scales=SCALE_CHANCES,
+        scales=faces.scale_chances,
         smoother=SMOOTHER,
         steps=plan.steps,
         learning_rate=LEARNING_RATE,
@@ -194,8 +200,23 @@ def _moved(old: Generator, start: Generator, tuned: Generator) -> Generator:
     return moved
 
 
-def _measured(enlarge: Callable[[Pixels], Pixels], pairs: Pairs) -> Table:
-    results = [(enlarge(low), truth) for truth, low in pairs]
+class _Told:
+    """A generator that is told what the pairs' rows know of their inputs."""
+
+    def __init__(self, generator: Generator):
+        self.device = choose_device()
+        self.generator = generator.to(self.device).eval()
+
+    @torch.inference_mode()
+    def __call__(self, low: Pixels, told: Told) -> Pixels:
+        """Enlarge uint8 (h, w, 3)."""
+        planes = torch.tensor([told], device=self.device)
+        result: Pixels = to_pixels(self.generator(to_tensor(low[None], self.device), planes))[0]
+        return result
+
+
+def _measured(enlarge: Callable[[Pixels, Told], Pixels], pairs: Pairs, told: list[Told]) -> Table:
+    results = [(enlarge(low, known), truth) for (truth, low), known in zip(pairs, told, strict=True)]
     return np.array([(psnr(*pair), ssim(*pair)) for pair in results])
 
 
@@ -203,9 +224,9 @@ def _compared(held_back: HeldBack, before: Generator, after: Generator, start: s
     scales: dict[str, ScaleMeans] = {}
     differences: list[float] = []
     # in float32: rounding to bf16 costs about as much as the gain that decides
-    upscalers = [Upscaler(generator, {}, precision="fp32") for generator in (before, after)]
-    for scale, (pairs, bicubic) in held_back.items():
-        tables = [bicubic, *(_measured(upscaler, pairs) for upscaler in upscalers)]
+    networks = [_Told(generator) for generator in (before, after)]
+    for scale, (pairs, told, bicubic) in held_back.items():
+        tables = [bicubic, *(_measured(network, pairs, told) for network in networks)]
         means = [Means(float(table[:, 0].mean()), float(table[:, 1].mean())) for table in tables]
         scales[scale] = ScaleMeans(len(pairs), *means)
         differences += (tables[2][:, 0] - tables[1][:, 0]).tolist()

@@ -19,9 +19,9 @@ def load_results(folder: Path, scale: str) -> Callable[[str], Pixels]:
     """Take a folder of finished results as a method: a face's name -> uint8 (h, w, 3).
 
     Args:
-        folder: `64to256/` and `256to1024/` in it hold the pictures, named like the faces (sub-folders and the name's
-            suffix do not count); pictures right in it are taken for 256to1024.
-        scale: `64to256` or `256to1024`.
+        folder: `64to256/`, `256to1024/`, `256to1024-jpeg75/` … in it hold the pictures, named like the faces
+            (sub-folders and the name's suffix do not count); pictures right in it are taken for 256to1024.
+        scale: one of `core.degradation.MEASURED_SCALES`.
 
     Raises:
         ModelError: there is no such folder, or two pictures have one name. The method: ResultError, ImageError.

@@ -15,15 +15,17 @@ from pipeline.baselines.spandrel_network import load_network
 from pipeline.baselines.supervised_twin import NoOriginalsError, originals, train_twin
 from pipeline.baselines.zssr import zssr
 from pipeline.baselines.zssr_training import ZssrConfig
+from pipeline.core.degradation import MEASURED_SCALES
 from pipeline.core.errors import first_line
 from pipeline.core.files import file_hash, write_json
 from pipeline.core.images import Pixels
-from pipeline.core.scales import FACTOR, UPSCALED_SCALES
+from pipeline.core.scales import FACTOR, UPSCALED_SCALES, base_of, inputs_of
 from pipeline.params.baselines import Baselines
 from pipeline.params.train import Train
 from pipeline.params.upscale import Upscale
 from pipeline.runtime.units import RowUnit
-from pipeline.upscale.stage import Face, ShardUpscaler, plan_units
+from pipeline.upscale.measured_inputs import Face, MeasuredInputs, enlarge_degraded
+from pipeline.upscale.stage import ShardUpscaler, plan_units
 from pipeline.upscale.upscaler import Upscaler
 
 Method = Callable[[Sequence[Face]], list[Pixels]]
@@ -57,12 +59,15 @@ def _zssr(description: MethodDescription, scale: str) -> Method:
 
 def _twin(description: MethodDescription, scale: str) -> Method:
     upscaler = Upscaler.load(description.path, **description.options)
-    return lambda faces: upscaler([face.low for face in faces])
+    return _each(upscaler) if inputs_of(scale) else lambda faces: upscaler([face.low for face in faces])
 
 
 def _weights(description: MethodDescription, scale: str) -> Method:
-    enlarge = load_network(Path(str(description.path)))
-    return lambda faces: [enlarge(face.low) for face in faces]
+    return _each(load_network(Path(str(description.path))))
+
+
+def _each(enlarge: Callable[[Pixels], Pixels]) -> Method:
+    return lambda faces: [enlarge_degraded(enlarge, face.low, face.chain, face.file) for face in faces]
 
 
 def _results(description: MethodDescription, scale: str) -> Method:
@@ -112,7 +117,7 @@ def describe_methods(
         for name, path in named.items():
             method = MethodDescription(kind, path=path)
             # tried now, so that a wrong file is not found out after hours of training
-            build_method(method, [scale for scale in UPSCALED_SCALES if _covers(Path(path), scale)][-1])
+            build_method(method, [scale for scale in MEASURED_SCALES if _covers(Path(path), scale)][-1])
             descriptions[name] = replace(method, model=file_hash(Path(path))) if kind == "weights" else method
     options = {key: value for key, value in asdict(settings.zssr).items() if key != "faces"} | {"seed": settings.seed}
     descriptions |= {name: MethodDescription(name, options if name == "zssr" else {}) for name in settings.methods}
@@ -130,25 +135,32 @@ def describe_methods(
 
 
 def plan_baselines(
-    settings: Baselines, descriptions: Descriptions, faces: Path, inputs: Path, work: Path
+    settings: Baselines, upscale: Upscale, descriptions: Descriptions, faces: Path, inputs: Path, work: Path
 ) -> Iterator[RowUnit]:
     """Plan the units of every split, every method that has a way to results, and every scale.
 
-    256to1024 is left out for splits without originals: nothing could be measured there.
+    256to1024 is left out for splits without originals: nothing could be measured there. Degraded inputs of the kinds
+    that `upscale` names are enlarged by all but ZSSR, to which each costs a training.
     """
-    for split, (name, method), scale in product(settings.splits, descriptions.items(), UPSCALED_SCALES):
-        if method.reason is not None or (scale == UPSCALED_SCALES[1] and not any(originals(faces, split))):
+    kinds = upscale.kind_limits()
+    for split, (name, method), scale in product(settings.splits, descriptions.items(), (*UPSCALED_SCALES, *kinds)):
+        if method.reason is not None or (base_of(scale) == UPSCALED_SCALES[1] and not any(originals(faces, split))):
             continue
         if method.kind == "results" and not _covers(Path(str(method.path)), scale):
             continue
+        if method.kind == "zssr" and scale in kinds:
+            continue
         limits = settings.zssr.faces if name == "zssr" and settings.zssr.faces else settings.faces
-        yield from plan_units(work, inputs, split, name, scale, settings.unit, limits.get(split))
+        limit = min(
+            (most for most in (limits.get(split), kinds.get(scale, {}).get(split)) if most is not None), default=None
+        )
+        yield from plan_units(work, inputs, split, name, scale, settings.unit, limit)
 
 
 class BaselineWorker(ShardUpscaler):
     """Enlarges the faces of a unit together by one of the methods."""
 
-    def __init__(self, inputs: str, descriptions: Descriptions):
+    def __init__(self, inputs: MeasuredInputs, descriptions: Descriptions):
         super().__init__(inputs)
         self.descriptions = descriptions
         self.ready: dict[tuple[str, str], Method] = {}
@@ -161,7 +173,8 @@ class BaselineWorker(ShardUpscaler):
         """Results, or why there is none; when several fail together they are tried one by one."""
         key = unit.method, unit.scale
         if key not in self.ready:
-            self.ready[key] = build_method(self.descriptions[unit.method], unit.scale)
+            # one at a time: there may be many scales, each with a network of its own
+            self.ready = {key: build_method(self.descriptions[unit.method], unit.scale)}
         try:
             results = self.ready[key](faces)
             for face, result in zip(faces, results, strict=True):
@@ -186,6 +199,6 @@ def write_methods(folder: Path, descriptions: Descriptions) -> None:
 
 def _covers(folder: Path, scale: str) -> bool:
     """True if a folder of results has this scale; without folders for scales it has 256to1024."""
-    if any((folder / known).is_dir() for known in UPSCALED_SCALES):
+    if any((folder / known).is_dir() for known in MEASURED_SCALES):
         return (folder / scale).is_dir()
     return scale == UPSCALED_SCALES[1]

@@ -37,7 +37,9 @@ from pipeline.models.checkpoint import ModelError
 from pipeline.sources.base import Source, SourceError
 from pipeline.storage.path import StorageError
 from pipeline.upscale.array_upscaler import NotFiniteError
+from pipeline.upscale.estimate import columns_of, find_degradation
 from pipeline.upscale.hidden import filled
+from pipeline.upscale.told import CLEAN, Told
 from pipeline.upscale.upscaler import Upscaler, clean_steps
 
 LARGE = 48 << 20
@@ -67,6 +69,7 @@ class Work:
     row: Row
     picture: Picture | None = None
     steps: int = 0
+    told: Told = CLEAN
 
     @property
     def pixels(self) -> Planes:
@@ -82,7 +85,14 @@ class Work:
 def load_upscaler(settings: Settings, engine: Engine) -> Upscaler:
     """The network that results come from."""
     weights = (settings.fidelity, settings.realism_model, settings.realism)
-    return Upscaler.load(*weights, precision=engine.precision, tile=settings.tile)
+    return Upscaler.load(
+        *weights,
+        precision=engine.precision,
+        tile=settings.tile,
+        degradation=settings.degradation,
+        denoise=settings.denoise,
+        deblock=settings.deblock,
+    )
 
 
 def noted(work: Work, *remarks: str | None) -> None:
@@ -155,9 +165,13 @@ class PictureJob:
             loss = loss_note(result_format, FACTOR * width, FACTOR * height, channels, depth)
             noted(work, damage, *picture.remarks, loss)
             work.row |= {"input_width": width, "input_height": height}
+            found = find_degradation(picture.pixels, data)
+            work.row |= columns_of(found)
+            work.told = self.upscaler.told_of(picture.pixels, found=found)
             steps = self.settings.back_projection
-            # a lossy picture is no clean one: agreeing with it would draw its compression at four times the size
-            work.steps = clean_steps(self.settings.realism) * picture.lossless if steps is None else steps
+            # neither a lossy nor a noisy picture is a clean one: agreeing with it would draw what is wrong with it
+            clean = picture.lossless and work.told == CLEAN
+            work.steps = clean_steps(self.settings.realism) * clean if steps is None else steps
             work.picture = picture
         except StorageError:
             raise  # the store is gone, for the next picture too
@@ -177,10 +191,12 @@ class PictureJob:
         results: Sequence[Planes] = ()
         if not large and max(height, width) <= self.upscaler.tile:
             pixels = [work.pixels for work in works]
+            told = [work.told for work in works]
             pixels += [pixels[0]] * (slots - len(pixels))
+            told += [told[0]] * (slots - len(told))
             # one by one, and in tiles, they need less memory, and only those fail that have no result
             with suppress(MemoryError, NotFiniteError):
-                results = self.upscaler.at_once(pixels, works[0].steps)
+                results = self.upscaler.at_once(pixels, works[0].steps, told)
         shared = (time.perf_counter() - start) / len(works)
         for index, work in enumerate(works):
             start = time.perf_counter()
@@ -193,7 +209,7 @@ class PictureJob:
         shape = (FACTOR * height, FACTOR * width, channels)
         try:
             canvas = self._canvas(shape, work.pixels.dtype) if large else None
-            result, tile = self.upscaler.into(work.pixels, canvas, work.steps)
+            result, tile = self.upscaler.into(work.pixels, canvas, work.steps, told=work.told)
         except (MemoryError, NotFiniteError) as error:
             self.failed(work, first_line(error))
             return None
@@ -250,7 +266,7 @@ class PictureJob:
             low = filled(work.pixels)
             found = self.finder.find(eight_bit_rgb(low))
             work.row["faces"] = restore_faces(
-                lambda planes: self.upscaler.batch([planes], work.steps)[0], low, result, found
+                lambda planes: self.upscaler.batch([planes], work.steps, [work.told])[0], low, result, found
             )
         except Exception as error:  # OpenCV's errors have no base but this
             self.failed(work, f"faces: {first_line(error)}")

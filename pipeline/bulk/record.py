@@ -23,6 +23,9 @@ PART = pa.schema([*UPSCALE_MANIFEST, ("target", pa.string())])
 PATHS = ("fidelity", "realism_model", "detector", "embedding")
 """Settings that are paths on this machine: a manifest, which travels, has their names only."""
 
+LATER = ("strip_location", "degradation", "denoise", "deblock")
+"""Settings that are on record only where they were asked for."""
+
 T = TypeVar("T")
 
 
@@ -70,8 +73,9 @@ class RunRecord:
     def to_json(self, indent: int | None = None) -> str:
         """As JSON, the inverse of `read_record`."""
         values = asdict(self)
-        if not self.settings.strip_location:  # records of before it could be asked for stay the same
-            del values["settings"]["strip_location"]
+        for name in LATER:  # records of before they could be asked for stay the same
+            if getattr(self.settings, name) == getattr(Settings, name):
+                del values["settings"][name]
         return json.dumps(values, indent=indent, sort_keys=True)
 
 
@@ -172,8 +176,9 @@ def is_ours(output: Output) -> bool:
 
 def write_manifest(output: Output, record: RunRecord, rows: Iterable[Row], csv: bool) -> None:
     """Write every file's outcome, with the run's record in the file's metadata; also as CSV on request."""
+    # rows of units that an older version has finished lack what is new
     schema = UPSCALE_MANIFEST.with_metadata({"facesr": record.public.to_json()})
-    table = pa.Table.from_pylist([{name: row[name] for name in schema.names} for row in rows], schema=schema)
+    table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
     path = output.manifest
     with path.writing() as handle:
         pq.write_table(table, handle)

@@ -41,6 +41,12 @@ class Settings:
     quality: int = 95
     """Of JPEG and lossy WebP, 1 to 100."""
     back_projection: int | None = None
+    degradation: str = "auto"
+    """What the generator is told of the images: auto, none, or as `upscale.told.as_text` gives it."""
+    denoise: float = 1.0
+    """Share of the noise that is told."""
+    deblock: float = 1.0
+    """Share of the compression that is told."""
     tile: int = 512
     precision: str = "auto"
     """auto, bf16 or fp32."""

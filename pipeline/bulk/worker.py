@@ -22,11 +22,11 @@ from pipeline.bulk.settings import Engine, Settings
 from pipeline.core.errors import first_line
 from pipeline.core.images import Planes
 from pipeline.core.schema import Row
+from pipeline.models.allocator import keep_freed_memory
 from pipeline.runtime.nodes import here, node_alive
 from pipeline.runtime.units import Statistics
 from pipeline.sources.base import Source
 from pipeline.storage.path import StoragePath
-from pipeline.upscale.allocator import keep_freed_memory
 
 AHEAD = 3
 """Pictures decoded before the network wants them, and results that wait to be encoded, at most."""

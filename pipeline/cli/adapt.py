@@ -146,6 +146,9 @@ def _adapt(plan: "Plan", faces: "Faces", work: Path, should_stop: Callable[[], b
 
     train, held_back = sum(faces.train.values()), sum(faces.held_back.values())
     console.print(f"{train + held_back} faces: {train} to learn from, {held_back} held back")
+    for name, bins in faces.damage.items():
+        counted = ", ".join(f"{count} x {value}" for value, count in bins.items())
+        console.print(f"{name}: {counted}", markup=False)
     here = steps_done(work)
     with progress("adapt", plan.steps, here) as advance:
 

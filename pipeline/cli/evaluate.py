@@ -1,6 +1,7 @@
 """`facesr evaluate`: the pipeline's own data once more, with other tools' results beside it."""
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,7 @@ def evaluate(
     from pipeline.params.all_sections import load_params
     from pipeline.report.write import write
     from pipeline.runtime.stage import work_folder
+    from pipeline.upscale.measured_inputs import enlarge_degraded
 
     missing = [folder for folder in (FACES, INPUTS, UPSCALED) if not Path(folder).is_dir()]
     if missing:
@@ -49,7 +51,7 @@ def evaluate(
     for name, path in named.items():
         with fail_on(FacesrError, OSError, prefix=f"--method {name}: "):
             if Path(path).suffix.lower() in SUFFIXES:
-                enlarge_inputs(name, load_network(Path(path)), config, folders[name])
+                enlarge_inputs(name, partial(enlarge_degraded, load_network(Path(path))), config, folders[name])
             else:
                 problems += import_pictures(name, path, config, folders[name])
     config = replace(

@@ -68,6 +68,7 @@ def _given(**options: object) -> dict[str, object]:
 def _refuse_to_replace(out: Path, faces: Path, overwrite: bool) -> None:
     from pipeline.core.scales import SPLITS
     from pipeline.core.schema import FACES, PAIRS
+    from pipeline.pairs.statistics import LINKS
 
     if out.exists() and not out.is_dir():
         raise fail(f"--out {out} is a file: name a folder")
@@ -75,6 +76,8 @@ def _refuse_to_replace(out: Path, faces: Path, overwrite: bool) -> None:
     kinds = {f"inputs/{split}": our_shards(FACES) for split in SPLITS}
     kinds |= {"pairs.parquet": our_table(PAIRS), "pairs.json": our_json("scales", "augmentations")}
     kinds |= {"report/augmentations.csv": shares}
+    kinds |= {"report/links.csv": our_text("label,link,kind,share")}
+    kinds |= {f"report/links-{name}.csv": our_text("strength,pairs") for name in LINKS}
     kinds |= {f"report/strengths-{name}.csv": our_text("strength,pairs") for name in ("noise", "blur", "jpeg")}
     # a picture says nothing of where it is from, but what lies beside it does
     kinds |= {"report/degradations.png": lambda path: shares(path.with_name("augmentations.csv"))}

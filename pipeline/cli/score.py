@@ -1,7 +1,9 @@
 """`facesr score`: generators and checkpoints on faces that have originals."""
 
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
@@ -11,13 +13,21 @@ from pipeline.core.errors import FacesrError
 from pipeline.runtime.console import console, progress
 from pipeline.runtime.console import results as output
 
+if TYPE_CHECKING:
+    from pipeline.compare.score import Figures
+
+FORMATS: Final = {"psnr": "{:.3f}", "gain": "{:+.3f}", "ssim": "{:.4f}", "consistency": "{:.3f}", "fd": "{:.3f}"}
+
 
 def score(
     weights: Annotated[list[Path], typer.Argument(help="Generators, training states, or folders of them")],
     faces: Annotated[Path, typer.Option(help="Folder of the pipeline's faces, or any archive")] = Path("data/faces"),
     split: Annotated[str, typer.Option(help="valid, train or test, of the pipeline's faces")] = "valid",
     limit: Annotated[int, typer.Option(min=1, help="At most so many faces; they are kept in memory")] = 100,
-    back_projection: Annotated[int, typer.Option(min=0)] = 0,
+    kinds: Annotated[
+        str | None, typer.Option(help="Also on degraded inputs of these kinds: all, or some as jpeg75,noise5")
+    ] = None,
+    back_projection: Annotated[int, typer.Option(min=0, help="On clean inputs")] = 0,
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32")] = "auto",
     vgg: Annotated[
         str | None, typer.Option(help="VGG-19 weights for fd; by default where `facesr weights` says")
@@ -25,18 +35,24 @@ def score(
     to_json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a --json file that is not from here")] = False,
 ) -> None:
-    """Score generators and checkpoints on faces that have originals, 256 to 1024; training itself never does this."""
+    """Score generators and checkpoints on faces that have originals, 256 to 1024; training itself never does this.
+
+    With --kinds the JSON has the figures of each kind, and generators that can be told of their inputs are.
+    """
     from tempfile import TemporaryDirectory
 
     from pipeline.compare.score import TextureFeatures, originals
     from pipeline.compare.score import score as run
+    from pipeline.core.degradation import CLEAN, KINDS
     from pipeline.core.files import write_json
     from pipeline.pretrained.registry import find_optional
+    from pipeline.upscale.measured_inputs import enlarge_degraded
     from pipeline.upscale.upscaler import Upscaler
 
+    named = _kinds(kinds, KINDS)
     if to_json:
         refuse_folder(to_json, "--json")
-        ours = our_figures("psnr", "gain", "ssim", "count", depth=1)
+        ours = our_figures("psnr", "gain", "ssim", "count", depth=2 if named else 1)
         refuse_to_replace(to_json, ours, [*weights, faces, vgg], overwrite, "--json")
     try:
         methods = {
@@ -53,17 +69,46 @@ def score(
         pictures = list(originals(faces, split, Path(scratch), limit))
     if not pictures:
         raise typer.BadParameter(f"{faces} has no faces of the {split} split with originals")
-    with progress("score", len(pictures)) as advance:
-        results = run(methods, pictures, textures, lambda: advance(1))
-    table = Table("method", "PSNR, dB", "gain, dB", "SSIM", "consistency", "fd")
-    formats = {"psnr": "{:.3f}", "gain": "{:+.3f}", "ssim": "{:.4f}", "consistency": "{:.3f}", "fd": "{:.3f}"}
-    for name, figures in results.items():
-        values = [(text, figures[key]) for key, text in formats.items()]
-        table.add_row(name, *("-" if value is None else text.format(value) for text, value in values))
-    output().print(table)
+    with progress("score", len(pictures) * (1 + len(named))) as advance:
+        results = {CLEAN: run(methods, pictures, textures, lambda: advance(1))}
+        for kind in named:
+            told = {name: partial(enlarge_degraded, method, chain=KINDS[kind]) for name, method in methods.items()}
+            results[kind] = run(told, pictures, textures, lambda: advance(1), kind)
+    output().print(_table(results[CLEAN]))
+    if named:
+        for key in ("gain", *(["fd"] if textures else [])):
+            output().print(_by_kind(results, key))
     console.print(f"{len(pictures)} faces" + ("" if textures else "; fd needs VGG-19: `facesr weights fetch vgg19`"))
     if to_json:
-        write_json(to_json, results)
+        write_json(to_json, results if named else results[CLEAN])
+
+
+def _kinds(given: str | None, known: Iterable[str]) -> list[str]:
+    """Names of `--kinds`, in the order known."""
+    names = set((given or "").split(",")) - {""}
+    if unknown := sorted(names - {*known, "all", "clean"}):
+        raise fail(f"--kinds {', '.join(unknown)}: known are {', '.join(known)}, or all")
+    return [name for name in known if name in names or "all" in names]
+
+
+def _table(results: "Mapping[str, Figures]") -> Table:
+    """Methods on clean inputs."""
+    table = Table("method", "PSNR, dB", "gain, dB", "SSIM", "consistency", "fd")
+    for name, figures in results.items():
+        table.add_row(name, *(_text(figures[key], form) for key, form in FORMATS.items()))
+    return table
+
+
+def _by_kind(results: "Mapping[str, Mapping[str, Figures]]", key: str) -> Table:
+    """Methods by kind of input, by one figure."""
+    table = Table("gain, dB" if key == "gain" else key, *results)
+    for name in next(iter(results.values())):
+        table.add_row(name, *(_text(methods[name][key], FORMATS[key]) for methods in results.values()))
+    return table
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
 
 
 def _expanded(paths: list[Path]) -> list[Path]:

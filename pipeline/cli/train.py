@@ -72,6 +72,7 @@ def _is_manifest(path: Path) -> bool:
     from pipeline.core.schema import PAIRS
 
     try:
+        # manifests of before chains have no such columns
         return set(PAIRS.names) - set(CHAIN_COLUMNS) <= set(pq.read_schema(path).names)
     except (pa.ArrowException, OSError):
         return False

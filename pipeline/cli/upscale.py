@@ -56,9 +56,16 @@ def upscale(
     back_projection: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Steps towards agreement with the input; by default 2 for PNG & Co., 0 for JPEG and realism"
+            min=0,
+            help="Steps towards agreement with the input; by default 2 for clean PNG & Co., else and for realism 0",
         ),
     ] = None,
+    degradation: Annotated[
+        str,
+        typer.Option(help="What pictures have suffered, for a generator that is told: auto, none, jpeg=60,noise=4"),
+    ] = "auto",
+    denoise: Annotated[float, typer.Option(min=0, max=1, help="0: keep noise, 1: take away what is told")] = 1.0,
+    deblock: Annotated[float, typer.Option(min=0, max=1, help="The same for traces of JPEG compression")] = 1.0,
     decode_seconds: Annotated[
         float, typer.Option(min=0.01, help="That a picture may take to be decoded; beyond that it has failed")
     ] = 120.0,
@@ -84,6 +91,7 @@ def upscale(
     from pipeline.runtime.signals import exit_on_sigterm
     from pipeline.runtime.stage import StageError
     from pipeline.sources.base import Reading
+    from pipeline.upscale.told import as_text
 
     if manifest not in ("parquet", "csv"):
         raise fail(f"--manifest {manifest}: parquet or csv")
@@ -92,6 +100,10 @@ def upscale(
     if resume and overwrite:
         raise fail("--resume and --overwrite: one of them")
     fidelity, crisp = _models(model, realism_model, realism)
+    try:
+        degradation = as_text(degradation)
+    except FacesrError as error:
+        raise fail(f"--{error}") from error
     settings = Settings(
         fidelity=fidelity,
         realism_model=crisp,
@@ -99,6 +111,9 @@ def upscale(
         format=format,
         quality=quality,
         back_projection=back_projection,
+        degradation=degradation,
+        denoise=denoise,
+        deblock=deblock,
         tile=tile,
         precision=precision,
         strip_location=strip_location,

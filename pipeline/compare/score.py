@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pipeline.core.degradation import reduce
+from pipeline.core.degradation import CLEAN, degraded, draw_kind, reduce
 from pipeline.core.files import shard_files
-from pipeline.core.images import ImageError, Pixels, decode, psnr
-from pipeline.core.scales import BASELINE, BASELINES, FACTOR
+from pipeline.core.images import ImageError, Pixels, decode, pixel_hash, psnr
+from pipeline.core.scales import BASELINE, BASELINES, FACTOR, SCALE_OF_USE
 from pipeline.core.shards import read_rows
 from pipeline.evaluate.cases import enlarge
 from pipeline.metrics.distances import FeatureStatistics, frechet_distance
@@ -89,6 +89,7 @@ def score(
     faces: Iterable[Pixels],
     textures: TextureFeatures | None = None,
     done: Callable[[], None] = lambda: None,
+    kind: str = CLEAN,
 ) -> dict[str, Figures]:
     """Score methods, bicubic and Lanczos on the same faces.
 
@@ -97,6 +98,7 @@ def score(
         faces: true pictures, sides multiples of 4; the input is each reduced 4x by Pillow's bicubic.
         textures: None leaves out the Fréchet distance.
         done: called after each face.
+        kind: of the inputs: CLEAN, or one of `core.degradation.KINDS`, drawn from the face's pixels alone.
 
     Returns:
         By method: `psnr` (dB), `ssim`, `gain` (dB over bicubic), `consistency` (grey levels between the result reduced
@@ -117,6 +119,8 @@ def score(
         if min(height, width) < WINDOW:
             raise ImageError(f"a true picture of {width}x{height}: SSIM needs {WINDOW} pixels a side")
         low = reduce(truth)
+        if kind != CLEAN:
+            low = degraded(low, draw_kind(pixel_hash(truth), f"{SCALE_OF_USE}-{kind}", 0), truth)
         reference = Reference(truth)
         results = enlarge(low, BASELINES) | {name: method(low) for name, method in methods.items()}
         for name, result in results.items():

@@ -128,6 +128,19 @@ def degrade_by(image: Pixels, chain: Chain, seed: int) -> Pixels:
         chain: what it suffers.
         seed: of the noise.
     """
+    image, file = degrade_to_file(image, chain, seed)
+    return image if file is None else decode(file)
+
+
+def degrade_to_file(image: Pixels, chain: Chain, seed: int) -> tuple[Pixels, bytes | None]:
+    """As `degrade_by`, with the last compression as a file beside what went into it; None where there is none."""
+    image = _before_jpeg(image, chain, seed)
+    if not chain.jpeg:
+        return image, None
+    return image, _to_jpeg(image, chain.jpeg, chain.subsampling or "4:2:0", chain.tables)
+
+
+def _before_jpeg(image: Pixels, chain: Chain, seed: int) -> Pixels:
     if chain.blur:
         image = rounded(gaussian(image, chain.blur))
     if chain.noise:
@@ -141,8 +154,6 @@ def degrade_by(image: Pixels, chain: Chain, seed: int) -> Pixels:
         shift = chain.shift or 0
         moved = np.pad(image, ((shift, 0), (shift, 0), (0, 0)), mode="edge")
         image = compress(moved, chain.first_jpeg, "4:2:0")[shift:, shift:]
-    if chain.jpeg:
-        image = compress(image, chain.jpeg, chain.subsampling or "4:2:0", chain.tables)
     return image
 
 
@@ -167,10 +178,14 @@ def gaussian(image: Pixels, sigma: float) -> NDArray[np.float32]:
 
 def compress(image: Pixels, quality: int, subsampling: str, tables: str | None = None) -> Pixels:
     """Save as JPEG and read again: uint8 (h, w, 3) -> the same shape."""
+    return decode(_to_jpeg(image, quality, subsampling, tables))
+
+
+def _to_jpeg(image: Pixels, quality: int, subsampling: str, tables: str | None) -> bytes:
     how: dict[str, Any] = {"quality": quality} if tables is None else {"qtables": _flat_tables(quality)}
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, "JPEG", subsampling=subsampling, **how)
-    return decode(buffer.getvalue())
+    return buffer.getvalue()
 
 
 @cache

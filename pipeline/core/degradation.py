@@ -7,14 +7,43 @@ turns the ground truth (and so the pair); noise, blur and JPEG touch the low-res
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from pipeline.core.chain import Chain, ChainRanges, degrade_by, reduce_by, told
 from pipeline.core.images import Pixels, decode, encode_jpeg, resize, rounded
-from pipeline.core.scales import AUGMENTATIONS, GROUND_TRUTH_SIDE, QUARTER_TURNS, SCALE_OF_USE
+from pipeline.core.scales import (
+    AUGMENTATIONS,
+    AUGMENTED,
+    GROUND_TRUTH_SIDE,
+    QUARTER_TURNS,
+    SCALE_OF_USE,
+    UPSCALED_SCALES,
+    inputs_of,
+)
+
+CLEAN: Final = "clean"
+"""Kind of the inputs of the plain scales."""
+KINDS: Final[Mapping[str, Chain]] = {
+    "jpeg90": Chain(jpeg=90, subsampling="4:2:0"),
+    "jpeg75": Chain(jpeg=75, subsampling="4:2:0"),
+    "jpeg50": Chain(jpeg=50, subsampling="4:2:0"),
+    "noise5": Chain(noise=5.0),
+    "blur1": Chain(blur=1.0),
+    "mixed": Chain(blur=0.6, noise=3.0, jpeg=60, subsampling="4:2:0"),
+    "thumbnail": Chain(reduction="box", jpeg=85, subsampling="4:2:0"),
+}
+"""Degraded inputs that methods are measured on, by name: what is typical in archives. Each behind a scale's name is a
+measured scale of its own, such as 256to1024-jpeg75."""
+
+MEASURED_SCALES: Final = (
+    *UPSCALED_SCALES,
+    *(f"{scale}{AUGMENTED}" for scale in UPSCALED_SCALES),
+    *(f"{scale}-{kind}" for kind in KINDS for scale in UPSCALED_SCALES),
+)
+"""Scales that are measured."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +92,61 @@ def draw_degradation(image_id: str, scale: str, degradations: Degradations) -> D
     strength = float(random.uniform(*ranges[augmentation]))
     strength = float(round(strength)) if augmentation == "jpeg" else round(strength, 3)
     return {"augmentation": augmentation, "strength": strength, "seed": int(random.integers(2**62))}
+
+
+class KindDegradation(TypedDict):
+    """What one input of a kind suffers: JSON in the column `degradation`."""
+
+    chain: dict[str, Any]
+    """Links by name, see `core.chain.Chain`."""
+    seed: int
+    """Of the noise."""
+
+
+def draw_kind(image_id: str, scale: str, seed: int) -> KindDegradation:
+    """What the input of a kind's scale suffers; the noise depends on (seed, image id, scale) alone."""
+    key = hashlib.sha256(f"{seed}:{image_id}:{scale}".encode()).digest()
+    chain = KINDS[inputs_of(scale)]
+    return {"chain": chain.to_dict(), "seed": int.from_bytes(key[:8], "little") >> 2}
+
+
+def degraded(low: Pixels, description: Mapping[str, Any], truth: Pixels | None = None) -> Pixels:
+    """Make the degraded input that a description, of `draw_degradation` or `draw_kind`, is about.
+
+    Args:
+        low: the clean input, uint8 (h, w, 3).
+        description: what it suffers.
+        truth: uint8 (4h, 4w, 3), for a kind that is reduced otherwise than by bicubic.
+
+    Raises:
+        ValueError: there is no truth where it is needed.
+    """
+    if "chain" not in description:
+        return degrade(low, **description)
+    chain = Chain(**description["chain"])
+    return degrade_by(reduced_for(low, chain, truth), chain, description["seed"])
+
+
+def described(chain: Chain) -> str:
+    """A chain in a few words, in the order of its links; empty where there are none."""
+    parts = [f"reduced by {chain.reduction}"] if chain.reduction else []
+    parts += [f"blur {chain.blur:g} px"] if chain.blur else []
+    grey = f" ({chain.grey:.0%} grey)" if chain.noise and chain.grey else ""
+    parts += [f"noise {chain.noise:g} levels{grey}"] if chain.noise else []
+    shift = f" shifted {chain.shift} px" if chain.first_jpeg and chain.shift else ""
+    parts += [f"JPEG {chain.first_jpeg}{shift}, then"] if chain.first_jpeg else []
+    tables = f", {chain.tables} tables" if chain.tables else ""
+    parts += [f"JPEG {chain.jpeg} {chain.subsampling or '4:2:0'}{tables}"] if chain.jpeg else []
+    return ", ".join(parts).replace("then, ", "then ")
+
+
+def reduced_for(low: Pixels, chain: Chain, truth: Pixels | None) -> Pixels:
+    """The clean input, or the truth reduced as the chain says; arguments and errors as in `degraded`."""
+    if chain.reduction is None:
+        return low
+    if truth is None:
+        raise ValueError(f"an input reduced by {chain.reduction} is made of its truth, and there is none")
+    return reduce_by(truth, chain.reduction)
 
 
 def make_pair(image: Pixels, row: Mapping[str, Any]) -> tuple[Pixels, Pixels]:

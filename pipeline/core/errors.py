@@ -23,6 +23,7 @@ class FacesrError(Exception):
     ├── ReplaceError           what is there was not written by the command
     ├── ImageError             a picture that cannot be used
     ├── DecodeTimeError        a picture that takes too long to decode
+    ├── DegradationError       what a generator cannot be told
     ├── NotFiniteError         a result of NaN or infinite values
     ├── XmpError               metadata that are left out
     ├── ShardError             a Parquet file of ours that cannot be read

@@ -32,9 +32,6 @@ UPSCALED_SCALES: Final = ("64to256", "256to1024")
 AUGMENTED: Final = "-augmented"
 """Behind the name of a scale whose inputs have noise, blur or JPEG loss added."""
 
-MEASURED_SCALES: Final = (*UPSCALED_SCALES, *(f"{scale}{AUGMENTED}" for scale in UPSCALED_SCALES))
-"""Scales that are measured."""
-
 CHANCES: Final = {"none": 0.55, "rot90": 0.1, "rot180": 0.1, "rot270": 0.1, "noise": 0.05, "blur": 0.05, "jpeg": 0.05}
 """How often training pairs get each augmentation, unless params say otherwise."""
 
@@ -51,3 +48,13 @@ BASELINE: Final = "bicubic"
 
 BASELINES: Final = (BASELINE, "lanczos")
 """Baselines that need no shards: they are computed where they are measured."""
+
+
+def base_of(scale: str) -> str:
+    """Scale without what its inputs suffer: 256to1024-jpeg75 → 256to1024."""
+    return scale.partition("-")[0]
+
+
+def inputs_of(scale: str) -> str:
+    """What the inputs of a measured scale suffer: 256to1024-jpeg75 → jpeg75; empty for clean ones."""
+    return scale.partition("-")[2]

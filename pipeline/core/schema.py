@@ -160,6 +160,10 @@ UPSCALE_MANIFEST: Final = pa.schema(
         ("identity", pa.float64()),  # cosine of face embeddings of input and result, where asked for
         ("flags", pa.string()),  # why a person should look at it, comma separated
         ("stamp", pa.string()),  # of the input: changes when it does
+        # what was found in the input, whether or not the generator can be told of it; null where it could not be read
+        ("jpeg_quality", pa.float64()),  # 1 to 100, by the file's tables; null: no JPEG
+        ("noise", pa.float64()),  # sigma, grey levels; null: compressed, which reshapes noise
+        ("blocks", pa.float64()),  # quality of an earlier JPEG compression that a lossless file shows; null: none
     ]
 )
 

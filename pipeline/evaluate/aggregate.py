@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.core.degradation import MEASURED_SCALES
 from pipeline.core.files import shard_files
-from pipeline.core.scales import MEASURED_SCALES, MEASURED_SPLITS
+from pipeline.core.scales import MEASURED_SPLITS
 from pipeline.core.schema import Row
 from pipeline.core.shards import read_folder
 from pipeline.evaluate.cases import EvaluationConfig

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.degradation import degrade, reduce
+from pipeline.core.chain import Chain
+from pipeline.core.degradation import degraded, reduce
 from pipeline.core.files import shard_files
 from pipeline.core.images import ImageError, Pixels, decode, resize
-from pipeline.core.scales import AUGMENTED, BASELINE, BASELINES, FACTOR, MEASURED_SPLITS, UPSCALED_SCALES
+from pipeline.core.scales import BASELINE, BASELINES, FACTOR, MEASURED_SPLITS, UPSCALED_SCALES, base_of
 from pipeline.core.schema import Row
 from pipeline.core.shards import count_rows, read_range, read_rows
 
@@ -85,6 +86,8 @@ class Case:
     """Four times the input in size."""
     results: dict[str, Pixels] = field(default_factory=dict)
     """By method, baselines included; a method that failed is absent."""
+    chain: Chain = field(default_factory=Chain)
+    """What an input of a kind suffered."""
 
 
 def count_enlarged(config: EvaluationConfig, split: str, scale: str) -> int:
@@ -125,7 +128,7 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
     """Stream the cases of rows `start` to `stop` of an inputs shard, in row order.
 
     At 64to256 the 256 input is the truth and its reduction the input. At 256to1024 the face itself is the truth where
-    it is four times its input. At an augmented scale the input is degraded as the results' rows say. A face without
+    it is four times its input. At a degraded scale the input is degraded as the results' rows say. A face without
     such an original yields no case, nor does one that no network has a row of.
 
     Args:
@@ -143,7 +146,7 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
         method: _by_id(config.shards(method, scale) / f"{stem}.parquet", wanted)
         for method in (*config.methods, *config.references)
     }
-    large = scale.removesuffix(AUGMENTED) == UPSCALED_SCALES[1]
+    large = base_of(scale) == UPSCALED_SCALES[1]
     originals = _by_id(Path(config.faces) / f"{stem}.parquet", wanted) if large else {}
     for row in inputs:
         done = {method: rows[row["id"]] for method, rows in upscaled.items() if row["id"] in rows}
@@ -163,7 +166,9 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
             yield case
             continue
         if degradation := next(filter(None, (result.get("degradation") for result in done.values())), None):
-            low = degrade(low, **json.loads(degradation))
+            description = json.loads(degradation)
+            low = degraded(low, description, truth)
+            case.chain = Chain(**description.get("chain", {}))
         case.low, case.truth = low, truth
         case.results = enlarge(low, config.baselines)
         for method, upscaled_row in done.items():

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pipeline.core.scales import BASELINE, MEASURED_SCALES
+from pipeline.core.scales import BASELINE, UPSCALED_SCALES
 
 Score = dict[str, Any]
 """Of a method over some faces; keys: `aggregate.aggregate`."""
@@ -38,7 +38,7 @@ def headline(summary: Summary) -> str:
     """One line: the PSNR gain over bicubic of every other method, on unseen faces at the largest scale measured."""
     split = "test" if "test" in summary else next(iter(summary), "")
     scales = summary.get(split, {})
-    scale = MEASURED_SCALES[1] if MEASURED_SCALES[1] in scales else next(iter(scales), "")
+    scale = UPSCALED_SCALES[1] if UPSCALED_SCALES[1] in scales else next(iter(scales), "")
     scores = {method: score for method, score in scales.get(scale, {}).items() if score["psnr"] is not None}
     if BASELINE not in scores:
         return "nothing could be measured" + ("" if summary else ": no face of 256x256 or more was enlarged")

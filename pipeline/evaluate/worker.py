@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.scales import AUGMENTED, MEASURED_SCALES, MEASURED_SPLITS
+from pipeline.core.degradation import MEASURED_SCALES
+from pipeline.core.scales import MEASURED_SPLITS, inputs_of
 from pipeline.core.schema import METRICS, Row
 from pipeline.core.shards import row_ranges, write_rows
 from pipeline.evaluate.cases import Case, EvaluationConfig, count_enlarged, read_cases
@@ -31,7 +32,7 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[Ro
         for scale in MEASURED_SCALES:
             # only as many faces as were to be enlarged: the upscale stage writes a row for each of them, though not at
             # every scale
-            alike = [other for other in MEASURED_SCALES if other.endswith(AUGMENTED) == scale.endswith(AUGMENTED)]
+            alike = [other for other in MEASURED_SCALES if inputs_of(other) == inputs_of(scale)]
             enlarged = max(count_enlarged(config, split, other) for other in alike)
             inputs = Path(config.inputs) / split
             for stem, start, stop in row_ranges(inputs, f"{split}-*.parquet", size, enlarged):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from pipeline.core.chain import CHAIN_COLUMNS
 from pipeline.core.files import atomic, code_hash, content_hash, file_hash, publish_shards, shard_files, write_json
 from pipeline.core.scales import SPLITS
 from pipeline.core.schema import PAIRS
@@ -76,8 +77,9 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
     write_batches(work / "pairs.parquet", draw_manifest(images, settings.draws, degradations, settings.of_use), PAIRS)
     shutil.move(work / "pairs.parquet", out / "pairs.parquet")
     sides = [(split, side) for _, split, side in _images(out / "inputs")]
-    manifest = pq.read_table(out / "pairs.parquet", columns=["split", "scale", "augmentation", "strength"])
-    summary = summarise(manifest, sides, degradations.chances)
+    columns = ["split", "scale", "augmentation", "strength", "seed"]
+    manifest = pq.read_table(out / "pairs.parquet", columns=[*columns, *CHAIN_COLUMNS])
+    summary = summarise(manifest, sides, degradations.chances, degradations.chain)
     write_report(reports, summary, manifest, out / "inputs", settings)
     write_json(out / "pairs.json", summary)
     return summary

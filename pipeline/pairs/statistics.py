@@ -2,18 +2,44 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Final, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.scales import AUGMENTATIONS, TRAINED_SCALES
+from pipeline.core.chain import CHAIN_COLUMNS, ChainRanges
+from pipeline.core.scales import AUGMENTATIONS, SCALE_OF_USE, TRAINED_SCALES
 
 STRENGTHS: Final = {"noise": "sigma, grey levels", "blur": "sigma, pixels", "jpeg": "quality"}
 """Augmentations that have a strength, and what it is."""
 
+LINKS: Final = {
+    "blur": "sigma, pixels of the input",
+    "noise": "sigma, grey levels",
+    "grey": "share of the noise's variance that channels have in common",
+    "first_jpeg": "quality of an earlier compression",
+    "shift": "of its blocks, pixels",
+    "jpeg": "quality",
+}
+"""Links of a chain that are numbers, and what they are."""
+CHOICES: Final = ("reduction", "subsampling", "tables")
+"""Links that are one of several."""
+
 Counts = dict[str, int]
+
+
+class ChainSummary(TypedDict):
+    """Chains of the train split."""
+
+    pairs: int
+    """That have at least one link."""
+    links: dict[str, dict[str, float]]
+    """`pairs`, and `share` and `asked`, 0 to 1, of each."""
+    strengths: dict[str, dict[str, float]]
+    """As those of augmentations, of LINKS that were drawn."""
+    choices: dict[str, Counts]
+    """Of CHOICES: pairs by what was drawn."""
 
 
 class PairsSummary(TypedDict):
@@ -32,15 +58,23 @@ class PairsSummary(TypedDict):
     """Of the train split: `pairs`, and `share` and `asked`, 0 to 1, of each."""
     strengths: dict[str, dict[str, float]]
     """Of the train split: `min`, `q1`, `median`, `mean`, `q3`, `max` of each that has a strength and was drawn."""
+    chains: NotRequired[ChainSummary]
+    """Where chains were asked for."""
 
 
-def summarise(manifest: pa.Table, faces: Iterable[tuple[str, int]], chances: Mapping[str, float]) -> PairsSummary:
+def summarise(
+    manifest: pa.Table,
+    faces: Iterable[tuple[str, int]],
+    chances: Mapping[str, float],
+    ranges: ChainRanges | None = None,
+) -> PairsSummary:
     """Count the manifest.
 
     Args:
-        manifest: with the columns split, scale, augmentation, strength.
+        manifest: with the columns split, scale, augmentation, strength and, where there are chains, theirs.
         faces: split and input's side of every face, test faces too.
         chances: relative chance of each augmentation, as it was asked for.
+        ranges: chains, as they were asked for.
     """
     sides = Counter(faces)
     train = manifest.filter(pc.equal(manifest["split"], "train"))
@@ -49,7 +83,7 @@ def summarise(manifest: pa.Table, faces: Iterable[tuple[str, int]], chances: Map
     by_split: dict[str, Counts] = {}
     for (split, side), count in sorted(sides.items()):
         by_split.setdefault(split, {})[str(side)] = count
-    return {
+    summary: PairsSummary = {
         "faces": {split: sum(counts.values()) for split, counts in by_split.items()},
         "sides": by_split,
         "pairs": {"train": train.num_rows, "valid": valid.num_rows},
@@ -58,13 +92,61 @@ def summarise(manifest: pa.Table, faces: Iterable[tuple[str, int]], chances: Map
         "augmentations": {
             name: {
                 "pairs": drawn.get(name, 0),
-                "share": round(drawn.get(name, 0) / max(1, train.num_rows), 6),
+                "share": _share(drawn.get(name, 0), train.num_rows),
                 "asked": round(chances.get(name, 0.0) / total, 6),
             }
             for name in AUGMENTATIONS
         },
         "strengths": {name: _spread(values) for name in STRENGTHS if len(values := strengths(train, name))},
     }
+    if ranges is not None:
+        summary["chains"] = _chains(train, ranges)
+    return summary
+
+
+def _chains(train: pa.Table, ranges: ChainRanges) -> ChainSummary:
+    drawn = {name: train.num_rows - train[name].null_count for name in CHAIN_COLUMNS}
+    some = np.zeros(train.num_rows, bool)
+    for name in CHAIN_COLUMNS:
+        some |= train[name].is_valid().to_numpy()
+    reduced = _share(pc.sum(pc.not_equal(train["scale"], SCALE_OF_USE)).as_py() or 0, train.num_rows)
+    asked = asked_links(ranges, reduced)
+    return {
+        "pairs": int(some.sum()),
+        "links": {
+            name: {"pairs": drawn[name], "share": _share(drawn[name], train.num_rows), "asked": round(asked[name], 6)}
+            for name in CHAIN_COLUMNS
+        },
+        "strengths": {name: _spread(values) for name in LINKS if len(values := link_strengths(train, name))},
+        "choices": {name: dict(sorted(_counts(train[name].drop_null()).items())) for name in CHOICES},
+    }
+
+
+def asked_links(ranges: ChainRanges, reduced: float) -> dict[str, float]:
+    """Share of the pairs, 0 to 1, that get each link; `reduced`: share that is reduced from a ground truth."""
+    noise, jpeg = ranges.share * ranges.noise_chance, ranges.share * ranges.jpeg_chance
+    twice = jpeg * ranges.twice_chance
+    asked: dict[str, Any] = {
+        "reduction": ranges.share * ranges.reduction_chance * reduced,
+        "blur": ranges.share * ranges.blur_chance,
+        "noise": noise,
+        "grey": noise * ranges.grey_chance,
+        "first_jpeg": twice,
+        "shift": twice,
+        "jpeg": jpeg,
+        "subsampling": jpeg,
+        "tables": jpeg * ranges.tables_chance,
+    }
+    return asked
+
+
+def link_strengths(train: pa.Table, link: str) -> np.ndarray:
+    """Select a link's values where it is there, of LINKS, in a part of the manifest, float64 (n,)."""
+    return train[link].drop_null().cast(pa.float64()).to_numpy()
+
+
+def _share(count: int, total: int) -> float:
+    return round(count / max(1, total), 6)
 
 
 def strengths(train: pa.Table, augmentation: str) -> np.ndarray:

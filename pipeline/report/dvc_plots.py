@@ -12,6 +12,7 @@ from pipeline.core.scales import BASELINE
 from pipeline.core.schema import Row
 from pipeline.evaluate.summary import Score, Summary, joined, scores_of
 from pipeline.metrics.registry import MAIN, PER_FACE
+from pipeline.report.kinds import KindTable
 
 _PER_IMAGE = ("id", "name", "split", "scale", "method", *PER_FACE, "gain_psnr")
 _SHORT = ("psnr", "ssim", "ms_ssim", "consistency", "lpips", "dists", "identity", "fid", "kid")
@@ -65,6 +66,17 @@ def write_tables(
         ranks = [(index + 1) / longest for index in range(longest)]
         columns = zip_longest(ranks, *curves.values(), fillvalue="")
         _write_csv(folder / f"gain-{joined('-', *group)}.csv", ["rank", *curves], columns)
+
+
+def write_kinds(folder: Path, tables: Sequence[KindTable]) -> None:
+    """Write `kinds.csv`: a line per split, scale, kind of input and method, of its PSNR gain over bicubic, dB."""
+    lines = [
+        [joined(" ", *table.group, kind, method), *table.group, kind, method, gain]
+        for table in tables
+        for method, gains in table.blocks[0].lines.items()
+        for kind, gain in zip(table.kinds, gains, strict=True)
+    ]
+    _write_csv(folder / "kinds.csv", ["label", "split", "scale", "kind", "method", "gain_psnr"], lines)
 
 
 def _write_csv(path: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:

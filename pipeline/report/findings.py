@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.core.scales import AUGMENTED, BASELINE, BASELINES, MEASURED_SCALES, UPSCALED_SCALES
+from pipeline.core.degradation import KINDS, MEASURED_SCALES
+from pipeline.core.scales import AUGMENTED, BASELINE, BASELINES, UPSCALED_SCALES, base_of, inputs_of
 from pipeline.core.schema import Row
 from pipeline.evaluate.aggregate import TESTED
 from pipeline.evaluate.cases import EvaluationConfig, count_small
@@ -36,9 +37,16 @@ FEW_FACES: Final = 100
 
 
 def scale_name(scale: str) -> str:
-    """256to1024 → 256 → 1024; of augmented inputs it says so."""
-    plain = scale.removesuffix(AUGMENTED).replace("to", " → ") if scale in MEASURED_SCALES else scale
-    return f"{plain}, augmented inputs" if scale.endswith(AUGMENTED) else plain
+    """256to1024 → 256 → 1024; of degraded inputs it says so."""
+    if scale not in MEASURED_SCALES:
+        return scale
+    plain, inputs = base_of(scale).replace("to", " → "), inputs_of(scale)
+    return f"{plain}, {inputs} inputs" if inputs else plain
+
+
+def is_kind(group: Group) -> bool:
+    """True if a group's inputs are of a kind: such groups have a table of their own."""
+    return group[1] in MEASURED_SCALES and inputs_of(group[1]) in KINDS
 
 
 def group_label(group: Group) -> str:
@@ -179,9 +187,9 @@ def compared(summary: Summary, group: Group, baseline: str) -> list[str]:
 
 
 def defects(summary: Summary) -> list[str]:
-    """What is wrong with a method, a sentence each."""
+    """What is wrong with a method on clean or augmented inputs, a sentence each."""
     found: dict[str, list[str]] = {}
-    for group in measured(summary):
+    for group in (group for group in measured(summary) if not is_kind(group)):
         for method, score in summary[group[0]][group[1]].items():
             for defect in diagnose(score):
                 found.setdefault(f"{method}: {defect}", []).append(group_label(group))
@@ -199,7 +207,7 @@ def warnings(summary: Summary, config: EvaluationConfig) -> list[str]:
         counts = ", ".join(f"{count} of {split}" for split, count in small.items())
         notes.append(f"Faces under 256x256 have no 64 → 256 pair and no original, and are not measured: {counts}.")
     without = [
-        split for split, scales in summary.items() if MEASURED_SCALES[0] in scales and MEASURED_SCALES[1] not in scales
+        split for split, scales in summary.items() if UPSCALED_SCALES[0] in scales and UPSCALED_SCALES[1] not in scales
     ]
     if without:
         splits = " and ".join(sorted(without, reverse=True))
@@ -210,7 +218,7 @@ def warnings(summary: Summary, config: EvaluationConfig) -> list[str]:
     for group in measured(summary):
         scores = summary[group[0]][group[1]]
         count = max(score["count"] for score in scores.values())
-        if count < FEW_FACES:
+        if count < FEW_FACES and not is_kind(group):
             few.append(f"{count} ({group_label(group)})")
         for method, score in scores.items():
             for key, measure in MEASURES.items():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from pipeline.core.degradation import KINDS, described
 from pipeline.core.images import Pixels, resize
 from pipeline.core.scales import FACTOR
 from pipeline.core.schema import Row
@@ -15,7 +16,7 @@ from pipeline.evaluate.cases import Case, EvaluationConfig, Provenance
 from pipeline.evaluate.summary import Summary
 from pipeline.html.pages import embed, environment
 from pipeline.metrics.registry import MAIN, MEASURES, VARIANTS, signed
-from pipeline.report import charts, findings, sheets, tables
+from pipeline.report import charts, findings, kinds, sheets, tables
 from pipeline.report.findings import Group
 
 _BUDGET: Final = 4_800_000
@@ -29,6 +30,15 @@ _THUMB: Final = 128
 
 Draw = Callable[[Sequence[Case], Sequence[str]], Pixels]
 """Cases and methods -> a sheet of them."""
+
+
+Degraded = Sequence[tuple[kinds.KindTable, Sequence[Case]]]
+"""Methods by kind of input, and one face under every kind."""
+
+
+def sheet_methods(config: EvaluationConfig) -> list[str]:
+    """Methods that a sheet shows between baseline and original, where they have results."""
+    return [*config.methods, *config.references]
 
 
 def _detail(pixels: Pixels) -> Pixels:
@@ -46,14 +56,17 @@ def _images(
     extremes: Sequence[Case],
     config: EvaluationConfig,
     draw: Draw,
+    degraded: Degraded,
 ) -> dict[str, Pixels]:
     """Every picture of the page by name."""
     images = {}
-    for (split, scale), cases in shown.items():
+    drawn = {f"sheet-{split}-{scale}": cases[:_SHEET_FACES] for (split, scale), cases in shown.items()}
+    # the first table's alone: it is a face for each kind
+    drawn |= {f"kinds-{table.group[0]}-{table.group[1]}": cases for table, cases in degraded[:1]}
+    for name, cases in drawn.items():
         if cases:
             present = {method for case in cases for method in case.results}
-            columns = [method for method in (*config.methods, *config.references) if method in present]
-            images[f"sheet-{split}-{scale}"] = draw(cases[:_SHEET_FACES], columns)
+            images[name] = draw(cases, [method for method in sheet_methods(config) if method in present])
     for case in sliders:
         sides = {"before": _before(case, config.baseline), "after": case.results[config.subject]}
         images |= {f"{side}-{case.id}": _detail(pixels) for side, pixels in sides.items() if pixels is not None}
@@ -78,6 +91,7 @@ def render(
     config: EvaluationConfig,
     provenance: Provenance,
     draw: Draw = sheets.draw,
+    degraded: Degraded = (),
 ) -> str:
     """Render the page.
 
@@ -89,15 +103,16 @@ def render(
         config: the evaluation's config; its first method is the page's subject.
         provenance: shown at the end in this order.
         draw: makes a sheet.
+        degraded: what was measured on kinds of degraded inputs.
 
     Returns:
         HTML under about 6 MB that loads nothing from anywhere.
     """
-    groups = findings.measured(summary)
+    groups = [group for group in findings.measured(summary) if not findings.is_kind(group)]
     main = groups[0] if groups else ("", "")
     subject, baseline = config.subject, config.baseline
     pairs = [case for case in shown.get(main, ()) if _before(case, baseline) is not None and subject in case.results]
-    images = _images(shown, pairs[:_SLIDERS], extremes, config, draw)
+    images = _images(shown, pairs[:_SLIDERS], extremes, config, draw, degraded)
     picked = findings.pick_all(rows, main, subject)
     verdicts = [findings.verdict(summary, rows, group, subject, baseline) for group in groups]
     # without results of the baseline there is nothing to draw
@@ -121,6 +136,8 @@ def render(
         tables={group: findings.comparable(summary, group) for group in groups},
         best=findings.best,
         cell=tables.cell,
+        kinds=[table for table, _ in degraded],
+        described={kind: described(chain) for kind, chain in KINDS.items()},
         tests={group: findings.tests(summary, group, subject) for group in groups},
         effect=findings.effect,
         charts={

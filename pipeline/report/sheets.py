@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pipeline.core.degradation import described
 from pipeline.core.images import Pixels, psnr, resize
 from pipeline.core.scales import BASELINE
 from pipeline.evaluate.cases import Case
@@ -101,7 +102,7 @@ def draw(
             # every column is reduced alike: repeated pixels average back to the input's own
             sheet.paste(Image.fromarray(resize(pixels, _CELL, _CELL)), (left, top))
             note = f"{psnr(case.truth, pixels):.2f} dB" if caption not in ("input", "original") else ""
-            note = case.id[:8] if caption == "original" else note
+            note = case.id[:8] if caption == "original" else described(case.chain) if caption == "input" else note
             pen.text((middle, top + _CELL + _LINE // 2), note, _FAINT, font=small, anchor="mm")
             for crop_top, centre in zip(crop_tops, crops(case).values(), strict=True):
                 sheet.paste(Image.fromarray(_crop(pixels, centre)), (left, crop_top))

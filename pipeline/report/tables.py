@@ -139,10 +139,13 @@ def _tex(text: str) -> str:
     return text.replace("±", r"$\pm$").replace("–", "--").replace("−", "$-$").replace("²", "$^2$")
 
 
-def write(folder: Path, summary: Summary, subject: str) -> None:
-    """Write `results`, `variants` (other conventions of PSNR and SSIM), `table1` and `table2` in every format."""
+def write(folder: Path, summary: Summary, subject: str, by_kind: Sequence[TextTable] = ()) -> None:
+    """Write `results`, `variants` (other conventions of PSNR and SSIM), `table1`, `table2` and `kinds-1` … of the
+    methods by kind of input, in every format.
+    """
     tables = {f"table{number}": paper_table(summary, split, subject) for split, number in NUMBERS.items()}
     tables["results"] = results(summary, interval=True)
+    tables |= {f"kinds-{number}": table for number, table in enumerate(by_kind, 1)}
     tables["variants"] = results(summary, ("psnr", "ssim", *VARIANTS))
     for name, table in tables.items():
         for form, suffix in FORMATS.items():

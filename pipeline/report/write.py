@@ -17,7 +17,7 @@ from pipeline.evaluate.aggregate import aggregate, by_method, common_ids, read_p
 from pipeline.evaluate.cases import Case, EvaluationConfig, Provenance, find_cases
 from pipeline.evaluate.summary import Summary, joined
 from pipeline.html.pages import shareable
-from pipeline.report import dvc_plots, findings, page, sheets, tables
+from pipeline.report import dvc_plots, findings, kinds, page, sheets, tables
 from pipeline.report.crops import FaceCrops
 from pipeline.report.findings import Group
 
@@ -56,10 +56,13 @@ def write(
     write_json(work / "summary.json", dvc_plots.short(summary))
     write_rows(work / "per_image.parquet", rows, METRICS)
     dvc_plots.write_tables(work / "plots", rows, summary, config.methods, config.baseline)
-    tables.write(work / "tables", summary, config.subject)
+    by_kind = kinds.kind_tables(summary, rows, config)
+    dvc_plots.write_kinds(work / "plots", by_kind)
+    tables.write(work / "tables", summary, config.subject, [table.to_text() for table in by_kind])
     networks = {name: Path(path).name for name, path in config.networks.items()}
     provenance = shareable(provenance | ({"networks of metrics": networks} if networks else {}))
-    text = page.render(summary, rows, write_sheets(report), write_worst(report), config, provenance, draw)
+    degraded = [(table, write_kinds(report, table)) for table in by_kind]
+    text = page.render(summary, rows, write_sheets(report), write_worst(report), config, provenance, draw, degraded)
     write_bytes(work / PAGE, text.encode())
     _publish(work, reports)
     return summary
@@ -102,9 +105,11 @@ class _Report:
 
 
 def write_sheets(report: _Report) -> dict[Group, list[Case]]:
-    """Write a sheet for each split and scale, and return the cases on them."""
+    """Write a sheet for each split and scale but those of kinds, and return the cases on them."""
     shown = {}
     for group, methods in by_method(report.rows).items():
+        if findings.is_kind(group):
+            continue
         references = [method for method in report.config.references if method in methods]
         columns = [*(method for method in report.config.methods if method in methods), *references]
         # where a reference covers few faces, those are shown
@@ -114,6 +119,15 @@ def write_sheets(report: _Report) -> dict[Group, list[Case]]:
         shown[group] = report.find(*group, [ids[index] for index in evenly_spaced(len(ids), report.config.sheet_faces)])
         _write_png(report, joined("-", *group), shown[group], columns)
     return shown
+
+
+def write_kinds(report: _Report, table: kinds.KindTable) -> list[Case]:
+    """Write a sheet of one face under every kind, and return its cases."""
+    split, scale = table.group
+    cases = [case for kind in table.kinds for case in report.find(split, table.scale_of(kind), [table.shown])]
+    columns = [name for name in page.sheet_methods(report.config) if any(name in case.results for case in cases)]
+    _write_png(report, f"kinds-{split}-{scale}", cases, columns)
+    return cases
 
 
 def write_worst(report: _Report) -> list[Case]:

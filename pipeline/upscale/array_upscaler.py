@@ -17,6 +17,7 @@ from pipeline.models.networks import Generator, enlarge
 from pipeline.upscale.hidden import filled, is_grey
 from pipeline.upscale.onnx_generator import OnnxGenerator
 from pipeline.upscale.tiles import enlarge_tiles
+from pipeline.upscale.told import CLEAN, Told
 
 STEP_REACH = 5
 """How far one step of back-projection carries, input pixels: two taps each way of reducing and of enlarging."""
@@ -61,12 +62,15 @@ class ArrayUpscaler:
         self.back_projection = back_projection
 
     @torch.inference_mode()
-    def batch(self, pictures: Sequence[Planes], back_projection: int | None = None) -> list[Planes]:
+    def batch(
+        self, pictures: Sequence[Planes], back_projection: int | None = None, told: Sequence[Told] | None = None
+    ) -> list[Planes]:
         """Enlarge pictures of one shape and type together.
 
         Args:
             pictures: (h, w, c), all of one shape and type, as `__call__` has them.
             back_projection: as in `__call__`.
+            told: of each picture, values of the planes that a generator is told; None: all are clean.
 
         Returns:
             Arrays (4h, 4w, c).
@@ -79,13 +83,18 @@ class ArrayUpscaler:
             raise ValueError("a batch holds pictures of one shape and type")
         if max(first.shape[:2]) <= self.tile:
             try:
-                return self.at_once(pictures, back_projection)
+                return self.at_once(pictures, back_projection, told)
             except MemoryError:
                 pass  # tiles need less
-        return [self.into(picture, None, back_projection)[0] for picture in pictures]
+        each = told or [CLEAN] * len(pictures)
+        return [
+            self.into(picture, None, back_projection, told=one)[0] for picture, one in zip(pictures, each, strict=True)
+        ]
 
     @torch.inference_mode()
-    def at_once(self, pictures: Sequence[Planes], back_projection: int | None = None) -> list[Planes]:
+    def at_once(
+        self, pictures: Sequence[Planes], back_projection: int | None = None, told: Sequence[Told] | None = None
+    ) -> list[Planes]:
         """As `batch`, whole pictures in one pass whatever it takes.
 
         Raises:
@@ -96,11 +105,17 @@ class ArrayUpscaler:
         with self._memory():
             low = to_tensor(np.stack([filled(picture) for picture in pictures]), self.device)
             grey = torch.tensor([is_grey(picture) for picture in pictures], device=self.device)
-            return list(to_pixels(_as_grey(self._piece(low, steps), grey), pictures[0].dtype))
+            result = self._piece(low, steps, told or [CLEAN] * len(pictures))
+            return list(to_pixels(_as_grey(result, grey), pictures[0].dtype))
 
     @torch.inference_mode()
     def into(
-        self, picture: Planes, canvas: Planes | None, back_projection: int | None = None, tile: int | None = None
+        self,
+        picture: Planes,
+        canvas: Planes | None,
+        back_projection: int | None = None,
+        tile: int | None = None,
+        told: Told = CLEAN,
     ) -> tuple[Planes, int]:
         """Enlarge one picture, tile by tile, into `canvas` (a new array if None; a memory map for what is very large).
 
@@ -111,6 +126,7 @@ class ArrayUpscaler:
             canvas: (4h, 4w, c) of the same type.
             back_projection: as in `__call__`.
             tile: instead of the upscaler's own.
+            told: as in `batch`, of the whole picture.
 
         Returns:
             The canvas, and the side of the tiles that it was made of.
@@ -133,7 +149,7 @@ class ArrayUpscaler:
             try:
                 with self._memory():
                     enlarge_tiles(
-                        lambda low: _as_grey(self._piece(low, steps), grey),
+                        lambda low: _as_grey(self._piece(low, steps, [told]), grey),
                         picture,
                         canvas,
                         tile=side,
@@ -147,6 +163,11 @@ class ArrayUpscaler:
                     raise MemoryError(f"out of memory, even with tiles of {tile} pixels: free some") from error
                 tile = smaller
 
+    @property
+    def blind(self) -> bool:
+        """True if the generator cannot be told anything."""
+        return not self.generator.config.told
+
     def overlap(self, steps: int) -> int:
         """How far tiles reach into their neighbours, input pixels: the receptive radius, so that no seam exists."""
         reach = self.generator.reach + STEP_REACH * steps
@@ -157,11 +178,11 @@ class ArrayUpscaler:
         # at least 16: a narrower piece at the border would be padded where the whole picture is not
         return max(16, -(-reach // multiple) * multiple)
 
-    def _piece(self, low: Tensor, steps: int) -> Tensor:
+    def _piece(self, low: Tensor, steps: int, told: Sequence[Told]) -> Tensor:
         """Float32 (N, c, h, w) -> (N, c, 4h, 4w): colours by the network, alpha by bicubic, grey as equal colours."""
         channels = low.shape[1]
         colours = low[:, :1].expand(-1, 3, -1, -1) if channels < 3 else low[:, :3]
-        result = back_projected(self._whole(colours), colours, steps)
+        result = back_projected(self._whole(colours, told), colours, steps)
         # a sum is finite only where all of it is, and costs less than looking at each
         if not torch.isfinite(result.sum(dtype=torch.float32)):
             raise NotFiniteError("the network's result is not finite (NaN or Inf): its weights do not fit this picture")
@@ -170,7 +191,7 @@ class ArrayUpscaler:
         # alpha is no picture: a network would draw texture into it
         return torch.cat([result, enlarge(low[:, -1:])], dim=1) if channels in (2, 4) else result
 
-    def _whole(self, low: Tensor) -> Tensor:
+    def _whole(self, low: Tensor, told: Sequence[Told]) -> Tensor:
         """One pass of the network; sides are padded with their edge to what it accepts and cut back."""
         height, width = low.shape[-2:]
         multiple = self.generator.multiple
@@ -179,7 +200,8 @@ class ArrayUpscaler:
         if right or bottom:
             low = F.pad(low, (0, right, 0, bottom), mode="replicate")
         low = low.contiguous(memory_format=torch.channels_last)
-        return self.generator(low)[..., : FACTOR * height, : FACTOR * width]
+        values = None if self.blind else torch.tensor(told, dtype=torch.float32, device=low.device)
+        return self.generator(low, values)[..., : FACTOR * height, : FACTOR * width]
 
     @contextmanager
     def _memory(self) -> Iterator[None]:

@@ -1,19 +1,17 @@
 """Enlarge shards of inputs: units, rows and shards as every method has them, and the worker of the upscale stage."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core.degradation import Degradations, degrade, draw_degradation, reduce
 from pipeline.core.errors import FacesrError, first_line
-from pipeline.core.images import ImageError, Pixels, decode, encode_png
-from pipeline.core.scales import AUGMENTED, METHODS, SIDE, UPSCALED_SCALES
-from pipeline.core.schema import UPSCALED, Row, add_result, upscaled_row
-from pipeline.core.shards import join_parts, read_folder, read_range, row_ranges, write_rows
+from pipeline.core.images import Pixels, encode_png
+from pipeline.core.scales import METHODS, inputs_of
+from pipeline.core.schema import UPSCALED, Row, add_result
+from pipeline.core.shards import join_parts, read_folder, row_ranges, write_rows
+from pipeline.models.allocator import keep_freed_memory
 from pipeline.runtime.units import RowUnit, Statistics
-from pipeline.upscale.allocator import keep_freed_memory
+from pipeline.upscale.measured_inputs import Face, MeasuredInputs, enlarge_degraded
 from pipeline.upscale.upscaler import Upscaler
 
 
@@ -38,26 +36,12 @@ def plan_units(
     ]
 
 
-@dataclass(frozen=True)
-class Face:
-    """An input to enlarge, and its row of the results, failed until it is enlarged."""
-
-    row: Row
-    """As UPSCALED."""
-    low: Pixels
-    """uint8 (h, w, 3)."""
-
-
 class ShardUpscaler(ABC):
-    """Columns in: FACES (inputs). Columns out: UPSCALED, one row per input, ok or failed.
+    """Columns in: FACES (inputs). Columns out: UPSCALED, one row per input, ok or failed, see `MeasuredInputs`."""
 
-    At 256to1024 the input itself is enlarged; at 64to256 the input reduced 4 times is, if it is 256x256: smaller inputs
-    have no row there.
-    """
-
-    def __init__(self, inputs: str):
+    def __init__(self, inputs: MeasuredInputs):
         keep_freed_memory()
-        self.inputs = Path(inputs)
+        self.inputs = inputs
 
     @abstractmethod
     def model(self, unit: RowUnit) -> str:
@@ -69,45 +53,33 @@ class ShardUpscaler(ABC):
 
     def __call__(self, unit: RowUnit) -> Statistics:
         """Write the unit's part."""
-        stored = list(read_range(self.inputs / unit.split / f"{unit.stem}.parquet", unit.start, unit.stop))
-        reduced = unit.scale.startswith(UPSCALED_SCALES[0])
         rows: list[Row] = []
         faces: list[Face] = []
-        for source in stored:
-            if reduced and source["width"] < SIDE:
-                continue
-            row = upscaled_row(source, unit.split, unit.scale, unit.method, self.model(unit))
-            rows.append(row)
-            try:
-                low = decode(source["image"]["bytes"])
-            except ImageError as error:
-                row["error"] = first_line(error)
-            else:
-                faces.append(Face(row, reduce(low) if reduced else low))
+        for found in self.inputs.read(unit, self.model(unit)):
+            if isinstance(found, Face):
+                faces.append(found)
+            rows.append(found.row if isinstance(found, Face) else found)
         for face, result in zip(faces, self.enlarge(unit, faces), strict=True):
             if isinstance(result, str):
                 face.row["error"] = result
             else:
                 add_result(face.row, encode_png(result), *result.shape[:2])
         write_rows(Path(unit.part), rows, UPSCALED)
-        return {"images": len(stored), "failed": sum(row["status"] == "failed" for row in rows)}
+        return {"images": unit.stop - unit.start, "failed": sum(row["status"] == "failed" for row in rows)}
 
 
 class UpscaleWorker(ShardUpscaler):
-    """Enlarges by our generators; at an augmented scale, inputs that are degraded first.
+    """Enlarges by our generators.
 
     Args:
-        inputs: folder of the splits.
+        inputs: of the scales.
         models: weights of each method.
         options: of `Upscaler.load`.
-        degradations: that inputs of augmented scales are drawn by.
     """
 
-    def __init__(
-        self, inputs: str, models: Mapping[str, str], options: Mapping[str, object], degradations: Degradations
-    ):
+    def __init__(self, inputs: MeasuredInputs, models: Mapping[str, str], options: Mapping[str, object]):
         super().__init__(inputs)
-        self.models, self.options, self.degradations = models, options, degradations
+        self.models, self.options = models, options
         self.upscalers: dict[tuple[str, bool], Upscaler] = {}
 
     def model(self, unit: RowUnit) -> str:
@@ -118,22 +90,17 @@ class UpscaleWorker(ShardUpscaler):
         """One face after the other, so that one result is in memory at a time."""
         for face in faces:
             try:
-                low = face.low
-                if unit.scale.endswith(AUGMENTED):
-                    drawn = draw_degradation(face.row["id"], unit.scale, self.degradations)
-                    face.row["degradation"] = json.dumps(drawn)
-                    low = degrade(low, **drawn)
-                result = self._upscaler(unit)(low)
+                result = enlarge_degraded(self._upscaler(unit), face.low, face.chain, face.file)
             except (FacesrError, RuntimeError) as error:
                 yield first_line(error)
             else:
                 yield result
 
     def _upscaler(self, unit: RowUnit) -> Upscaler:
-        key = unit.method, unit.scale.endswith(AUGMENTED)
+        key = unit.method, bool(inputs_of(unit.scale))
         if key not in self.upscalers:
             options = dict(self.options)
-            if METHODS[unit.method] == "realism" or unit.scale.endswith(AUGMENTED):
+            if METHODS[unit.method] == "realism" or inputs_of(unit.scale):
                 options["back_projection"] = 0  # see params; and noise is nothing to agree with
             self.upscalers[key] = Upscaler.load(Path(self.models[unit.method]), **options)  # type: ignore[arg-type]
         return self.upscalers[key]

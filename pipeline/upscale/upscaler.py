@@ -7,6 +7,7 @@ Needs torch, numpy, Pillow and safetensors only (16-bit colour files also OpenCV
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -14,8 +15,12 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.images import Planes
+from pipeline.models.networks import Generator
 from pipeline.upscale.array_upscaler import ArrayUpscaler
+from pipeline.upscale.estimate import Found, find_degradation
 from pipeline.upscale.generators import load, mixed
+from pipeline.upscale.onnx_generator import OnnxGenerator
+from pipeline.upscale.told import CLEAN, Degradation, Telling, Told, as_text
 from pipeline.upscale.weights import choose
 
 CLEAN_STEPS = 2
@@ -27,7 +32,28 @@ Enlargeable = Planes | Image.Image | str | Path
 
 
 class Upscaler(ArrayUpscaler):
-    """A generator ready to enlarge images of any size and kind."""
+    """A generator ready to enlarge images of any size and kind.
+
+    Args:
+        generator: as `ArrayUpscaler` has it.
+        metadata: the same.
+        telling: what the generator is told of pictures, where it can be told anything.
+        always: degraded pictures get the steps of back-projection too.
+        options: of `ArrayUpscaler`.
+    """
+
+    def __init__(
+        self,
+        generator: Generator | OnnxGenerator,
+        metadata: dict[str, Any],
+        *,
+        telling: Telling | None = None,
+        always: bool = True,
+        **options: Any,
+    ):
+        super().__init__(generator, metadata, **options)
+        self.telling = telling or Telling()
+        self.always = always
 
     @classmethod
     def load(
@@ -39,6 +65,9 @@ class Upscaler(ArrayUpscaler):
         precision: str = "auto",
         tile: int = 512,
         back_projection: int | None = None,
+        degradation: Degradation = "auto",
+        denoise: float = 1.0,
+        deblock: float = 1.0,
     ) -> "Upscaler":
         """Load weights: the released generators, or `model`.
 
@@ -49,15 +78,23 @@ class Upscaler(ArrayUpscaler):
             realism: 0 (most faithful) to 1 (crispest); between, the two generators' weights are mixed.
             precision: `auto` (bf16 where the hardware computes in it), `bf16` or `fp32`.
             tile: largest side that goes through the network at once, input pixels; it bounds the memory.
-            back_projection: steps towards agreement with the input; None: `CLEAN_STEPS`, fewer with more realism.
+            back_projection: steps towards agreement with the input; None: `CLEAN_STEPS`, fewer with more realism, and
+                none for what is told to be degraded.
+            degradation: what the generator is told of pictures: `auto`, what is found in each; `none`, that they are
+                clean; or what they have suffered, `{"jpeg": 60}` (quality) or `{"noise": 4}` (sigma, grey levels).
+                Generators that cannot be told anything pass it over.
+            denoise: share of the noise that is told, 0 to 1: 0 keeps it.
+            deblock: the same for the traces of compression.
 
         Raises:
             ModelError: a file cannot be used, or the two differ in architecture.
             NoModelError: a file is missing.
+            DegradationError: there is no such degradation, or a share lies outside 0 to 1.
             ValueError: `realism` outside 0..1.
         """
         if not 0 <= realism <= 1:
             raise ValueError(f"realism must lie between 0 and 1, not {realism}")
+        telling = Telling(as_text(degradation), denoise, deblock)
         fidelity, crisp = choose(model, realism_model, realism)
         if realism == 1 and crisp is not None:
             fidelity, crisp = crisp, None
@@ -67,19 +104,33 @@ class Upscaler(ArrayUpscaler):
             generator = mixed(generator, other, realism)
             metadata = metadata | {"sha256": f"{metadata['sha256']}+{realism:g}*{described['sha256']}"}
         steps = clean_steps(realism) if back_projection is None else back_projection
-        return cls(generator, metadata, precision=precision, tile=tile, back_projection=steps)
+        options = {"precision": precision, "tile": tile, "back_projection": steps}
+        return cls(generator, metadata, telling=telling, always=back_projection is not None, **options)
 
     @overload
-    def __call__(self, picture: Array, back_projection: int | None = None) -> Array: ...
+    def __call__(
+        self, picture: Array, back_projection: int | None = None, degradation: Degradation | None = None
+    ) -> Array: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence too
-        self, picture: Image.Image | str | Path, back_projection: int | None = None
+        self,
+        picture: Image.Image | str | Path,
+        back_projection: int | None = None,
+        degradation: Degradation | None = None,
     ) -> Image.Image: ...
     @overload
-    def __call__(self, picture: Sequence[Enlargeable], back_projection: int | None = None) -> list[Any]: ...
+    def __call__(
+        self,
+        picture: Sequence[Enlargeable],
+        back_projection: int | None = None,
+        degradation: Degradation | None = None,
+    ) -> list[Any]: ...
 
     def __call__(
-        self, picture: Enlargeable | Sequence[Enlargeable], back_projection: int | None = None
+        self,
+        picture: Enlargeable | Sequence[Enlargeable],
+        back_projection: int | None = None,
+        degradation: Degradation | None = None,
     ) -> Planes | Image.Image | list[Any]:
         """Enlarge one picture, or several.
 
@@ -89,6 +140,7 @@ class Upscaler(ArrayUpscaler):
                 of these, of any sizes.
             back_projection: steps for these pictures, instead of what the upscaler was made with. A file of a lossy
                 format gets none unless told here: its compression would be drawn at four times the size.
+            degradation: of these pictures, instead of what the upscaler was made with, as `load` has it.
 
         Returns:
             An array of the same type with h and w four times larger; a PIL image for a PIL image or a path; a list for
@@ -96,33 +148,77 @@ class Upscaler(ArrayUpscaler):
 
         Raises:
             ImageError: a file that is no picture, or one too large.
+            DegradationError: there is no such degradation.
             ValueError: an array of another type or shape, or a file of 16-bit colour, for which Pillow has no mode.
         """
         if isinstance(picture, Sequence) and not isinstance(picture, str):
-            return self._several(picture, back_projection)
+            return self._several(picture, back_projection, degradation)
         if isinstance(picture, np.ndarray):
-            return self._array(picture, back_projection)
+            return self.decoded(picture, back_projection, degradation)
         # files and PIL images need the reading rules of the codecs; arrays do not
         from pipeline.codecs.reader import as_image, as_planes, read_picture
 
         if isinstance(picture, Image.Image):
-            return as_image(self._array(as_planes(picture), back_projection))
-        read = read_picture(Path(picture).read_bytes())
+            return as_image(self.decoded(as_planes(picture), back_projection, degradation))
+        data = Path(picture).read_bytes()
+        read = read_picture(data)
         steps = 0 if back_projection is None and not read.lossless else back_projection
-        return as_image(self._array(read.pixels, steps))
+        return as_image(self.decoded(read.pixels, steps, degradation, data))
 
-    def _several(self, pictures: Sequence[Enlargeable], back_projection: int | None) -> list[Any]:
+    def told_of(
+        self,
+        planes: Planes,
+        data: bytes | None = None,
+        degradation: Degradation | None = None,
+        found: Found | None = None,
+    ) -> Told:
+        """What the generator is told of a picture; of a clean one, and where it cannot be told anything, `CLEAN`.
+
+        Args:
+            planes: (h, w, 1 to 4), uint8 or uint16.
+            data: the file that it was read from, where there is one.
+            degradation: instead of what the upscaler was made with.
+            found: what is known to be in the picture; None: looked for where it matters.
+        """
+        if self.blind:
+            return CLEAN
+        telling = self.telling if degradation is None else replace(self.telling, degradation=as_text(degradation))
+        if found is None:
+            found = find_degradation(planes, data) if telling.looks else Found()
+        return telling.of(found)
+
+    def _several(
+        self, pictures: Sequence[Enlargeable], back_projection: int | None, degradation: Degradation | None
+    ) -> list[Any]:
         shapes = {(p.shape, p.dtype) if isinstance(p, np.ndarray) else None for p in pictures}
         if len(pictures) > 1 and len(shapes) == 1 and None not in shapes:
             planes = [_checked(p) for p in pictures if isinstance(p, np.ndarray)]
-            results = self.batch(planes, back_projection)
-            return [result.reshape(*result.shape[:2], *p.shape[2:]) for result, p in zip(results, planes, strict=True)]
-        return [self(picture, back_projection) for picture in pictures]
+            told = [self.told_of(p, None, degradation) for p in planes]
+            steps = {self._steps(one, back_projection) for one in told}
+            if len(steps) == 1:
+                results = self.batch(planes, steps.pop(), told)
+                shaped = zip(results, planes, strict=True)
+                return [result.reshape(*result.shape[:2], *p.shape[2:]) for result, p in shaped]
+        return [self(picture, back_projection, degradation) for picture in pictures]
 
-    def _array(self, array: Planes, back_projection: int | None) -> Planes:
+    def decoded(
+        self,
+        array: Planes,
+        back_projection: int | None = None,
+        degradation: Degradation | None = None,
+        data: bytes | None = None,
+    ) -> Planes:
+        """As a call, of an array that was decoded from a file, whose `data` tell of it."""
         planes = _checked(array)
-        result = self.batch([planes], back_projection)[0]
+        told = self.told_of(planes, data, degradation)
+        result = self.batch([planes], self._steps(told, back_projection), [told])[0]
         return result[..., 0] if array.ndim == 2 else result
+
+    def _steps(self, told: Told, asked: int | None) -> int:
+        """Of back-projection: to agree with what is degraded would put the degradation back."""
+        if asked is not None:
+            return asked
+        return self.back_projection if self.always or told == CLEAN else 0
 
 
 def _checked(array: Planes) -> Planes:

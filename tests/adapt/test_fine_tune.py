@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from pipeline.adapt import dataset
 from pipeline.adapt.dataset import Faces, FacesError, gather, square
 from pipeline.cli import app
-from pipeline.core.images import ImageError, encode_png, resize
+from pipeline.core.images import ImageError, encode_jpeg, encode_png, resize, rounded
 from pipeline.core.scales import GROUND_TRUTH_SIDE
 from pipeline.models.checkpoint import interpolate, load_generator, save_generator
 from pipeline.models.networks import Generator, GeneratorConfig
@@ -209,11 +209,36 @@ def test_each_face_is_used_at_every_scale_that_it_holds_and_no_other(tmp_path: P
     taken = {split: faces.data(split) for split in ("train", "valid")}
     assert {image.shape for image in taken["train"].images.values()} == {(s, s, 3) for s in (64, 128, 256)}
     for scale, rows in taken["train"].rows.items():
-        fitting = {i for i, image in taken["train"].images.items() if image.shape[0] >= GROUND_TRUTH_SIDE[scale]}
+        least = GROUND_TRUTH_SIDE.get(scale, 0)
+        fitting = {i for i, image in taken["train"].images.items() if image.shape[0] >= least}
         assert {row["image_id"] for row in rows} == fitting
     for scale, rows in taken["valid"].rows.items():
         assert {taken["valid"].images[row["image_id"]].shape[0] for row in rows} == {GROUND_TRUTH_SIDE[scale]}
         assert len(rows) == faces.held_back[scale]
+
+
+def test_damaged_faces_are_reduced_until_they_are_clean_and_given_the_damage_of_the_archive(tmp_path: Path) -> None:
+    files = {f"{index}.jpg": encode_jpeg(face(index, 256), 60) for index in range(60)}
+    faces = gathered(as_folder(tmp_path / "in", files), tmp_path)
+    assert faces.damage == {"jpeg": {"60-69": 60}, "subsampling": {"4:2:0": 60}}
+    assert faces.scale_chances["256to1024"] > 0
+    for split in ("train", "valid"):
+        data = faces.data(split)
+        assert {image.shape[0] for image in data.images.values()} == {128}
+        for rows in data.rows.values():
+            assert {(row["jpeg"], row["subsampling"], row["noise"]) for row in rows} == {(60, "4:2:0", None)}
+    assert set(faces.data("valid").rows) == {"32to128"}
+
+
+def test_noise_is_found_and_given_to_the_faces_that_are_learned_from(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    noisy = (face(index, 256) + random.normal(0, 6, (256, 256, 3)) for index in range(52))
+    files = {f"{index}.png": encode_png(rounded(picture)) for index, picture in enumerate(noisy)}
+    faces = gathered(as_folder(tmp_path / "in", files), tmp_path)
+    assert set(faces.damage) == {"noise"}
+    sigmas = [row["noise"] for row in faces.data("train").rows["32to128"]]
+    assert 5 < min(sigmas) < max(sigmas) < 7.5
+    assert len(set(sigmas)) > 10
 
 
 def test_a_picture_is_cropped_to_its_centre_and_reduced_by_the_one_bicubic() -> None:

@@ -41,6 +41,7 @@ from pipeline.runtime.units import RowUnit
 from pipeline.train.engine.batches import BatchConfig
 from pipeline.train.engine.loop import DivergedError
 from pipeline.upscale.array_upscaler import back_projected
+from pipeline.upscale.measured_inputs import MeasuredInputs
 
 CPU = torch.device("cpu")
 TINY = ZssrConfig(scales=(2.0, 4.0), steps=30, layers=2, channels=8, crop=32, precision="fp32")
@@ -327,7 +328,7 @@ def test_results_are_found_by_name_and_a_missing_or_small_one_is_a_row_with_the_
         (folder / f"256to1024/sub/{index}.png").write_bytes(encode_png(face(index, side)))
     methods = {"other": MethodDescription("results", path=str(folder))}
     unit = RowUnit(str(tmp_path / "part.parquet"), 0, 4, "test-00000", "test", "other", "256to1024")
-    assert BaselineWorker(str(tmp_path / "inputs"), methods)(unit) == {"images": 4, "failed": 2}
+    assert BaselineWorker(MeasuredInputs(str(tmp_path / "inputs")), methods)(unit) == {"images": 4, "failed": 2}
     rows = faces_of(tmp_path)
     assert [set(row) for row in rows] == [set(UPSCALED.names)] * 4
     assert [row["status"] for row in rows] == ["ok", "ok", "failed", "failed"]
@@ -346,7 +347,7 @@ def test_a_truncated_input_is_a_row_and_the_rest_is_enlarged(tmp_path: Path) -> 
     write_rows(tmp_path / "test/test-00000.parquet", rows, FACES)
     options = vars(TINY) | {"steps": 2}
     unit = RowUnit(str(tmp_path / "part.parquet"), 0, 3, "test-00000", "test", "zssr", "256to1024")
-    BaselineWorker(str(tmp_path), {"zssr": MethodDescription("zssr", options)})(unit)
+    BaselineWorker(MeasuredInputs(str(tmp_path)), {"zssr": MethodDescription("zssr", options)})(unit)
     done = faces_of(tmp_path)
     assert [row["status"] for row in done] == ["ok", "failed", "ok"]
     assert "truncated" in done[1]["error"]

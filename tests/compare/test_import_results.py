@@ -51,7 +51,7 @@ def test_a_folder_of_pictures_by_face_name_is_a_method_of_its_own(tmp_path: Path
 def test_a_method_over_all_faces_stands_in_the_main_rows_and_does_not_move_them(tmp_path: Path) -> None:
     config = build(tmp_path, {"test": 3})
     measure(config, tmp_path / "without")
-    enlarge_inputs("nearest", lambda low: np.repeat(np.repeat(low, 4, 0), 4, 1), config, tmp_path / "in")
+    enlarge_inputs("nearest", lambda low, chain: np.repeat(np.repeat(low, 4, 0), 4, 1), config, tmp_path / "in")
     more = replace(config, references=["nearest"], folders={"nearest": str(tmp_path / "in")})
     measure(more, tmp_path / "with")
     without, found = aggregate(tmp_path / "without", config)["test"], aggregate(tmp_path / "with", more)["test"]

@@ -10,9 +10,9 @@ from support.evaluation import METHODS, SIDE, build, face, measure
 from support.training import write_inputs
 from support.upscaling import make_models
 
-from pipeline.core.degradation import Degradations, degrade, draw_degradation
+from pipeline.core.degradation import MEASURED_SCALES, Degradations, degrade, draw_degradation
 from pipeline.core.images import decode, psnr, resize
-from pipeline.core.scales import AUGMENTED, MEASURED_SCALES
+from pipeline.core.scales import AUGMENTED
 from pipeline.core.scales import METHODS as GENERATORS
 from pipeline.core.schema import UPSCALED
 from pipeline.core.shards import read_rows, write_rows
@@ -20,6 +20,7 @@ from pipeline.evaluate.aggregate import aggregate
 from pipeline.evaluate.cases import find_cases
 from pipeline.report.tables import paper_table
 from pipeline.runtime.units import RowUnit
+from pipeline.upscale.measured_inputs import MeasuredInputs
 from pipeline.upscale.stage import UpscaleWorker
 from pipeline.upscale.upscaler import Upscaler
 
@@ -65,10 +66,10 @@ def test_the_upscale_worker_records_what_an_augmented_input_suffered_and_enlarge
     make_models(tmp_path)
     options = {"tile": 64, "precision": "fp32", "back_projection": 2}
     models = {method: str(tmp_path / f"{name}.safetensors") for method, name in GENERATORS.items()}
-    worker = UpscaleWorker(str(tmp_path / "inputs"), models, options, DRAW)
+    worker = UpscaleWorker(MeasuredInputs(str(tmp_path / "inputs"), degradations=DRAW), models, options)
     # inputs of this side are large enough to be reduced themselves
     write_inputs(tmp_path / "whole" / "test", [face(number) for number in range(2)], "test")
-    reducing = UpscaleWorker(str(tmp_path / "whole"), models, options, DRAW)
+    reducing = UpscaleWorker(MeasuredInputs(str(tmp_path / "whole"), degradations=DRAW), models, options)
     rows = {}
     for scale in ("256to1024", f"256to1024{AUGMENTED}", f"64to256{AUGMENTED}"):
         part = tmp_path / "parts" / f"{scale}.parquet"

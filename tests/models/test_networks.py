@@ -104,6 +104,7 @@ def test_the_config_lies_in_the_files_metadata_as_json(tmp_path: Path) -> None:
         ({"norm": "batch"}, "norm must be one of"),
         ({"tail": "deconvolution"}, "tail must be one of"),
         ({"even": 4}, "even must be 0 or an odd number"),
+        ({"told": ("blur",)}, "told must be empty or"),
         ({"attention": True}, "unknown generator setting"),
     ],
 )
@@ -371,3 +372,19 @@ def test_verdicts_are_local() -> None:
     (before,), (after,) = discriminator(picture), discriminator(changed)
     assert not torch.equal(before[..., :4, :4], after[..., :4, :4])
     assert torch.equal(before[..., 16:, 16:], after[..., 16:, 16:])
+
+
+def test_a_generator_that_is_told_nothing_takes_its_input_for_clean() -> None:
+    generator = lively(GeneratorConfig((8,), blocks=0, bottleneck=1, told=("jpeg", "noise")))
+    x = torch.rand(2, 3, 16, 16)
+    with torch.inference_mode():
+        assert torch.equal(generator(x), generator(x, torch.zeros(2, 2)))
+        assert not torch.equal(generator(x)[1], generator(x, torch.tensor([[0.0, 0.0], [0.7, 0.0]]))[1])
+        assert torch.equal(generator(x)[0], generator(x, torch.tensor([[0.0, 0.0], [0.7, 0.0]]))[0])
+
+
+def test_a_blind_generator_does_not_hear_what_it_is_told() -> None:
+    generator = lively(GeneratorConfig((8,), blocks=0, bottleneck=1))
+    x = torch.rand(1, 3, 16, 16)
+    with torch.inference_mode():
+        assert torch.equal(generator(x), generator(x, torch.ones(1, 2)))

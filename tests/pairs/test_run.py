@@ -29,6 +29,7 @@ from pipeline.params.pairs import Pairs
 from pipeline.runtime.units import RowUnit
 from pipeline.train.engine.batches import BatchConfig, PairData
 from pipeline.train.engine.validation import validate
+from pipeline.upscale.measured_inputs import MeasuredInputs
 from pipeline.upscale.stage import UpscaleWorker
 
 SIDES = (64, 100, 128, 200, 256, 300)
@@ -211,7 +212,7 @@ def test_faces_under_256_are_enlarged_but_have_no_row_at_64to256(made: Path, tmp
     for method, name in METHODS.items():
         save_generator(tmp_path / f"{name}.safetensors", Generator(config), config, {}, torch.float16)
         models[method] = str(tmp_path / f"{name}.safetensors")
-    worker = UpscaleWorker(str(made / "inputs"), models, {}, Pairs(seed=1).degradation())
+    worker = UpscaleWorker(MeasuredInputs(str(made / "inputs"), degradations=Pairs(seed=1).degradation()), models, {})
     inputs = {row["id"]: row["width"] for row in faces_of(made / "inputs/valid")}
     for scale in ("64to256", "256to1024"):
         part = tmp_path / scale / "part.parquet"

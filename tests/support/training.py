@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.chain import ChainRanges
 from pipeline.core.degradation import Degradations
 from pipeline.core.images import Pixels, encode_png, pixel_hash
 from pipeline.core.schema import FACES, PAIRS
@@ -37,10 +38,15 @@ def write_inputs(folder: Path, pictures: Sequence[Pixels], split: str) -> list[t
 
 
 def write_manifest(
-    path: Path, images: Iterable[tuple[str, str, int]], chances: Mapping[str, float] | None = None, draws: int = 2
+    path: Path,
+    images: Iterable[tuple[str, str, int]],
+    chances: Mapping[str, float] | None = None,
+    draws: int = 2,
+    chain: ChainRanges | None = None,
+    of_use: int = 0,
 ) -> None:
-    degradations = Degradations(seed=1, chances=chances or {"none": 1.0}, **STRENGTHS)
-    write_batches(path, draw_manifest(images, draws, degradations), PAIRS)
+    degradations = Degradations(seed=1, chances=chances or {"none": 1.0}, chain=chain, **STRENGTHS)
+    write_batches(path, draw_manifest(images, draws, degradations, of_use), PAIRS)
 
 
 def tiny_config(**changes: Any) -> TrainConfig:

@@ -31,6 +31,8 @@ class Phase:
     0 leaves it out."""
     patience: Count = 0
     """Validations without a better PSNR after which the run ends early with the best weights; 0: never."""
+    crop_side: Annotated[int, Limits(ge=0, le=256, multiple_of=16)] = 0
+    """Side of this phase's ground-truth crops, pixels; 0: the section's `crop`."""
     smoother: Share = 0.0
     """Share of ground truths enlarged by bicubic first: as smooth as faces are at 1024. It helps fidelity there, and
     would teach the discriminator to be content with less detail."""
@@ -82,7 +84,7 @@ class TrainConfig(Common, Phase):
     @property
     def batches(self) -> BatchConfig:
         """How a step draws its batch."""
-        return BatchConfig(self.seed, self.batch, self.crop, self.scales, self.smoother)
+        return BatchConfig(self.seed, self.batch, self.crop_side or self.crop, self.scales, self.smoother)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

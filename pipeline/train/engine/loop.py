@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.core.errors import FacesrError
 from pipeline.core.images import Pixels
+from pipeline.models.allocator import keep_freed_memory
 from pipeline.models.checkpoint import load_generator, load_state, save_generator, save_state
 from pipeline.models.networks import Generator
 from pipeline.train.engine.batches import PairData, prefetch
@@ -93,6 +94,7 @@ class Training:
             DivergedError: a loss is NaN or infinite.
             OutOfMemoryError: says which setting to lower.
         """
+        keep_freed_memory()
         self._resume()
         if self.group.rank == 0:
             for entry in self.history:

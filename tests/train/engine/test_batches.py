@@ -12,11 +12,12 @@ import torch
 from support.pictures import face
 from support.training import CHANCES, write_inputs, write_manifest
 
-from pipeline.core.degradation import make_pair, reduce
+from pipeline.core.chain import Chain, ChainRanges
+from pipeline.core.degradation import make_pair, reduce, told_of
 from pipeline.core.images import ImageError
 from pipeline.core.schema import FACES
 from pipeline.core.shards import write_rows
-from pipeline.train.engine.batches import BatchConfig, ManifestError, PairData, prefetch
+from pipeline.train.engine.batches import TOLD_ERROR, BatchConfig, ManifestError, PairData, cut_of_use, prefetch
 from pipeline.train.engine.dataset import Inputs
 
 
@@ -155,3 +156,60 @@ def test_scales_that_the_manifest_lacks_are_never_drawn(tmp_path: Path) -> None:
     assert {data.batch(replace(BATCHES, crop=256), step)[1].shape[1] for step in range(10)} == {256}
     with pytest.raises(ManifestError, match="no pairs of the scales"):
         data.batch(replace(BATCHES, scale_chances={"16to64": 1.0}), 0)
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> PairData:
+    """Pairs with chains, and such at the scale of use, of a large face and a small one."""
+    folder = tmp_path_factory.mktemp("damaged")
+    images = write_inputs(folder / "train", [face(1, 256), face(2, 128)], "train")
+    write_manifest(folder / "pairs.parquet", images, draws=12, chain=ChainRanges(share=1.0), of_use=12)
+    return PairData(folder / "train", folder / "pairs.parquet", "train")
+
+
+def test_at_the_scale_of_use_the_clean_face_itself_is_the_ground_truth(damaged: PairData) -> None:
+    low, truth, _ = damaged.batch(replace(BATCHES, crop=256, scale_chances={"256to1024": 1.0}), 0)
+    assert low.shape == truth.shape == (4, 64, 64, 3)
+    faces = [image.tobytes() for image in damaged.images.values()]
+    for item in damaged.rows["256to1024"]:
+        clean, worse = make_pair(damaged.images[item["image_id"]], item)
+        assert clean.tobytes() in faces
+        assert worse.shape == clean.shape
+        assert (worse != clean).any() == bool(set(Chain.of_row(item).to_dict()) - {"reduction"})
+
+
+def test_a_crop_at_the_scale_of_use_has_its_jpeg_blocks_where_the_whole_face_has_them(damaged: PairData) -> None:
+    picture = next(image for image in damaged.images.values() if image.shape[0] == 256)
+    row = {"scale": "256to1024", "augmentation": "none", "strength": 0.0, "seed": 1}
+    row |= Chain(jpeg=40, subsampling="4:2:0").to_dict()
+    _, whole = make_pair(picture, row)
+    for across, down in ((0.0, 0.0), (0.37, 0.81), (1.0, 1.0)):
+        low, _ = cut_of_use(picture, row, 64, across, down)
+        top, left = round(down * 192), round(across * 192)
+        assert (low == whole[top : top + 64, left : left + 64]).mean() > 0.999
+
+
+def test_what_a_batch_tells_is_what_its_rows_suffered_within_the_error_of_an_estimate(damaged: PairData) -> None:
+    config = replace(BATCHES, batch=32, scale_chances={"64to256": 1.0})
+    _, _, told = damaged.batch(config, 3)
+    known = np.array(sorted({told_of(item) for item in damaged.rows["64to256"]}))
+    for values in told.numpy():
+        ratios = np.where(known > 0, values / np.maximum(known, 1e-9), np.where(values == 0, 1.0, np.inf))
+        assert (np.abs(np.log(np.maximum(ratios, 1e-9))) < TOLD_ERROR + 1e-4).all(axis=1).any()
+    assert len(np.unique(told.numpy()[:, 0])) > 8
+
+
+def test_a_clean_pair_tells_nothing(data: PairData) -> None:
+    plain = clean(data)
+    assert (plain.batch(BATCHES, 0).told == 0).all()
+
+
+def test_a_manifest_of_before_chains_gives_the_same_batches(data: PairData, tmp_path: Path) -> None:
+    images = write_inputs(tmp_path / "train", [face(index, 256) for index in range(3)], "train")
+    write_manifest(tmp_path / "new.parquet", images, CHANCES, draws=4)
+    table = pq.read_table(tmp_path / "new.parquet")
+    before = ["pair_id", "image_id", "split", "scale", "augmentation", "strength", "seed"]
+    pq.write_table(table.select(before), tmp_path / "old.parquet")
+    old = PairData(tmp_path / "train", tmp_path / "old.parquet", "train")
+    for step in range(4):
+        assert all(torch.equal(a, b) for a, b in zip(old.batch(BATCHES, step), data.batch(BATCHES, step), strict=True))

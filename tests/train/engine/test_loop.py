@@ -15,6 +15,7 @@ from support.stages import KILL_AT_RENAME, KILLED, Watch, files_of, python, run_
 from support.training import tiny_config, write_inputs, write_manifest
 from torch import Tensor
 
+from pipeline.core.chain import ChainRanges
 from pipeline.core.images import resize
 from pipeline.metrics import fidelity as metrics
 from pipeline.models.checkpoint import ModelError, load_generator, load_state
@@ -579,3 +580,26 @@ def test_a_stage_killed_while_it_publishes_can_be_run_again(stage_run: StageRun,
         made, before = (root / f"models/{name}.safetensors" for root in (folder, stage_run.folder))
         assert made.read_bytes() == before.read_bytes()
         assert (folder / f"reports/train/{name}/metrics.json").is_file()
+
+
+def test_at_the_scale_of_use_a_generator_learns_to_take_the_damage_away(tmp_path: Path) -> None:
+    images = write_inputs(tmp_path / "train", [face(index, 64) for index in range(3)], "train")
+    noise = ChainRanges(share=1.0, blur_chance=0, noise_chance=1, jpeg_chance=0, noise=(15.0, 15.0), grey_chance=0)
+    write_manifest(tmp_path / "pairs.parquet", images, draws=1, chain=noise, of_use=4)
+    data = PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train")
+    losses: list[float] = []
+    told = GeneratorConfig((16,), blocks=0, bottleneck=2, told=("jpeg", "noise"))
+    config = tiny_config(generator=told, scales={"256to1024": 1.0}, crop=128, batch=4, steps=120, log_every=1)
+    Training(config, data, [], tmp_path / "work").run(lambda _, values: losses.append(values["of_use"]))
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:10])
+
+
+def test_the_discriminator_is_not_shown_what_has_no_ground_truth(tmp_path: Path) -> None:
+    images = write_inputs(tmp_path / "train", [face(index, 64) for index in range(3)], "train")
+    write_manifest(tmp_path / "pairs.parquet", images, draws=1, of_use=1)
+    data = PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train")
+    seen: dict[int, set[str]] = {}
+    config = tiny_config(**ADVERSARIAL, scales={"256to1024": 1.0, "16to64": 1.0}, steps=12, log_every=1)
+    Training(config, data, [], tmp_path / "work").run(lambda step, values: seen.setdefault(step, set()).update(values))
+    kinds = [("of_use" in names, "discriminator" in names) for names in seen.values()]
+    assert set(kinds) == {(True, False), (False, True)}

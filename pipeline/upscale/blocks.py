@@ -1,0 +1,118 @@
+"""Find the grid of 8x8 blocks that a JPEG compression leaves in pixels stored losslessly after it, and its quality.
+
+On the right grid coefficients of the cosine transform lie near multiples of the compression's steps, and on no other.
+"""
+
+from functools import cache
+from itertools import product
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.chain import standard_tables, table_factor
+
+SIDE: Final = 8
+"""Of a block, pixels."""
+LUMA: Final = np.array([0.299, 0.587, 0.114])
+"""Weights of BT.601, JPEG's."""
+_QUALITIES: Final = range(10, 98)
+_COARSE: Final = 4
+"""Steps of quality that are tried first."""
+_FEW: Final = 128
+_MANY: Final = 512
+"""Blocks that are looked at, at most: to find the grid, and to find the quality. They are spread over the picture."""
+_SIGMA: Final = 0.4
+"""Of what rounding to whole grey levels adds to a coefficient, luma."""
+_ZERO: Final = 1.2
+"""Coefficients below this are 0 on any grid."""
+_OUTLIERS: Final = 0.03
+"""Share of coefficients that rounding does not explain."""
+_LEAST: Final = 60.0
+"""Logarithm of the odds by which a grid must be likelier than none."""
+_LOW: Final = [(row, column) for row, column in product(range(4), repeat=2) if 0 < row + column < 4]
+"""Frequencies by which grids are compared."""
+_MIDDLE: Final = [(row, column) for row, column in product(range(6), repeat=2) if 0 < row + column < 6]
+"""Frequencies by which qualities are compared."""
+_SHIFTS: Final = [(top, left) for top, left in product(range(SIDE), repeat=2) if top + left]
+
+
+@cache
+def cosines() -> NDArray[np.float64]:
+    """Matrix (8, 8) of the orthonormal cosine transform: C @ block @ C.T are a block's coefficients."""
+    places = np.arange(SIDE)
+    matrix = np.cos((2 * places[None] + 1) * places[:, None] * np.pi / (2 * SIDE)) / 2
+    matrix[0] /= np.sqrt(2)
+    return np.asarray(matrix)
+
+
+def hidden_quality(planes: NDArray[Any]) -> float | None:
+    """Estimate the quality of a JPEG compression that pixels still show.
+
+    Args:
+        planes: float (h, w, 1 or 3), grey levels 0 to 255.
+
+    Returns:
+        Quality, 10 to 97, that of other tables than the standard's by their mean step; None where no grid is found.
+    """
+    if min(planes.shape[:2]) < 3 * SIDE:
+        return None
+    luma = planes @ LUMA if planes.shape[2] == 3 else planes[..., 0]
+    # where colours were cut off, luma is not what was compressed
+    whole: NDArray[np.bool_] = np.all((planes > 0) & (planes < 255), axis=2)
+    if (quality := _quality(luma, whole)) is not None:
+        return quality  # nobody has cut anything off
+    coarse = _tables()[::_COARSE].reshape(-1, SIDE, SIDE)
+    odds: dict[tuple[int, int], float] = {}
+    for top, left in _SHIFTS:
+        found = _coefficients(luma[top:, left:], whole[top:, left:], _FEW)
+        odds[top, left] = float(_odds(found, coarse, _LOW).max())
+    top, left = max(odds, key=lambda shift: odds[shift])
+    return _quality(luma[top:, left:], whole[top:, left:])
+
+
+def _quality(luma: NDArray[Any], whole: NDArray[np.bool_]) -> float | None:
+    """As `hidden_quality`, of luma (h, w) whose first block begins at its corner; `whole` where it was not cut off."""
+    found = _coefficients(luma, whole, _MANY)
+    odds = _odds(found, _tables().reshape(-1, SIDE, SIDE), _MIDDLE)
+    best = int(odds.argmax())
+    return float(_QUALITIES[best // 2]) if odds[best] > _LEAST else None
+
+
+@cache
+def _tables() -> NDArray[np.float64]:
+    """Luma tables (qualities, 2, 8, 8): the standard's, and those of editors that spare high frequencies."""
+    standard = np.reshape(standard_tables()[0], (SIDE, SIDE))
+    flat = np.sqrt(standard) * standard.mean() / np.sqrt(standard).mean()
+    factors = np.array([table_factor(quality) for quality in _QUALITIES])[:, None, None, None]
+    return np.asarray(np.clip(np.floor(factors * np.stack([standard, flat]) + 0.5), 1, 255))
+
+
+def _coefficients(luma: NDArray[Any], whole: NDArray[np.bool_], most: int) -> NDArray[np.float64]:
+    """Of blocks without pixels that were cut off, (n, 8, 8), n at most `most`."""
+    blocks = in_blocks(luma)[in_blocks(whole).all(axis=(1, 2))]
+    blocks = blocks[:: -(-len(blocks) // most) or 1]
+    return np.asarray(cosines() @ blocks @ cosines().T)
+
+
+def in_blocks(plane: NDArray[Any]) -> NDArray[Any]:
+    """Cut (h, w) into whole blocks: (n, 8, 8)."""
+    rows, columns = plane.shape[0] // SIDE, plane.shape[1] // SIDE
+    cut = plane[: SIDE * rows, : SIDE * columns].reshape(rows, SIDE, columns, SIDE)
+    return cut.swapaxes(1, 2).reshape(-1, SIDE, SIDE)
+
+
+def _odds(found: NDArray[Any], tables: NDArray[Any], frequencies: list[tuple[int, int]]) -> NDArray[Any]:
+    """Logarithm of the odds of each table (t, 8, 8) against none, by some frequencies of (n, 8, 8): (t,)."""
+    total = np.zeros(len(tables))
+    for row, column in frequencies:
+        values = found[:, row, column].astype(np.float32)
+        values = values[np.abs(values) > _ZERO]
+        if not len(values):
+            continue
+        steps, which = np.unique(tables[:, row, column], return_inverse=True)
+        steps = steps[:, None].astype(np.float32)
+        off = values - steps * np.rint(values / steps)
+        likely = steps / (_SIGMA * np.sqrt(2 * np.pi)) * np.exp(-((off / _SIGMA) ** 2) / 2)
+        total += np.log((1 - _OUTLIERS) * likely + _OUTLIERS).sum(axis=1)[which]
+    return total
