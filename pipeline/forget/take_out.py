@@ -26,7 +26,7 @@ PICTURES = (
 )
 """What shows faces and is drawn anew by `dvc repro`."""
 WORK = "work"
-"""Partial work of stages that were stopped."""
+"""Partial work of stages that were stopped. It is keyed by the data, so none of it could be gone on with afterwards."""
 
 
 @dataclass
