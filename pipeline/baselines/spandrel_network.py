@@ -55,7 +55,7 @@ class SpandrelNetwork:
         height, width = image.shape[:2]
         canvas = np.empty((FACTOR * height, FACTOR * width, 3), np.uint8)
         tile = max(height, width) if self.whole else TILE
-        enlarge_tiles(self._enlarge, image, canvas, tile=tile, overlap=OVERLAP, device=self.device)
+        enlarge_tiles(lambda low, _: self._enlarge(low), image, canvas, tile=tile, overlap=OVERLAP, device=self.device)
         return canvas
 
     def _enlarge(self, low: Tensor) -> Tensor:

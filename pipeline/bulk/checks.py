@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.core.schema import Row
 from pipeline.core.shards import evenly_spaced
+from pipeline.upscale.estimate import LEAST_NOISE
 
 DISAGREES: Final = 1.0
 """Grey levels that a result may stray from its input unremarked. The released networks stray by 0.004 on clean inputs,
@@ -34,7 +35,8 @@ _SPREAD: Final = 0.01
 def flag(rows: Sequence[Row]) -> None:
     """Set `flags` of every manifest row: comma separated, "" where nothing calls for a look.
 
-    - `disagrees`: `consistency` above DISAGREES and an outlier among the rows, or above DISAGREES_ALWAYS.
+    - `disagrees`: `consistency`, less what it is by taking away the `noise` that was found, above DISAGREES and an
+      outlier among the rows, or above DISAGREES_ALWAYS.
     - `identity`: `identity` below IDENTITY_LOW, or an outlier below IDENTITY_SURE.
     - `no-face`: faces were looked for (`faces` is a number) and none was found.
 
@@ -43,12 +45,13 @@ def flag(rows: Sequence[Row]) -> None:
     """
     done = [row for row in rows if row.get("status") == "ok"]
     # with few values there is no telling what is usual, and a picture too many is soon looked at
-    most = min(max(DISAGREES, _edge(done, "consistency", OUTLIER, DISAGREES)), DISAGREES_ALWAYS)
-    least = max(IDENTITY_LOW, min(_edge(done, "identity", -OUTLIER, IDENTITY_LOW), IDENTITY_SURE))
+    most = min(max(DISAGREES, _edge(list(map(_disagreement, done)), OUTLIER, DISAGREES)), DISAGREES_ALWAYS)
+    identities = [_number(row.get("identity")) for row in done]
+    least = max(IDENTITY_LOW, min(_edge(identities, -OUTLIER, IDENTITY_LOW), IDENTITY_SURE))
     for row in rows:
         row["flags"] = ""
     for row in done:
-        disagreement, identity = (_number(row.get(column)) for column in ("consistency", "identity"))
+        disagreement, identity = _disagreement(row), _number(row.get("identity"))
         found = {
             "disagrees": disagreement is not None and disagreement > most,
             "identity": identity is not None and identity < least,
@@ -62,7 +65,7 @@ def severity(row: Row) -> float:
     names = [name for name in (row.get("flags") or "").split(",") if name]
     worst = float(len(names))
     if "disagrees" in names:
-        worst += math.log2(max(1.0, (_number(row.get("consistency")) or 0.0) / DISAGREES))
+        worst += math.log2(max(1.0, (_disagreement(row) or 0.0) / DISAGREES))
     if "identity" in names:
         worst += max(0.0, IDENTITY_SURE - (_number(row.get("identity")) or 0.0)) / (IDENTITY_SURE - IDENTITY_LOW)
     return worst
@@ -84,9 +87,17 @@ def _number(value: Any) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _edge(rows: Sequence[Row], column: str, deviations: float, without: float) -> float:
+def _disagreement(row: Row) -> float | None:
+    """Consistency in excess of what a result loses that has no noise any more: sqrt(2 / pi) of its sigma on average."""
+    consistency, noise = _number(row.get("consistency")), _number(row.get("noise")) or 0.0
+    if consistency is None or noise < LEAST_NOISE:
+        return consistency
+    return max(0.0, consistency - math.sqrt(2 / math.pi) * noise)
+
+
+def _edge(found: Sequence[float | None], deviations: float, without: float) -> float:
     """The value that lies so many robust standard deviations from the median; `without` where values are few."""
-    values = [number for row in rows if (number := _number(row.get(column))) is not None]
+    values = [value for value in found if value is not None]
     if len(values) < _FEWEST:
         return without
     middle = float(np.median(values))

@@ -39,8 +39,9 @@ from pipeline.storage.path import StorageError
 from pipeline.upscale.array_upscaler import NotFiniteError
 from pipeline.upscale.estimate import columns_of, find_degradation
 from pipeline.upscale.hidden import filled
+from pipeline.upscale.jpeg_agreement import Stored
 from pipeline.upscale.told import CLEAN, Told
-from pipeline.upscale.upscaler import Upscaler, clean_steps
+from pipeline.upscale.upscaler import Upscaler
 
 LARGE = 48 << 20
 """Pixels of a result above which it is made in a memory-mapped file and not in memory."""
@@ -70,6 +71,7 @@ class Work:
     picture: Picture | None = None
     steps: int = 0
     told: Told = CLEAN
+    stored: Stored | None = None
 
     @property
     def pixels(self) -> Planes:
@@ -169,9 +171,9 @@ class PictureJob:
             work.row |= columns_of(found)
             work.told = self.upscaler.told_of(picture.pixels, found=found)
             steps = self.settings.back_projection
+            work.stored = self.upscaler.stored_of(data, picture.orientation, steps)
             # neither a lossy nor a noisy picture is a clean one: agreeing with it would draw what is wrong with it
-            clean = picture.lossless and work.told == CLEAN
-            work.steps = clean_steps(self.settings.realism) * clean if steps is None else steps
+            work.steps = self.upscaler.steps(work.told, picture.lossless, work.stored) if steps is None else steps
             work.picture = picture
         except StorageError:
             raise  # the store is gone, for the next picture too
@@ -190,13 +192,15 @@ class PictureJob:
         large = FACTOR * FACTOR * height * width > LARGE
         results: Sequence[Planes] = ()
         if not large and max(height, width) <= self.upscaler.tile:
-            pixels = [work.pixels for work in works]
-            told = [work.told for work in works]
-            pixels += [pixels[0]] * (slots - len(pixels))
-            told += [told[0]] * (slots - len(told))
+            padded = [*works, *[works[0]] * (slots - len(works))]
             # one by one, and in tiles, they need less memory, and only those fail that have no result
             with suppress(MemoryError, NotFiniteError):
-                results = self.upscaler.at_once(pixels, works[0].steps, told)
+                results = self.upscaler.at_once(
+                    [work.pixels for work in padded],
+                    works[0].steps,
+                    [work.told for work in padded],
+                    [work.stored for work in padded],
+                )
         shared = (time.perf_counter() - start) / len(works)
         for index, work in enumerate(works):
             start = time.perf_counter()
@@ -209,7 +213,7 @@ class PictureJob:
         shape = (FACTOR * height, FACTOR * width, channels)
         try:
             canvas = self._canvas(shape, work.pixels.dtype) if large else None
-            result, tile = self.upscaler.into(work.pixels, canvas, work.steps, told=work.told)
+            result, tile = self.upscaler.into(work.pixels, canvas, work.steps, told=work.told, stored=work.stored)
         except (MemoryError, NotFiniteError) as error:
             self.failed(work, first_line(error))
             return None

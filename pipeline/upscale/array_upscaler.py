@@ -14,13 +14,21 @@ from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
 from pipeline.models.device import choose_device, choose_precision, out_of_memory, to_pixels, to_tensor
 from pipeline.models.networks import Generator, enlarge
+from pipeline.upscale.blocks import SIDE
 from pipeline.upscale.hidden import filled, is_grey
+from pipeline.upscale.jpeg_agreement import Stored, agreed
 from pipeline.upscale.onnx_generator import OnnxGenerator
 from pipeline.upscale.tiles import enlarge_tiles
 from pipeline.upscale.told import CLEAN, Told
 
 STEP_REACH = 5
 """How far one step of back-projection carries, input pixels: two taps each way of reducing and of enlarging."""
+
+REPAIRED = 0.5 / 255
+"""Mean difference of a result reduced and its input from which the network is taken to have repaired the input, not
+missed it: .2 grey levels are left on clean photographs, 2 to 3 on blurred ones. At half as much again nothing is added."""
+REPAIR_REACH = 16
+"""Input pixels around each over which that mean is taken."""
 
 SMALLEST_TILE = 64
 
@@ -42,6 +50,7 @@ class ArrayUpscaler:
         tile: side of the square pieces that larger pictures are cut into, input pixels; it bounds the memory.
         back_projection: how many times what is left of (input - result reduced 4x) is enlarged and added. It makes
             the result agree with a clean input, but would put the noise of a noisy one back.
+        repairs: the generator may have repaired its input, as it was trained to: where much is left nothing is added.
     """
 
     def __init__(
@@ -52,7 +61,9 @@ class ArrayUpscaler:
         precision: str = "auto",
         tile: int = 512,
         back_projection: int = 0,
+        repairs: bool = False,
     ):
+        self.repairs = repairs
         self.device = choose_device()
         self.dtype = choose_precision(precision, self.device)
         # the weights themselves in low precision: autocast would convert them again for every picture
@@ -63,7 +74,11 @@ class ArrayUpscaler:
 
     @torch.inference_mode()
     def batch(
-        self, pictures: Sequence[Planes], back_projection: int | None = None, told: Sequence[Told] | None = None
+        self,
+        pictures: Sequence[Planes],
+        back_projection: int | None = None,
+        told: Sequence[Told] | None = None,
+        stored: Sequence[Stored | None] | None = None,
     ) -> list[Planes]:
         """Enlarge pictures of one shape and type together.
 
@@ -71,6 +86,8 @@ class ArrayUpscaler:
             pictures: (h, w, c), all of one shape and type, as `__call__` has them.
             back_projection: as in `__call__`.
             told: of each picture, values of the planes that a generator is told; None: all are clean.
+            stored: of each picture, what its JPEG file stores, with which back-projection then agrees instead of the
+                pixels; None where there is none.
 
         Returns:
             Arrays (4h, 4w, c).
@@ -83,17 +100,19 @@ class ArrayUpscaler:
             raise ValueError("a batch holds pictures of one shape and type")
         if max(first.shape[:2]) <= self.tile:
             try:
-                return self.at_once(pictures, back_projection, told)
+                return self.at_once(pictures, back_projection, told, stored)
             except MemoryError:
                 pass  # tiles need less
-        each = told or [CLEAN] * len(pictures)
-        return [
-            self.into(picture, None, back_projection, told=one)[0] for picture, one in zip(pictures, each, strict=True)
-        ]
+        each = zip(pictures, told or [CLEAN] * len(pictures), stored or [None] * len(pictures), strict=True)
+        return [self.into(one, None, back_projection, told=values, stored=file)[0] for one, values, file in each]
 
     @torch.inference_mode()
     def at_once(
-        self, pictures: Sequence[Planes], back_projection: int | None = None, told: Sequence[Told] | None = None
+        self,
+        pictures: Sequence[Planes],
+        back_projection: int | None = None,
+        told: Sequence[Told] | None = None,
+        stored: Sequence[Stored | None] | None = None,
     ) -> list[Planes]:
         """As `batch`, whole pictures in one pass whatever it takes.
 
@@ -105,7 +124,8 @@ class ArrayUpscaler:
         with self._memory():
             low = to_tensor(np.stack([filled(picture) for picture in pictures]), self.device)
             grey = torch.tensor([is_grey(picture) for picture in pictures], device=self.device)
-            result = self._piece(low, steps, told or [CLEAN] * len(pictures))
+            files = stored or [None] * len(pictures)
+            result = self._piece(low, steps, told or [CLEAN] * len(pictures), files)
             return list(to_pixels(_as_grey(result, grey), pictures[0].dtype))
 
     @torch.inference_mode()
@@ -116,6 +136,7 @@ class ArrayUpscaler:
         back_projection: int | None = None,
         tile: int | None = None,
         told: Told = CLEAN,
+        stored: Stored | None = None,
     ) -> tuple[Planes, int]:
         """Enlarge one picture, tile by tile, into `canvas` (a new array if None; a memory map for what is very large).
 
@@ -127,6 +148,7 @@ class ArrayUpscaler:
             back_projection: as in `__call__`.
             tile: instead of the upscaler's own.
             told: as in `batch`, of the whole picture.
+            stored: the same.
 
         Returns:
             The canvas, and the side of the tiles that it was made of.
@@ -142,14 +164,14 @@ class ArrayUpscaler:
             canvas = np.empty((FACTOR * height, FACTOR * width, channels), picture.dtype)
         # of the whole picture: what lies in one tile does not tell
         picture, grey = filled(picture), torch.tensor([is_grey(picture)], device=self.device)
-        multiple, overlap = self.generator.multiple, self.overlap(steps)
+        multiple, overlap = self.generator.multiple, self.overlap(steps, stored is not None)
         while True:
             # edges on multiples keep each tile on the same pooling grid as the whole picture
             side = max(tile, multiple, 16) // multiple * multiple
             try:
                 with self._memory():
                     enlarge_tiles(
-                        lambda low: _as_grey(self._piece(low, steps, [told]), grey),
+                        lambda low, corner: _as_grey(self._piece(low, steps, [told], [stored], corner), grey),
                         picture,
                         canvas,
                         tile=side,
@@ -168,9 +190,15 @@ class ArrayUpscaler:
         """True if the generator cannot be told anything."""
         return not self.generator.config.told
 
-    def overlap(self, steps: int) -> int:
-        """How far tiles reach into their neighbours, input pixels: the receptive radius, so that no seam exists."""
-        reach = self.generator.reach + STEP_REACH * steps
+    def overlap(self, steps: int, blocks: bool = False) -> int:
+        """How far tiles reach into their neighbours, input pixels: the receptive radius, so that no seam exists.
+
+        Args:
+            steps: of back-projection.
+            blocks: they agree with blocks of a file, of which tiles need whole ones.
+        """
+        reach = self.generator.reach + (STEP_REACH + SIDE * blocks) * steps
+        reach += REPAIR_REACH * (self.repairs and steps > 0)
         if self.generator.config.norm == "instance":
             # statistics of a tile are not those of the whole picture: no overlap makes that exact
             reach = max(reach, 32)
@@ -178,11 +206,28 @@ class ArrayUpscaler:
         # at least 16: a narrower piece at the border would be padded where the whole picture is not
         return max(16, -(-reach // multiple) * multiple)
 
-    def _piece(self, low: Tensor, steps: int, told: Sequence[Told]) -> Tensor:
+    def _piece(
+        self,
+        low: Tensor,
+        steps: int,
+        told: Sequence[Told],
+        stored: Sequence[Stored | None],
+        corner: tuple[int, int] = (0, 0),
+    ) -> Tensor:
         """Float32 (N, c, h, w) -> (N, c, 4h, 4w): colours by the network, alpha by bicubic, grey as equal colours."""
         channels = low.shape[1]
         colours = low[:, :1].expand(-1, 3, -1, -1) if channels < 3 else low[:, :3]
-        result = back_projected(self._whole(colours, told), colours, steps)
+        result = self._whole(colours, told)
+        if steps and any(stored):
+            each = zip(result[:, None], colours[:, None], stored, strict=True)
+            result = torch.cat(
+                [
+                    agreed(one, file, steps, *corner) if file else back_projected(one, own, steps, self.repairs)
+                    for one, own, file in each
+                ]
+            )
+        else:
+            result = back_projected(result, colours, steps, self.repairs)
         # a sum is finite only where all of it is, and costs less than looking at each
         if not torch.isfinite(result.sum(dtype=torch.float32)):
             raise NotFiniteError("the network's result is not finite (NaN or Inf): its weights do not fit this picture")
@@ -216,10 +261,25 @@ class ArrayUpscaler:
             raise MemoryError(first_line(error)) from error
 
 
-def back_projected(result: Tensor, low: Tensor, steps: int) -> Tensor:
-    """Add what a result reduced lacks of its input, enlarged, `steps` times (Irani & Peleg, 1991); (N, 3, h, w)."""
-    for _ in range(steps):
+def back_projected(result: Tensor, low: Tensor, steps: int, repairs: bool = False) -> Tensor:
+    """Add what a result reduced lacks of its input, enlarged, `steps` times (Irani & Peleg, 1991).
+
+    Args:
+        result: (N, 3, 4h, 4w).
+        low: (N, 3, h, w).
+        steps: 0 adds nothing.
+        repairs: where much is lacking at first the network has repaired the input: there nothing is added.
+    """
+    share: Tensor | float = 1.0
+    for step in range(steps):
         lacking = low - F.interpolate(result, size=low.shape[-2:], mode="bicubic", antialias=True)
+        if repairs and step == 0:
+            window, mean = 2 * REPAIR_REACH + 1, lacking.abs().mean(dim=1, keepdim=True)
+            for size in ((window, 1), (1, window)):  # a box is a row of columns
+                padding = (size[0] // 2, size[1] // 2)
+                mean = F.avg_pool2d(mean, size, stride=1, padding=padding, count_include_pad=False)
+            share = (3 - 2 * mean / REPAIRED).clamp(0, 1)
+        lacking = lacking * share
         result = result + F.interpolate(lacking, size=result.shape[-2:], mode="bicubic", antialias=True)
     return result
 

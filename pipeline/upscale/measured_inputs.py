@@ -118,6 +118,6 @@ def enlarge_degraded(
     """
     if not isinstance(enlarge, Upscaler) or chain == CLEAN_CHAIN:
         return enlarge(low)
-    # as `facesr upscale` does: what a file or its pixels tell, and a lossy file is nothing to agree with
-    steps = 0 if enlarge.blind or file is not None else None
-    return eight_bit_rgb(enlarge.decoded(low, steps, data=file))
+    if enlarge.blind:
+        return enlarge(low, back_projection=0)
+    return enlarge(low) if file is None else eight_bit_rgb(enlarge.encoded(file))

@@ -12,7 +12,7 @@ from pipeline.models.device import to_pixels, to_tensor
 
 
 def enlarge_tiles(
-    enlarge: Callable[[Tensor], Tensor],
+    enlarge: Callable[[Tensor, tuple[int, int]], Tensor],
     image: Planes,
     canvas: Planes,
     *,
@@ -23,7 +23,8 @@ def enlarge_tiles(
     """Enlarge an image tile by tile into `canvas`; one that is no larger than a tile goes through whole.
 
     Args:
-        enlarge: float32 (1, c, h, w) in 0..1 on the device -> float (1, c, 4h, 4w).
+        enlarge: float32 (1, c, h, w) in 0..1 on the device, and row and column of the image at which it begins -> float
+            (1, c, 4h, 4w).
         image: (h, w, c), uint8 or uint16.
         canvas: (4h, 4w, c) of the same type.
         tile: side of the tiles, input pixels.
@@ -34,7 +35,7 @@ def enlarge_tiles(
     for top, left in product(range(0, height, tile), range(0, width, tile)):
         bottom, right = min(top + tile, height), min(left + tile, width)
         y, x = max(0, top - overlap), max(0, left - overlap)
-        result = enlarge(to_tensor(image[y : bottom + overlap, x : right + overlap], device)[None])
+        result = enlarge(to_tensor(image[y : bottom + overlap, x : right + overlap], device)[None], (y, x))
         rows = slice(FACTOR * (top - y), FACTOR * (bottom - y))
         columns = slice(FACTOR * (left - x), FACTOR * (right - x))
         pixels = to_pixels(result[0, :, rows, columns], image.dtype)

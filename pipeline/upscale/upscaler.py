@@ -19,6 +19,7 @@ from pipeline.models.networks import Generator
 from pipeline.upscale.array_upscaler import ArrayUpscaler
 from pipeline.upscale.estimate import Found, find_degradation
 from pipeline.upscale.generators import load, mixed
+from pipeline.upscale.jpeg_agreement import Stored, read_stored
 from pipeline.upscale.onnx_generator import OnnxGenerator
 from pipeline.upscale.told import CLEAN, Degradation, Telling, Told, as_text
 from pipeline.upscale.weights import choose
@@ -26,6 +27,9 @@ from pipeline.upscale.weights import choose
 CLEAN_STEPS = 2
 """Steps of back-projection on a clean picture. The first brings nearly all of it, a third nothing. Realism has none:
 agreement takes some of its texture away, and it agrees well enough."""
+
+JPEG_STEPS = 1
+"""Steps towards agreement with what a JPEG file stores, by a generator that is told of it: 0.03 to 0.2 dB."""
 
 Array = TypeVar("Array", bound=Planes)
 Enlargeable = Planes | Image.Image | str | Path
@@ -39,6 +43,7 @@ class Upscaler(ArrayUpscaler):
         metadata: the same.
         telling: what the generator is told of pictures, where it can be told anything.
         always: degraded pictures get the steps of back-projection too.
+        jpeg_steps: towards agreement with what JPEG files store, where the generator can be told of them.
         options: of `ArrayUpscaler`.
     """
 
@@ -49,11 +54,14 @@ class Upscaler(ArrayUpscaler):
         *,
         telling: Telling | None = None,
         always: bool = True,
+        jpeg_steps: int = 0,
         **options: Any,
     ):
         super().__init__(generator, metadata, **options)
         self.telling = telling or Telling()
         self.always = always
+        self.repairs = not (self.blind or always)
+        self.jpeg_steps = 0 if self.blind else jpeg_steps
 
     @classmethod
     def load(
@@ -103,9 +111,19 @@ class Upscaler(ArrayUpscaler):
             other, described = load(crisp)
             generator = mixed(generator, other, realism)
             metadata = metadata | {"sha256": f"{metadata['sha256']}+{realism:g}*{described['sha256']}"}
+        asked = back_projection is not None
         steps = clean_steps(realism) if back_projection is None else back_projection
-        options = {"precision": precision, "tile": tile, "back_projection": steps}
-        return cls(generator, metadata, telling=telling, always=back_projection is not None, **options)
+        files = round(JPEG_STEPS * (1 - realism)) if back_projection is None else back_projection
+        return cls(
+            generator,
+            metadata,
+            telling=telling,
+            always=asked,
+            jpeg_steps=files,
+            precision=precision,
+            tile=tile,
+            back_projection=steps,
+        )
 
     @overload
     def __call__(
@@ -139,7 +157,8 @@ class Upscaler(ArrayUpscaler):
                 alpha, (h, w, 3) RGB or (h, w, 4) RGB and alpha; a PIL image; the path of a picture file; or a sequence
                 of these, of any sizes.
             back_projection: steps for these pictures, instead of what the upscaler was made with. A file of a lossy
-                format gets none unless told here: its compression would be drawn at four times the size.
+                format gets none unless told here: its compression would be drawn at four times the size. Of a JPEG a
+                generator that can be told agrees with the intervals that its file stores.
             degradation: of these pictures, instead of what the upscaler was made with, as `load` has it.
 
         Returns:
@@ -154,16 +173,44 @@ class Upscaler(ArrayUpscaler):
         if isinstance(picture, Sequence) and not isinstance(picture, str):
             return self._several(picture, back_projection, degradation)
         if isinstance(picture, np.ndarray):
-            return self.decoded(picture, back_projection, degradation)
+            return self._array(picture, back_projection, degradation)
         # files and PIL images need the reading rules of the codecs; arrays do not
-        from pipeline.codecs.reader import as_image, as_planes, read_picture
+        from pipeline.codecs.reader import as_image, as_planes
 
         if isinstance(picture, Image.Image):
-            return as_image(self.decoded(as_planes(picture), back_projection, degradation))
-        data = Path(picture).read_bytes()
+            return as_image(self._array(as_planes(picture), back_projection, degradation))
+        return as_image(self.encoded(Path(picture).read_bytes(), back_projection, degradation))
+
+    def encoded(
+        self, data: bytes, back_projection: int | None = None, degradation: Degradation | None = None
+    ) -> Planes:
+        """Enlarge an encoded picture, as a call does a file: uint8 or uint16 (4h, 4w, 1 to 4).
+
+        Raises:
+            ImageError: it is no picture, or one too large.
+            DegradationError: there is no such degradation.
+        """
+        from pipeline.codecs.reader import read_picture
+
         read = read_picture(data)
-        steps = 0 if back_projection is None and not read.lossless else back_projection
-        return as_image(self.decoded(read.pixels, steps, degradation, data))
+        stored = self.stored_of(data, read.orientation, back_projection)
+        told = self.told_of(read.pixels, data, degradation)
+        steps = self.steps(told, read.lossless, stored) if back_projection is None else back_projection
+        planes = _checked(read.pixels)
+        return self.batch([planes], steps, [told], [stored])[0]
+
+    def stored_of(self, data: bytes, orientation: int, asked: int | None = None) -> Stored | None:
+        """What a JPEG file stores, where its result is to agree with that.
+
+        Args:
+            data: the file.
+            orientation: EXIF's; blocks of a picture that was turned lie otherwise, and are not agreed with.
+            asked: steps, instead of what the upscaler was made with.
+        """
+        steps = self.jpeg_steps if asked is None else asked
+        if self.blind or not steps or orientation != 1:
+            return None
+        return read_stored(data)
 
     def told_of(
         self,
@@ -194,31 +241,33 @@ class Upscaler(ArrayUpscaler):
         if len(pictures) > 1 and len(shapes) == 1 and None not in shapes:
             planes = [_checked(p) for p in pictures if isinstance(p, np.ndarray)]
             told = [self.told_of(p, None, degradation) for p in planes]
-            steps = {self._steps(one, back_projection) for one in told}
+            steps = {self.steps(one) if back_projection is None else back_projection for one in told}
             if len(steps) == 1:
                 results = self.batch(planes, steps.pop(), told)
                 shaped = zip(results, planes, strict=True)
                 return [result.reshape(*result.shape[:2], *p.shape[2:]) for result, p in shaped]
         return [self(picture, back_projection, degradation) for picture in pictures]
 
-    def decoded(
-        self,
-        array: Planes,
-        back_projection: int | None = None,
-        degradation: Degradation | None = None,
-        data: bytes | None = None,
-    ) -> Planes:
-        """As a call, of an array that was decoded from a file, whose `data` tell of it."""
+    def _array(self, array: Planes, back_projection: int | None, degradation: Degradation | None) -> Planes:
         planes = _checked(array)
-        told = self.told_of(planes, data, degradation)
-        result = self.batch([planes], self._steps(told, back_projection), [told])[0]
+        told = self.told_of(planes, None, degradation)
+        steps = self.steps(told) if back_projection is None else back_projection
+        result = self.batch([planes], steps, [told])[0]
         return result[..., 0] if array.ndim == 2 else result
 
-    def _steps(self, told: Told, asked: int | None) -> int:
-        """Of back-projection: to agree with what is degraded would put the degradation back."""
-        if asked is not None:
-            return asked
-        return self.back_projection if self.always or told == CLEAN else 0
+    def steps(self, told: Told, lossless: bool = True, stored: Stored | None = None) -> int:
+        """Steps of back-projection of a picture, where none are asked for.
+
+        To agree with the pixels of what is degraded would put the degradation back.
+
+        Args:
+            told: of it.
+            lossless: its file keeps every pixel, or it has none.
+            stored: what its JPEG file stores.
+        """
+        if stored is not None:
+            return self.jpeg_steps
+        return self.back_projection if lossless and (self.always or told == CLEAN) else 0
 
 
 def _checked(array: Planes) -> Planes:

@@ -23,13 +23,13 @@ from support.stages import ROOT
 CONFIG = GeneratorConfig(widths=(8,), blocks=1, bottleneck=1)
 
 
-def make_models(folder: Path) -> Path:
+def make_models(folder: Path, config: GeneratorConfig = CONFIG) -> Path:
     """A generator that is tiny and not bicubic, with a realism twin beside it."""
     for seed, name in enumerate(("fidelity", "realism")):
         torch.manual_seed(seed)
-        generator = Generator(CONFIG)
+        generator = Generator(config)
         torch.nn.init.normal_(generator.to_rgb.weight, std=0.01)
-        save_generator(folder / f"{name}.safetensors", generator, CONFIG, {}, torch.float16)
+        save_generator(folder / f"{name}.safetensors", generator, config, {}, torch.float16)
     return folder / "fidelity.safetensors"
 
 
