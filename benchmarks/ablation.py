@@ -178,7 +178,8 @@ def main() -> None:
     trained = {name: weights_of(name, options) for name in waiting}
     # scored together, so that the originals and the baselines are measured once
     methods = {
-        name: Upscaler.load(path, back_projection=ROWS[name].back_projection) for name, (path, _) in trained.items()
+        name: Upscaler.load(path, back_projection=ROWS[name].back_projection, clean_only=True)
+        for name, (path, _) in trained.items()
     }
     seconds = timed({name: path for name, (path, _) in trained.items()})
     for name in waiting:

@@ -56,7 +56,7 @@ def score(
         refuse_to_replace(to_json, ours, [*weights, faces, vgg], overwrite, "--json")
     try:
         methods = {
-            str(path): Upscaler.load(path, back_projection=back_projection, precision=precision)
+            str(path): Upscaler.load(path, back_projection=back_projection, clean_only=True, precision=precision)
             for path in _expanded(weights)
         }
         if not methods:

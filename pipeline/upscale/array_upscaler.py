@@ -26,7 +26,8 @@ STEP_REACH = 5
 
 REPAIRED = 0.5 / 255
 """Mean difference of a result reduced and its input from which the network is taken to have repaired the input, not
-missed it: .2 grey levels are left on clean photographs, 2 to 3 on blurred ones. At half as much again nothing is added."""
+missed it: .2 grey levels are left on clean photographs, 2 to 3 on blurred ones. At half as much again nothing is
+added."""
 REPAIR_REACH = 16
 """Input pixels around each over which that mean is taken."""
 

@@ -100,9 +100,12 @@ class UpscaleWorker(ShardUpscaler):
         key = unit.method, bool(inputs_of(unit.scale))
         if key not in self.upscalers:
             options = dict(self.options)
-            if METHODS[unit.method] == "realism" or inputs_of(unit.scale):
-                options["back_projection"] = 0  # see params; and noise is nothing to agree with
-            self.upscalers[key] = Upscaler.load(Path(self.models[unit.method]), **options)  # type: ignore[arg-type]
+            if METHODS[unit.method] == "realism":
+                options["back_projection"] = 0  # see params
+            upscaler = Upscaler.load(Path(self.models[unit.method]), clean_only=True, **options)  # type: ignore[arg-type]
+            if upscaler.blind and inputs_of(unit.scale):
+                upscaler.back_projection = 0  # noise is nothing to agree with, and it cannot tell
+            self.upscalers[key] = upscaler
         return self.upscalers[key]
 
 

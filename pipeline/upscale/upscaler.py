@@ -73,6 +73,7 @@ class Upscaler(ArrayUpscaler):
         precision: str = "auto",
         tile: int = 512,
         back_projection: int | None = None,
+        clean_only: bool = False,
         degradation: Degradation = "auto",
         denoise: float = 1.0,
         deblock: float = 1.0,
@@ -88,6 +89,7 @@ class Upscaler(ArrayUpscaler):
             tile: largest side that goes through the network at once, input pixels; it bounds the memory.
             back_projection: steps towards agreement with the input; None: `CLEAN_STEPS`, fewer with more realism, and
                 none for what is told to be degraded.
+            clean_only: so are steps that are given.
             degradation: what the generator is told of pictures: `auto`, what is found in each; `none`, that they are
                 clean; or what they have suffered, `{"jpeg": 60}` (quality) or `{"noise": 4}` (sigma, grey levels).
                 Generators that cannot be told anything pass it over.
@@ -111,9 +113,9 @@ class Upscaler(ArrayUpscaler):
             other, described = load(crisp)
             generator = mixed(generator, other, realism)
             metadata = metadata | {"sha256": f"{metadata['sha256']}+{realism:g}*{described['sha256']}"}
-        asked = back_projection is not None
+        asked = back_projection is not None and not clean_only
         steps = clean_steps(realism) if back_projection is None else back_projection
-        files = round(JPEG_STEPS * (1 - realism)) if back_projection is None else back_projection
+        files = steps if asked else min(steps, round(JPEG_STEPS * (1 - realism)))
         return cls(
             generator,
             metadata,
