@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.evaluation import METHODS, build, measure
 
+from pipeline.cli.table import print_table
 from pipeline.core.degradation import draw_kind
 from pipeline.core.schema import UPSCALED
 from pipeline.core.shards import read_rows, write_rows
@@ -114,3 +115,17 @@ def test_the_report_writes_the_table_its_plot_and_one_sheet_of_all_kinds(tmp_pat
     write(tmp_path / "plain/parts", plain, tmp_path / "plain/reports", {})
     assert len((tmp_path / "plain/reports/plots/kinds.csv").read_text().splitlines()) == 1
     assert not list((tmp_path / "plain/reports/tables").glob("kinds-*"))
+
+
+def test_on_the_terminal_kinds_share_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    def scores(gain: float) -> dict[str, Any]:
+        return {"bicubic": {"psnr": 30.0, "count": 2}, "facesr": {"psnr": 30.0 + gain, "count": 2}}
+
+    scales = {"256to1024": scores(1.0), "256to1024-noise5": scores(-0.25), "256to1024-jpeg90": scores(0.5)}
+    scales["256to1024-noise5"]["theirs"] = {"psnr": None, "count": 0}
+    print_table({"test": scales})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["method", "jpeg90", "noise5"] in lines
+    assert ["facesr", "+0.50", "-0.25"] in lines
+    assert ["theirs", "–", "–"] in lines
+    assert sum("noise5" in line for line in lines) == 1
