@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core.errors import FacesrError
+from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import code_hash, content_hash, shard_files, write_bytes
 from pipeline.core.schema import FACES, Row
-from pipeline.core.shards import read_folder, write_table
+from pipeline.core.shards import ShardError, read_folder, write_table
 
 if TYPE_CHECKING:
     from pipeline.params import ingest as params
@@ -99,11 +99,19 @@ def read_known(out: Path, seed: int, shard_mb: int, decoding: str, forgotten: se
         shard_mb: of another size no shard is kept.
         decoding: hash of the params that pictures were decoded by; of others no picture is kept.
         forgotten: pixel hashes of pictures that are not remembered.
+
+    Raises:
+        ShardError: `known.parquet` is damaged.
     """
     path = out / KNOWN
     if not path.is_file():
         return Known()
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+        table.select(KNOWN_FACES.names)
+    except (pa.ArrowException, ValueError, KeyError) as error:
+        hint = "restore it, or remove it to draw splits anew"
+        raise ShardError(f"{path}: not readable ({first_line(error)}): {hint}") from error
     said = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     rows = [row for row in table.to_pylist() if row["id"].partition("-")[0] not in forgotten]
     stored, whole = _stored(out / "faces", said.get("shard_mb") == str(shard_mb))
@@ -129,7 +137,10 @@ def _stored(faces: Path, same_size: bool) -> tuple[dict[str, Row], dict[tuple[tu
     whole = {}
     columns = ["id", "name", "person", "conversion", "transform", "width", "height"]
     for path in shard_files(faces):
-        rows = list(read_folder(faces, columns, path.name))
+        try:
+            rows = list(read_folder(faces, columns, path.name))
+        except (ShardError, pa.ArrowException, ValueError):
+            continue  # damaged, or not from here: its pictures are decoded again
         if same_size and pq.read_schema(path).equals(FACES, check_metadata=True):
             whole[tuple((row["id"], row["person"]) for row in rows)] = str(path)
         for index, row in enumerate(rows):

@@ -59,6 +59,7 @@ def test_out_holds_faces_rejected_and_counts_and_nothing_else(undisturbed: dict[
         "faces/train-00000.parquet",
         "faces/train-00001.parquet",
         "ingest.json",
+        "known.parquet",
         "rejected.parquet",
     }
     counts = json.loads(undisturbed["ingest.json"])

@@ -9,6 +9,7 @@ import pytest
 from support.stages import faces_of, files_of
 
 from pipeline.core.images import encode_png
+from pipeline.core.shards import ShardError
 from pipeline.ingest import run, worker
 from pipeline.ingest.known import FORGOTTEN, ForgottenError
 from pipeline.ingest.split import assign
@@ -196,3 +197,15 @@ def test_where_a_split_asks_for_less_or_more_the_others_stay() -> None:
     assert {face for face, split in less.items() if split == "test"} == {
         face for face, split in first.items() if split == "test"
     }
+
+
+def test_damaged_shards_are_made_again_and_a_damaged_memory_is_one_line(tmp_path: Path) -> None:
+    draw(tmp_path / "in", range(8))
+    ingest(tmp_path)
+    before = files_of(tmp_path / "data/faces")
+    (tmp_path / "data/faces/train-00000.parquet").write_bytes(b"damaged")
+    ingest(tmp_path)
+    assert files_of(tmp_path / "data/faces") == before
+    (tmp_path / "data/known.parquet").write_bytes(b"damaged")
+    with pytest.raises(ShardError, match="restore it, or remove it to draw splits anew"):
+        ingest(tmp_path)
