@@ -12,8 +12,12 @@ from support.stages import files_of
 
 
 @pytest.fixture
-def bucket() -> Iterator[str]:
-    with s3_server() as store:
+def bucket(tmp_path: Path) -> Iterator[str]:
+    with s3_server() as store, pytest.MonkeyPatch.context() as patch:
+        # DVC wants a regular file
+        (tmp_path / "aws").touch()
+        patch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws"))
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws"))
         yield f"http://{store.endpoint}"
 
 
