@@ -15,7 +15,17 @@ from pipeline.core.images import encode_png
 from support.pictures import face
 from support.stages import ROOT
 
-COPIED = (".dvc/config", ".dvcignore", ".gitattributes", ".gitignore", "dvc.yaml", "pipeline", "stages", "data/raw")
+COPIED = (
+    ".dvc/config",
+    ".dvcignore",
+    ".gitattributes",
+    ".gitignore",
+    "dvc.yaml",
+    "pipeline",
+    "stages",
+    "data/raw",
+    "data/forgotten.txt",
+)
 ARCHIVE = "data/raw/faces.zip"
 
 TINY: dict[str, dict[str, Any]] = {
@@ -45,6 +55,7 @@ def run(folder: Path, *command: str, code: int = 0, **environment: str) -> str:
         Standard output.
     """
     changed = {"DVC_NO_ANALYTICS": "1", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120"}
+    changed |= {"OMP_NUM_THREADS": "1"}  # threads that wait for each other make tiny networks slow on a busy machine
     changed |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"} | environment
     done = subprocess.run(
         command, cwd=folder, env=os.environ | changed, capture_output=True, text=True, timeout=500, check=False

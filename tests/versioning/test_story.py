@@ -28,7 +28,7 @@ def test_data_are_added_compared_and_taken_back_byte_for_byte(first: Versioned, 
     run(mine, "dvc", "pull", "-q")
     before = results(mine)
     keep_raw_data(mine, range(6))
-    assert stages_run(run(mine, "dvc", "repro"))[:3] == ["ingest", "pairs", "train"]
+    assert {"ingest", "pairs", "train", "evaluate"} <= set(stages_run(run(mine, "dvc", "repro")))
     commit(mine, "two more faces", tag="v2")
     run(mine, "dvc", "push", "-q")
     rows = [line.split() for line in run(mine, "dvc", "metrics", "diff", "v1", "v2").splitlines()]
@@ -56,7 +56,7 @@ def test_of_a_changed_stage_only_what_it_needs_is_fetched(first: Versioned, tmp_
     params.write_text(params.read_text().replace("sheet_faces: 1", "sheet_faces: 2"))
     assert stages_run(run(mine, *lazy)) == ["evaluate"]
     there = {path.relative_to(mine).as_posix() for path in mine.glob("data/*")}
-    assert there == {f"data/{name}" for name in ("README.md", ".gitignore", "raw.dvc")} | {
+    assert there == {f"data/{name}" for name in (".gitignore", "raw.dvc")} | {
         f"data/{name}" for name in ("faces", "inputs", "upscaled", "baselines", "ingest.json", "pairs.json")
     }
     assert {path.name for path in mine.glob("data/inputs/*")} == {"train", "test"}
