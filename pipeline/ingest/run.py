@@ -23,7 +23,7 @@ from pipeline.core.shards import write_rows, write_table
 from pipeline.ingest.shard_writer import ASSIGNED, PLAN, ShardUnit, ShardWorker, plan_shards
 from pipeline.ingest.split import Assignment, assign
 from pipeline.ingest.worker import EntryUnit, IngestWorker, candidates, open_source
-from pipeline.runtime.console import progress
+from pipeline.runtime.console import progress, slow
 from pipeline.runtime.ray_session import prepare
 from pipeline.runtime.units import do_units
 from pipeline.storage.path import StoragePath
@@ -127,7 +127,8 @@ def plan_units(sources: Sequence["params.Source"], scratch: Path) -> list[EntryU
     """
     units: list[EntryUnit] = []
     for number, source in enumerate(sources):
-        entries = [[e.name, e.key, e.problem, e.stamp, e.labels] for e in open_source(source, scratch).entries()]
+        with slow(f"list {source.label}"):
+            entries = [[e.name, e.key, e.problem, e.stamp, e.labels] for e in open_source(source, scratch).entries()]
         if not entries:
             raise IngestError(f"{source.label}: no pictures in it")
         units += [EntryUnit("", number, entries[i : i + UNIT]) for i in range(0, len(entries), UNIT)]
