@@ -20,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pipeline.core.errors import without_secrets
+
 # one message is one line, however narrow the terminal: logs are searched line by line; a name is no markup
 console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
@@ -54,7 +56,7 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 @contextmanager
 def slow(what: str, seconds: float = SLOW_SECONDS) -> Iterator[None]:
     """Say what is going on where the block takes longer than `seconds`: what is over at once needs no words."""
-    timer = threading.Timer(seconds, console.print, [f"{what} …"])
+    timer = threading.Timer(seconds, console.print, [f"{without_secrets(what)} …"])
     timer.daemon = True
     timer.start()
     try:
