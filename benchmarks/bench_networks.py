@@ -95,6 +95,19 @@ def _flat(value: Any) -> Iterator[Any]:
 # networks
 
 
+class Cast(nn.Module):
+    """A TorchScript network whose weights are constants of its code, and cannot be cast: under autocast."""
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.network, self.dtype = network, dtype
+
+    def forward(self, low: Tensor) -> Tensor:
+        """As the network."""
+        with torch.autocast(low.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.network(low)
+
+
 def architectures() -> dict[str, Callable[[], nn.Module]]:
     """Peers as spandrel builds them; none where it is not installed."""
     try:
@@ -192,8 +205,9 @@ def prepare(
     """Cases of a network in a precision: what an engine cannot do is said, and left out."""
     low = torch.rand(1, 3, options.side, options.side, device=device)
     cases: list[Case] = []
-    typed = network.to(PRECISIONS[precision])
-    low_typed = low.to(PRECISIONS[precision])
+    scripted = isinstance(network, torch.jit.ScriptModule)
+    typed = Cast(network, PRECISIONS[precision]) if scripted else network.to(PRECISIONS[precision])
+    low_typed = low if scripted else low.to(PRECISIONS[precision])
     with torch.inference_mode(), FlopCounterMode(display=False) as flops, Traffic() as traffic:
         typed(low_typed)
     weights = sum(value.numel() * value.element_size() for value in typed.parameters())

@@ -16,6 +16,7 @@ from pipeline.bulk.outputs import Output, OutputError
 from pipeline.bulk.ownership import below, refuse_overlap
 from pipeline.bulk.record import is_ours
 from pipeline.bulk.settings import RunOptions, Settings
+from pipeline.runtime.console import slow
 from pipeline.sources.base import Entry, Reading, Source, SourceError
 from pipeline.sources.open import open_archive
 from pipeline.sources.patterns import expand
@@ -55,8 +56,9 @@ def listed(
     roots = expand(source) or [shown]
     refuse_overlap(roots, output)
     with _scratch(output) as scratch:
-        archive = open_archive(source, scratch, reading=reading)
-        entries, notes = _without_results(archive.entries(), roots, output)
+        with slow(f"list {shown}"):
+            archive = open_archive(source, scratch, reading=reading)
+            entries, notes = _without_results(archive.entries(), roots, output)
         if not entries:
             raise SourceError("; ".join([f"{shown}: no pictures in it", *notes]))
         if output.kind == "picture" and len(entries) != 1:

@@ -1,5 +1,7 @@
 """The name of every result, and the work units: both follow from the listing alone, so a resumed run cuts alike."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -107,6 +109,9 @@ def items_of(entries: Iterable[Entry], settings: Settings, only_name: str | None
 
 def _key(name: str) -> str:
     """The same for names that a disk may take for one: some fold case, some normalise Unicode."""
+    if name.isascii():  # of a million names most are their own keys: no second string
+        folded = name.lower()
+        return name if folded == name else folded
     return normalize("NFC", normalize("NFC", name).casefold())
 
 
@@ -115,7 +120,8 @@ def _safe(name: str) -> str:
     parts = [part for part in name.replace("\0", "\ufffd").split("/") if part not in ("", ".", "..")]
     if parts and (_key(parts[0]) == WORK_NAME or (len(parts) > 1 and _key(parts[0]) in OWN_FILES)):
         parts[0] = f"_{parts[0]}"
-    return "/".join(parts) or "unnamed"
+    safe = "/".join(parts)
+    return (name if safe == name else safe) or "unnamed"
 
 
 def _suffix(name: str, settings: Settings) -> str:
@@ -149,4 +155,10 @@ def consecutive_groups(
 
 def listing_hash(items: Iterable[Item]) -> str:
     """Changes when an entry comes, goes or changes, or a result's name does."""
-    return content_hash([[item.name, item.stamp, item.target, item.problem] for item in items])[:16]
+    # `content_hash` of the whole list, without the text of a million entries in memory
+    digest = hashlib.sha256(b"[")
+    for number, item in enumerate(items):
+        text = json.dumps([item.name, item.stamp, item.target, item.problem], sort_keys=True)
+        digest.update(f", {text}".encode() if number else text.encode())
+    digest.update(b"]")
+    return digest.hexdigest()[:16]

@@ -32,7 +32,7 @@ from pipeline.core.images import eight_bit_rgb, resize
 from pipeline.core.scales import FACTOR
 from pipeline.core.schema import Row
 from pipeline.core.shards import evenly_spaced
-from pipeline.runtime.console import Advance, console, progress
+from pipeline.runtime.console import Advance, console, progress, slow
 from pipeline.runtime.ray_session import WorkerError
 from pipeline.runtime.stage import StageError
 from pipeline.runtime.units import run_units
@@ -98,7 +98,8 @@ def upscale(listing: Listing) -> Summary:
         assemble(job.output, rows)
         if job.settings.check:
             flag(rows)
-        write_manifest(job.output, job.record, rows, listing.options.csv)
+        with slow("write the manifest"):
+            write_manifest(job.output, job.record, rows, listing.options.csv)
     # the lock lies in there too
     remove_work(job.output)
     return _summary(job, rows, start)
@@ -114,12 +115,16 @@ def dry_run(listing: Listing) -> tuple[Job, Estimate, int]:
     torch.set_num_threads(job.engine.threads)
     upscaler = load_upscaler(job.settings, job.engine)
     count = workers[0] if isinstance(workers, tuple) else workers or max(1, cores() // job.engine.threads)
-    return job, estimate(listing.source, job.left, job.settings, upscaler, listing.options.decode_seconds), count
+    with slow("time the network and a few pictures"):
+        found = estimate(listing.source, job.left, job.settings, upscaler, listing.options.decode_seconds)
+    return job, found, count
 
 
 def _planned(listing: Listing) -> Job:
-    settings = _with_networks(listing.settings)
-    return open_job(listing, settings, _engine(settings, listing.options, [Machine.here()]))
+    with slow("load the generator"):
+        settings = _with_networks(listing.settings)
+    with slow(f"plan {len(listing.entries)} results"):
+        return open_job(listing, settings, _engine(settings, listing.options, [Machine.here()]))
 
 
 def _with_networks(settings: Settings) -> Settings:
@@ -145,7 +150,8 @@ def _checked_on_nodes(job: Job, listing: Listing) -> Job:
     options = listing.options
     if options.address is None:
         return job
-    machines = check_nodes(options.address, listing.input, job.output, job.settings)
+    with slow("check what every node has"):
+        machines = check_nodes(options.address, listing.input, job.output, job.settings)
     if not job.fresh:
         return job  # it keeps its engine
     return replace(job, record=replace(job.record, engine=_engine(job.settings, options, machines)))
@@ -156,7 +162,8 @@ def _warn_of_space(job: Job, listing: Listing) -> None:
     if free is None:
         return
     copies = 2 if job.output.kind == "parquet" else 1
-    needed = copies * estimate(listing.source, job.left, job.settings, None, listing.options.decode_seconds).bytes
+    with slow("estimate the space of the results"):
+        needed = copies * estimate(listing.source, job.left, job.settings, None, listing.options.decode_seconds).bytes
     if needed > free:
         console.print(
             f"warning: about {needed / 1e9:.1f} GB are needed at {job.output.path}, "

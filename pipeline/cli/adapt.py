@@ -12,7 +12,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from pipeline.cli._shared import fail, fail_on, our_json, refuse_folder, refuse_to_replace
-from pipeline.runtime.console import console, progress
+from pipeline.runtime.console import console, progress, slow
 from pipeline.runtime.signals import stop_requested
 from pipeline.version import __version__
 
@@ -61,8 +61,9 @@ def adapt(
         plan = Plan(fidelity, realism, out, partner(out), seed, steps)
         _refuse_to_overwrite(plan, archive, to_json, overwrite)
         plan.check()
-        source = open_archive(str(archive), scratch)
-        entries = list(source.entries())
+        with slow(f"list {archive}"):
+            source = open_archive(str(archive), scratch)
+            entries = list(source.entries())
     listed = [[entry.name, entry.key, entry.problem or "", entry.stamp] for entry in entries]
     hashes = [file_hash(path) for path in (fidelity, realism) if path]
     work = root / content_hash(__version__, hashes, seed, steps, hold_back, listed, str(archive.absolute()))[:16]

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli._shared import fail, fail_on
-from pipeline.runtime.console import console
+from pipeline.runtime.console import console, slow
 
 if TYPE_CHECKING:
     from pipeline.bulk.listing import Listing
@@ -146,8 +146,9 @@ def upscale(
             # a run that is there already may have nothing left to do: it starts Ray when it knows
             known = listing.output.unfinished or listing.output.manifest.exists()
             with listing.options.ray(wanted=not known):
-                # this imports torch, while Ray starts
-                from pipeline.bulk import run
+                # while Ray starts
+                with slow("load torch"):
+                    from pipeline.bulk import run
 
                 summary = run.upscale(listing)
     except KeyboardInterrupt:
@@ -190,7 +191,8 @@ def _workers(text: str) -> int | tuple[int, int] | None:
 
 
 def _show_plan(listing: "Listing", as_json: bool) -> None:
-    from pipeline.bulk.run import dry_run
+    with slow("load torch"):
+        from pipeline.bulk.run import dry_run
 
     job, estimate, workers = dry_run(listing)
     left, free = job.left, job.output.path.free()

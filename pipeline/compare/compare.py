@@ -19,6 +19,7 @@ from pipeline.evaluate.summary import Score, Summary
 from pipeline.evaluate.worker import EvaluationWorker
 from pipeline.metrics.ssim import WINDOW
 from pipeline.report.write import write
+from pipeline.runtime.console import slow
 from pipeline.runtime.stage import environment
 from pipeline.runtime.units import RowUnit, do_units
 from pipeline.sources.base import Reading, Source, SourceError
@@ -107,11 +108,12 @@ def compare(
     others = replace(reading, column=None) if reading else None
     with TemporaryDirectory(prefix="facesr-compare-") as scratch:
         parts = Path(scratch) / "parts"
-        sources = {
-            name: open_archive(path, Path(scratch) / f"{number}", reading=reading if name == ORIGINAL else others)
-            for number, (name, path) in enumerate({ORIGINAL: originals, **paths}.items())
-        }
-        pairs, unmatched = match(sources, suffixes)
+        with slow("list and match the pictures"):
+            sources = {
+                name: open_archive(path, Path(scratch) / f"{number}", reading=reading if name == ORIGINAL else others)
+                for number, (name, path) in enumerate({ORIGINAL: originals, **paths}.items())
+            }
+            pairs, unmatched = match(sources, suffixes)
         files, problems = find_networks(networks or {}, device)
         if not any(SUBJECT in pair.results for pair in pairs):
             hint = next((why.partition("; ")[2] for why in unmatched.values() if "--suffix" in why), "")
@@ -137,14 +139,16 @@ def compare(
         unmatched |= _failures(parts, by_name, sources)
         config = replace(config, unmatched=[f"{name}: {why}" for name, why in unmatched.items()])
         if report is None:
-            summary = aggregate(parts, config)
+            with slow("average, and draw resamples"):
+                summary = aggregate(parts, config)
         else:
             provenance = {"places": {"originals": originals, **paths}, "environment": environment()}
 
             def find(split: str, scale: str, ids: Sequence[str]) -> list[Case]:
                 return [read_pair(by_name[name], sources, baselines)[0] for name in ids]
 
-            summary = write(parts, config, report, provenance, find)
+            with slow("average, draw resamples, and write the report"):
+                summary = write(parts, config, report, provenance, find)
     return Comparison(summary[SPLIT][SCALE], unmatched, config.baseline)
 
 

@@ -34,7 +34,7 @@ from pipeline.ingest.shard_writer import ASSIGNED, PLAN, ShardUnit, ShardWorker,
 from pipeline.ingest.split import Assignment, assign
 from pipeline.ingest.worker import FORGOTTEN as FORGOTTEN_REASON
 from pipeline.ingest.worker import EntryUnit, IngestWorker, candidates, in_order, open_source
-from pipeline.runtime.console import progress
+from pipeline.runtime.console import progress, slow
 from pipeline.runtime.ray_session import prepare
 from pipeline.runtime.units import do_units
 from pipeline.storage.path import StoragePath
@@ -164,7 +164,8 @@ def plan_units(sources: Sequence["params.Source"], scratch: Path) -> list[EntryU
     """
     units: list[EntryUnit] = []
     for number, source in enumerate(sources):
-        entries = [[e.name, e.key, e.problem, e.stamp, e.labels] for e in open_source(source, scratch).entries()]
+        with slow(f"list {source.label}"):
+            entries = [[e.name, e.key, e.problem, e.stamp, e.labels] for e in open_source(source, scratch).entries()]
         if not entries:
             raise IngestError(f"{source.label}: no pictures in it")
         units += [EntryUnit("", number, entries[i : i + UNIT]) for i in range(0, len(entries), UNIT)]

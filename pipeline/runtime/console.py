@@ -4,6 +4,7 @@ import codecs
 import io
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +20,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pipeline.core.errors import without_secrets
+
 # one message is one line, however narrow the terminal: logs are searched line by line; a name is no markup
 console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 PLAIN_SECONDS = 10.0
 """Between two plain lines where there is no terminal."""
+SLOW_SECONDS = 0.7
+"""After which something is said of what has no bar."""
 
 
 def results() -> Console:
@@ -46,6 +51,18 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+@contextmanager
+def slow(what: str, seconds: float = SLOW_SECONDS) -> Iterator[None]:
+    """Say what is going on where the block takes longer than `seconds`: what is over at once needs no words."""
+    timer = threading.Timer(seconds, console.print, [f"{without_secrets(what)} …"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Advance(Protocol):

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.core.errors import FacesrError
+from pipeline.runtime.console import slow
 from pipeline.runtime.ray_patches import patched
 from pipeline.runtime.signals import handlers_kept, leaving_at_once
 
@@ -48,13 +49,15 @@ def session(address: str | None) -> Iterator[None]:
     with ExitStack() as stack:
         with _LOCK:
             _environment(address)
-            import ray
+            with slow(_starting(address)):
+                import ray
 
             if not ray.is_initialized():
                 folder = _short_folder() if address is None else None
                 stack.callback(_remove, folder)
                 stack.enter_context(leaving_at_once(partial(_abandon, address is None, folder)))
-                _start(address, folder)
+                with slow(_starting(address)):
+                    _start(address, folder)
                 stack.callback(_stop)
         yield
 
@@ -68,7 +71,8 @@ def prepare(address: str | None) -> Iterator[None]:
     begun, over = threading.Event(), threading.Event()
     # here and not in the thread: two imports at a time get in each other's way, and Ray's processes would start late
     _environment(address)
-    import ray  # noqa: F401
+    with slow(_starting(address)):
+        import ray  # noqa: F401
 
     def run() -> None:
         with suppress(Exception), ExitStack() as stack:
@@ -109,6 +113,10 @@ def one_line(error: BaseException) -> str:
         return lines[0]
     # the text of a KeyError is the key alone
     return f"{type(error).__name__}: {lines[0]}" if isinstance(error, KeyError) else "; ".join(lines)
+
+
+def _starting(address: str | None) -> str:
+    return "start Ray" if address is None else f"connect to Ray at {address}"
 
 
 def _environment(address: str | None) -> None:

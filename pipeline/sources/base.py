@@ -23,7 +23,7 @@ class SourceError(FacesrError):
     """A source or an entry that cannot be read; the message says which and why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One file of a source."""
 

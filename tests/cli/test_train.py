@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 from support.archives import as_folder
 from support.pictures import face, psnr, saved
-from support.stages import write_params
-from support.training import write_inputs, write_manifest
+from support.training import TINY_TRAIN, train_project
 from typer.testing import CliRunner
 
 from pipeline.cli import app
@@ -23,19 +22,11 @@ from pipeline.upscale.upscaler import Upscaler
 pytestmark = pytest.mark.usefixtures("fixed_threads")
 runner = CliRunner()
 
-TINY: dict[str, Any] = {
-    "generator": {"widths": [8], "blocks": 0, "bottleneck": 1, "tail": "resize"},
-    "discriminator": {"widths": [4, 8], "scales": 1},
-    "perceptual": {"network": "random", "layers": ["relu1_1"]},
+CHANGES: dict[str, Any] = {
+    "generator": TINY_TRAIN["generator"] | {"tail": "resize"},
     "fidelity": {"steps": 30, "learning_rate": 0.003},
-    "realism": {"steps": 4, "learning_rate": 0.001, "perceptual": 0.05, "adversarial": 0.05},
-    "batch": 2,
-    "crop": 64,
-    "scales": {"16to64": 1.0},
-    "validate_every": 10,
+    "realism": TINY_TRAIN["realism"] | {"steps": 4},
     "checkpoint_minutes": 0.0001,
-    "valid_faces": 1,
-    "precision": "fp32",
 }
 
 
@@ -48,10 +39,7 @@ def call(*arguments: Any, code: int = 0) -> str:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Inputs, manifest and params as the stages before leave them; it is also the current folder."""
-    images = write_inputs(tmp_path / "data/inputs/train", [face(index, 256) for index in range(3)], "train")
-    images += write_inputs(tmp_path / "data/inputs/valid", [face(9, 256)], "valid")
-    write_manifest(tmp_path / "data/pairs.parquet", images)
-    write_params(tmp_path, train=TINY)
+    train_project(tmp_path, **CHANGES)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -12,6 +12,8 @@ from pipeline.core.shards import write_batches, write_rows
 from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
 from pipeline.pairs.manifest import draw_manifest
 from pipeline.train.engine.config import TrainConfig
+from support.pictures import face
+from support.stages import write_params
 
 CHANCES = {"none": 1.0, "rot90": 1.0, "rot180": 1.0, "rot270": 1.0, "noise": 1.0, "blur": 1.0, "jpeg": 1.0}
 
@@ -65,3 +67,28 @@ def tiny_config(**changes: Any) -> TrainConfig:
         "checkpoint_minutes": 0.0,
     }
     return TrainConfig(**values | changes)
+
+
+TINY_TRAIN: dict[str, Any] = {
+    "generator": {"widths": [8], "blocks": 0, "bottleneck": 1},
+    "discriminator": {"widths": [4, 8], "scales": 1},
+    "perceptual": {"network": "random", "layers": ["relu1_1"]},
+    "fidelity": {"steps": 20, "learning_rate": 0.002},
+    "realism": {"steps": 12, "learning_rate": 0.001, "perceptual": 0.05, "adversarial": 0.05},
+    "batch": 2,
+    "crop": 64,
+    "scales": {"16to64": 1.0},
+    "validate_every": 10,
+    "valid_faces": 1,
+    "precision": "fp32",
+}
+"""The section `train` of params: both phases in seconds."""
+
+
+def train_project(folder: Path, **changes: Any) -> Path:
+    """Inputs, manifest and params as the stages before `train` leave them; `changes` are of the section `train`."""
+    images = write_inputs(folder / "data/inputs/train", [face(index, 256) for index in range(3)], "train")
+    images += write_inputs(folder / "data/inputs/valid", [face(9, 256)], "valid")
+    write_manifest(folder / "data/pairs.parquet", images)
+    write_params(folder, train=TINY_TRAIN | changes)
+    return folder

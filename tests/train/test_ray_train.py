@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from support.pictures import face
-from support.stages import ROOT, files_of, python, run_stage, write_params
-from support.training import tiny_config, write_inputs, write_manifest
+from support.stages import ROOT, files_of, python, run_stage
+from support.training import TINY_TRAIN, tiny_config, train_project, write_inputs, write_manifest
 
 from pipeline.models.checkpoint import load_generator
 from pipeline.params.all_sections import load_params
@@ -22,18 +22,9 @@ from pipeline.train.phases import TrainRun, dependencies, train_phases
 
 pytestmark = [pytest.mark.usefixtures("fixed_threads"), pytest.mark.timeout(1300)]
 
-SETTINGS: dict[str, Any] = {
-    "generator": {"widths": [8], "blocks": 0, "bottleneck": 1},
-    "discriminator": {"widths": [4, 8], "scales": 1},
-    "perceptual": {"network": "random", "layers": ["relu1_1"]},
-    "fidelity": {"steps": 20, "learning_rate": 0.002},
-    "realism": {"steps": 14, "learning_rate": 0.001, "perceptual": 0.05, "adversarial": 0.05},
+SETTINGS: dict[str, Any] = TINY_TRAIN | {
+    "realism": TINY_TRAIN["realism"] | {"steps": 14},
     "batch": 4,
-    "crop": 64,
-    "scales": {"16to64": 1.0},
-    "validate_every": 10,
-    "valid_faces": 1,
-    "precision": "fp32",
     "workers": 2,
 }
 
@@ -62,11 +53,7 @@ PATIENCE = 600
 
 
 def project(folder: Path, **changes: Any) -> Path:
-    images = write_inputs(folder / "data/inputs/train", [face(index, 256) for index in range(3)], "train")
-    images += write_inputs(folder / "data/inputs/valid", [face(9, 256)], "valid")
-    write_manifest(folder / "data/pairs.parquet", images)
-    write_params(folder, train=SETTINGS | changes)
-    return folder
+    return train_project(folder, **SETTINGS | changes)
 
 
 class Run:

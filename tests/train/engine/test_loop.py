@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from support.pictures import face, psnr
-from support.stages import KILL_AT_RENAME, KILLED, Watch, files_of, python, run_stage, watch, write_params
-from support.training import tiny_config, write_inputs, write_manifest
+from support.stages import KILL_AT_RENAME, KILLED, Watch, files_of, python, run_stage, watch
+from support.training import tiny_config, train_project, write_inputs, write_manifest
 from torch import Tensor
 
 from pipeline.core.chain import ChainRanges
@@ -468,21 +468,6 @@ def test_validations_ssim_is_that_of_the_report() -> None:
 # the stage
 
 
-TINY_STAGE: dict[str, Any] = {
-    "generator": {"widths": [8], "blocks": 0, "bottleneck": 1},
-    "discriminator": {"widths": [4, 8], "scales": 1},
-    "perceptual": {"network": "random", "layers": ["relu1_1"]},
-    "fidelity": {"steps": 20, "learning_rate": 0.002},
-    "realism": {"steps": 12, "learning_rate": 0.001, "perceptual": 0.05, "adversarial": 0.05},
-    "batch": 2,
-    "crop": 64,
-    "scales": {"16to64": 1.0},
-    "validate_every": 1000,
-    "valid_faces": 1,
-    "precision": "fp32",
-}
-
-
 SIGTERM_AT_STEP_10 = """
 import os, signal
 from pipeline.train.live_log import LiveLog
@@ -509,12 +494,9 @@ class StageRun:
 def stage_run(tmp_path_factory: pytest.TempPathFactory) -> StageRun:
     run = StageRun()
     run.folder = folder = tmp_path_factory.mktemp("stage")
-    images = write_inputs(folder / "data/inputs/train", [face(index, 256) for index in range(3)], "train")
-    images += write_inputs(folder / "data/inputs/valid", [face(9, 256)], "valid")
+    train_project(folder, validate_every=1000)
     write_inputs(folder / "data/inputs/test", [face(10, 256)], "test")
-    write_manifest(folder / "data/pairs.parquet", images)
     write_inputs(folder / "data/faces", [face(index, 1024) for index in (0,)], "train")
-    write_params(folder, train=TINY_STAGE)
     places = [folder / "data" / name for name in ("faces", "inputs/train", "inputs/valid", "inputs/test", ".")]
     with watch(*places) as run.first:
         run.stopped = run_stage("train", folder, SIGTERM_AT_STEP_10, OMP_NUM_THREADS="1")
