@@ -132,7 +132,8 @@ class Generator(nn.Module):
             self.tail = nn.ModuleList(nn.Conv2d(wide, narrow, 3, padding=1) for wide, narrow in pairwise(tail))
             self.to_rgb = nn.Conv2d(tail[-1], 3, 3, padding=1)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            # on the meta device there is nothing to draw, and drawing there imports torch's compiler: two seconds
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, a=0.2)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
