@@ -56,7 +56,7 @@ def test_of_a_changed_stage_only_what_it_needs_is_fetched(first: Versioned, tmp_
     params.write_text(params.read_text().replace("sheet_faces: 1", "sheet_faces: 2"))
     assert stages_run(run(mine, *lazy)) == ["evaluate"]
     there = {path.relative_to(mine).as_posix() for path in mine.glob("data/*")}
-    assert there == {f"data/{name}" for name in (".gitignore", "raw.dvc")} | {
+    assert there == {f"data/{name}" for name in (".gitignore", "forgotten.txt", "raw.dvc")} | {
         f"data/{name}" for name in ("faces", "inputs", "upscaled", "baselines", "ingest.json", "pairs.json")
     }
     assert {path.name for path in mine.glob("data/inputs/*")} == {"train", "test"}
