@@ -292,10 +292,10 @@ def test_where_memory_runs_out_the_tiles_are_halved_and_the_manifest_says_so(
     whole = Upscaler.load(model)(np.asarray(picture(1, width=300, height=200)))
     piece = engine.Upscaler._piece
 
-    def short(self: Upscaler, low, steps, told):  # type: ignore[no-untyped-def]
+    def short(self: Upscaler, low, *others):  # type: ignore[no-untyped-def]
         if low.shape[-1] > 180:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
-        return piece(self, low, steps, told)
+        return piece(self, low, *others)
 
     monkeypatch.setattr(engine.Upscaler, "_piece", short)
     upscale(source, tmp_path / "out.png", "--model", model, "--workers", 1)
