@@ -34,7 +34,8 @@ _LOW: Final = [(row, column) for row, column in product(range(4), repeat=2) if 0
 """Frequencies by which grids are compared."""
 _MIDDLE: Final = [(row, column) for row, column in product(range(6), repeat=2) if 0 < row + column < 6]
 """Frequencies by which qualities are compared."""
-_SHIFTS: Final = [(top, left) for top, left in product(range(SIDE), repeat=2) if top + left]
+_LIKELY: Final = 3
+"""Rows, and columns, at which a grid may begin that are looked at, of 8: those where neighbours jump most."""
 
 
 @cache
@@ -64,11 +65,19 @@ def hidden_quality(planes: NDArray[Any]) -> float | None:
         return quality  # nobody has cut anything off
     coarse = _tables()[::_COARSE].reshape(-1, SIDE, SIDE)
     odds: dict[tuple[int, int], float] = {}
-    for top, left in _SHIFTS:
+    for top, left in product(_likely(luma), _likely(luma.T)):
         found = _coefficients(luma[top:, left:], whole[top:, left:], _FEW)
         odds[top, left] = float(_odds(found, coarse, _LOW).max())
     top, left = max(odds, key=lambda shift: odds[shift])
     return _quality(luma[top:, left:], whole[top:, left:])
+
+
+def _likely(luma: NDArray[Any]) -> list[int]:
+    """Rows from 0 to 7 at which blocks most likely begin: where (h, w) bends more between two rows than beside them."""
+    bend = np.abs(luma[3:] - 3 * luma[2:-1] + 3 * luma[1:-2] - luma[:-3]).mean(axis=1)  # between rows i + 1 and i + 2
+    lines = [float(bend[(row - 2) % SIDE :: SIDE].mean()) for row in range(SIDE)]
+    around = [lines[row - 1] + lines[(row + 1) % SIDE] for row in range(SIDE)]
+    return sorted(range(SIDE), key=lambda row: around[row] - 2 * lines[row])[:_LIKELY]
 
 
 def _quality(luma: NDArray[Any], whole: NDArray[np.bool_]) -> float | None:
