@@ -16,7 +16,6 @@ from pipeline.core.scales import BASELINE, BASELINES, METHODS, UPSCALED_SCALES, 
 from pipeline.evaluate.summary import Score, Summary, joined, known_first, scores_of
 from pipeline.metrics.registry import HEADLINES, MEASURES
 from pipeline.report import tables
-from pipeline.report.findings import is_kind
 from pipeline.runtime.console import results
 
 _SORT_KEY = known_first(("train", "test", *UPSCALED_SCALES, *BASELINES, *METHODS))
@@ -58,6 +57,8 @@ def print_table(summary: Summary, baseline: str = BASELINE) -> None:
     console = results()
     heads = ["PSNR dB", *([f"vs {baseline}"] if baseline else []), *(MEASURES[key].heading for key in shown)]
     reasons: dict[str, list[str]] = {}
+    from pipeline.report.findings import is_kind  # it imports torch, which --help has no use for
+
     groups = {(split, scale) for split, scale, *_ in scores_of(summary)}
     kinds = sorted(filter(is_kind, groups), key=lambda group: MEASURED_SCALES.index(group[1]))
     for split, scale in sorted(groups - set(kinds), key=lambda group: [*map(_SORT_KEY, group)]):
