@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pipeline.core.degradation import CLEAN, degraded, draw_kind, reduce
+from pipeline.core.chain import degrade_to_file
+from pipeline.core.degradation import CLEAN, KINDS, draw_kind, reduce, reduced_for
 from pipeline.core.files import shard_files
 from pipeline.core.images import ImageError, Pixels, decode, pixel_hash, psnr
 from pipeline.core.scales import BASELINE, BASELINES, FACTOR, SCALE_OF_USE
@@ -84,6 +85,14 @@ class TextureFeatures:
         return cells
 
 
+def _degraded(low: Pixels, truth: Pixels, kind: str) -> tuple[Pixels, bytes | None]:
+    """The input of a kind, and the JPEG that it was decoded from, where it is one."""
+    drawn = draw_kind(pixel_hash(truth), f"{SCALE_OF_USE}-{kind}", 0)
+    chain = KINDS[kind]
+    low, file = degrade_to_file(reduced_for(low, chain, truth), chain, drawn["seed"])
+    return (low if file is None else decode(file)), file
+
+
 def score(
     methods: Mapping[str, Enlarge],
     faces: Iterable[Pixels],
@@ -94,7 +103,8 @@ def score(
     """Score methods, bicubic and Lanczos on the same faces.
 
     Args:
-        methods: name -> uint8 (h, w, 3) -> uint8 (4h, 4w, 3).
+        methods: name -> uint8 (h, w, 3) -> uint8 (4h, 4w, 3). With a kind they are given `file` too: the JPEG that the
+            input was decoded from, or None.
         faces: true pictures, sides multiples of 4; the input is each reduced 4x by Pillow's bicubic.
         textures: None leaves out the Fréchet distance.
         done: called after each face.
@@ -118,11 +128,11 @@ def score(
             raise ImageError(f"a true picture of {width}x{height} cannot be reduced 4x exactly")
         if min(height, width) < WINDOW:
             raise ImageError(f"a true picture of {width}x{height}: SSIM needs {WINDOW} pixels a side")
-        low = reduce(truth)
+        low, given = reduce(truth), {}
         if kind != CLEAN:
-            low = degraded(low, draw_kind(pixel_hash(truth), f"{SCALE_OF_USE}-{kind}", 0), truth)
+            low, given["file"] = _degraded(low, truth, kind)
         reference = Reference(truth)
-        results = enlarge(low, BASELINES) | {name: method(low) for name, method in methods.items()}
+        results = enlarge(low, BASELINES) | {name: method(low, **given) for name, method in methods.items()}
         for name, result in results.items():
             rows[name].append((psnr(truth, result), reference.ssim(result), consistency(result, low)))
         if textures:

@@ -11,11 +11,11 @@ from support.pictures import face, saved
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.core.degradation import KINDS, degraded, draw_kind
-from pipeline.core.images import pixel_hash, psnr, resize
+from pipeline.core.chain import degrade_to_file
+from pipeline.core.degradation import KINDS, draw_kind, reduced_for
+from pipeline.core.images import decode, pixel_hash, psnr, resize
 from pipeline.models.checkpoint import save_generator
 from pipeline.models.networks import Generator, GeneratorConfig
-from pipeline.upscale.measured_inputs import enlarge_degraded
 from pipeline.upscale.upscaler import Upscaler
 
 
@@ -42,13 +42,14 @@ def test_gains_are_told_by_kind_and_the_generator_is_told_of_each(model: Path, t
     assert said.index("clean") < said.index("jpeg75") < said.index("thumbnail")
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert set(scores) == {"clean", "jpeg75", "thumbnail"}
-    upscaler = Upscaler.load(model, back_projection=0)
+    upscaler = Upscaler.load(model, back_projection=0, clean_only=True)
     for kind in ("jpeg75", "thumbnail"):
         drawn = draw_kind(pixel_hash(truth), f"256to1024-{kind}", 0)
-        low = degraded(resize(truth, 32, 32), drawn, truth)
-        own, plain = scores[kind][str(model)], psnr(truth, resize(low, 128, 128))
-        assert own["psnr"] == pytest.approx(psnr(truth, enlarge_degraded(upscaler, low, KINDS[kind])), abs=1e-6)
-        assert own["psnr"] != pytest.approx(psnr(truth, upscaler(low)), abs=1e-6), "untold it would be another"
+        _, file = degrade_to_file(reduced_for(resize(truth, 32, 32), KINDS[kind], truth), KINDS[kind], drawn["seed"])
+        own, plain = scores[kind][str(model)], psnr(truth, resize(decode(file), 128, 128))
+        assert own["psnr"] == pytest.approx(psnr(truth, upscaler.encoded(file)), abs=1e-6), "as a file would be"
+        untold = upscaler(decode(file), degradation="none")
+        assert own["psnr"] != pytest.approx(psnr(truth, untold), abs=1e-6), "untold it would be another"
         assert own["gain"] == pytest.approx(own["psnr"] - plain, abs=1e-6)
     # the same again, and over a file of its own
     score(model, "--faces", archive, "--kinds", "jpeg75,thumbnail", "--json", tmp_path / "scores.json")
