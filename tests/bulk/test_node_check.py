@@ -67,7 +67,7 @@ with session(cluster.address):
     for out, running in (("far", {"address": cluster.address}), ("near", {"workers": 1})):
         settings = Ingest(sources=[source], size=64, min_size=64, seed=1, max_failed=None, **running)
         ingest(settings, Path(out), Path("work"))
-    report["ingested"] = files_of(Path("far")) == files_of(Path("near")) and len(files_of(Path("far"))) == 4
+    report["ingested"] = files_of(Path("far")) == files_of(Path("near")) and len(files_of(Path("far"))) == 5
 cluster.shutdown()
 Path("report.json").write_text(json.dumps(report))
 """
