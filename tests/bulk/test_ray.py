@@ -210,7 +210,9 @@ def test_a_run_that_is_told_to_end_does_so_at_once_quietly_and_with_its_own_code
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     output, errors = process.communicate(timeout=30)
-    assert (process.returncode, output, errors) == (code, "", "")
+    # on a busy machine it says what it is at: "load torch …"
+    said = [line for line in errors.splitlines() if not line.endswith(" …")]
+    assert (process.returncode, output, said) == (code, "", [])
     assert len(family) > 4 or workers == 1
     assert psutil.wait_procs(family, timeout=20)[1] == []
     assert (tmp_path / "out/.facesr/job.json").exists(), "what is done is kept"
