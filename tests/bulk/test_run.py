@@ -21,6 +21,7 @@ from support.upscaling import command, encoded, make_models, manifest, picture, 
 from pipeline.bulk import picture_job
 from pipeline.core.images import decode
 from pipeline.core.scales import FACTOR
+from pipeline.synthetic.portrait import portrait
 from pipeline.upscale import upscaler as engine
 from pipeline.upscale.upscaler import CLEAN_STEPS, Upscaler
 
@@ -228,7 +229,7 @@ def test_results_inside_the_input_folder_are_not_enlarged_again(good: Path, mode
 
 def test_the_released_generators_need_no_option_and_agree_with_their_input(tmp_path: Path) -> None:
     source = tmp_path / "face.png"
-    source.write_bytes(encoded(6, width=64, height=64))
+    Image.fromarray(portrait(7, 2, 256)).resize((64, 64), Image.Resampling.BICUBIC).save(source)
     for realism in (0, 1):
         out = tmp_path / f"{realism}.png"
         upscale(source, out, "--realism", realism, "--workers", 1)
