@@ -72,7 +72,7 @@ def test_the_released_pair_is_there_with_card_licence_and_figures() -> None:
         assert known["licence"] != "other"
         assert known["metrics"][phase]["psnr"] > known["metrics"]["bicubic"]["psnr"]
         assert len(known["provenance"]["data_sha256"]) == 64
-        assert known["parameters"] > 1_000_000
+        assert known["parameters"] > 100_000
 
 
 def test_an_older_pair_goes_by_its_number_with_its_own_realism(released: Path) -> None:
