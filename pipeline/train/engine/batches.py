@@ -22,6 +22,8 @@ from pipeline.train.engine.dataset import DECODED_BYTES, Inputs, Pairs, read_man
 
 SMOOTHER_FACTOR = (1.2, 3.0)
 """Range by which ground truths that are to be smoother are enlarged."""
+RESULT_FACTOR = (1.4, 3.0)
+"""Range by which results are reduced that are to be ground truths: below it a generator would learn what it does."""
 TOLD_ERROR = 0.3
 """Largest error of what a generator is told in training, in logarithms: at use it is an estimate."""
 MARGIN, GRID = 16, 16
@@ -35,7 +37,8 @@ class Batch(NamedTuple):
     low: Tensor
     """Inputs, uint8 (N, h, w, 3)."""
     truth: Tensor
-    """Ground truths, uint8 (N, 4h, 4w, 3); at the scale of use (N, h, w, 3), to compare reduced results with."""
+    """Ground truths, uint8 (N, 4h, 4w, 3); at the scale of use (N, h, w, 3), to compare reduced results with; without
+    channels, (N, s, s, 0), where they are still to be made: results of `low` reduced to that side."""
     told: Tensor
     """Values of `core.chain.TOLD`'s planes, float32 (N, 2)."""
 
@@ -54,6 +57,8 @@ class BatchConfig:
     the manifest lacks never."""
     smoother: float = 0.0
     """Share of ground truths that are a part of the input enlarged by bicubic: as smooth as faces are at 1024."""
+    results: float = 0.0
+    """Share of steps, of those not at the scale of use, whose ground truths are made of results, see `Batch.truth`."""
 
 
 class ManifestError(FacesrError):
@@ -127,6 +132,11 @@ class PairData:
         most = max(len(self.rows[scale]) for scale in scales)
         chances = np.array([config.scale_chances[scale] * (len(self.rows[scale]) / most) for scale in scales])
         scale = scales[int(random.choice(len(scales), p=chances / chances.sum()))]
+        if scale != SCALE_OF_USE and config.results:
+            # numbers of its own, as below
+            own = np.random.Generator(np.random.PCG64([config.seed, step, 2]))
+            if own.random() < config.results:
+                return self._of_results(own, scale, config, share)
         side = config.crop if scale == SCALE_OF_USE else min(config.crop, GROUND_TRUTH_SIDE[scale])
         lows, truths, told = self._draw(random, scale, side, config, share, 4)
         # numbers of its own, so that a generator that is told nothing learns what it always did
@@ -150,6 +160,19 @@ class PairData:
         lows, truths = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         told = np.array([told_of(row) for row in rows], np.float32)
         return Batch(torch.from_numpy(lows), torch.from_numpy(truths), torch.from_numpy(told))
+
+    def _of_results(self, random: np.random.Generator, scale: str, config: BatchConfig, share: slice) -> Batch:
+        """Parts of clean inputs, whose results are to be reduced to ground truths."""
+        rows = [self.rows[scale][index] for index in random.integers(len(self.rows[scale]), size=config.batch)]
+        factor, places = random.uniform(*RESULT_FACTOR), random.random((config.batch, 2))
+        images = [ground_truth(self.images[row["image_id"]], SCALE_OF_USE, row["augmentation"]) for row in rows[share]]
+        part = min(round(config.crop * factor / FACTOR**2) * FACTOR, *(image.shape[0] for image in images))
+        parts = []
+        for image, (across, down) in zip(images, places[share].tolist(), strict=True):
+            top, left = round(down * (image.shape[0] - part)), round(across * (image.shape[1] - part))
+            parts.append(image[top : top + part, left : left + part])
+        lows = torch.from_numpy(np.stack(parts))
+        return Batch(lows, lows.new_empty(len(lows), config.crop, config.crop, 0), torch.zeros(len(lows), len(TOLD)))
 
     def _crop(self, row: Row, side: int, smoother: float, draws: Sequence[float]) -> tuple[Pixels, Pixels]:
         """One pair; `draws` from 0 to 1 decide whether it is a smoother one, how much so, and where it is cut out."""

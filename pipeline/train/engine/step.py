@@ -78,8 +78,10 @@ class Updates:
         parts: list[Values] = []
         fakes: list[tuple[Tensor, Tensor]] = []
         for low, truth, told in zip(*(tensor.chunk(config.accumulate) for tensor in batch), strict=True):
-            real = self.to_device(truth)
-            result, loss, values = self._generator_loss(self.to_device(low), real, told.to(self.device))
+            given, real = self.to_device(low), self.to_device(truth)
+            if not real.shape[1]:
+                given, real = self._pair_of_results(given, real.shape[-1])
+            result, loss, values = self._generator_loss(given, real, told.to(self.device))
             (loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
             parts.append(values)
             if result.shape == real.shape:
@@ -97,26 +99,39 @@ class Updates:
         config = self.config
         with self.autocast():
             result = self._generate(low, told)
-        if truth.shape == low.shape:
-            # at the scale of use nothing larger is known than the clean input: a result reduced must be that
-            reduced = F.interpolate(result, scale_factor=0.25, mode="bicubic", antialias=True)
-            loss = (reduced - truth).abs().mean()
-            return result, config.pixel * loss, {"of_use": loss.detach()}
-        values = {"pixel": (result - truth).abs().mean()}
-        loss = config.pixel * values["pixel"]
-        if config.consistency:
+        of_use = truth.shape == low.shape
+        if of_use:
+            # nothing larger is known than the clean input: a result reduced must be that
+            compared = F.interpolate(result, scale_factor=0.25, mode="bicubic", antialias=True)
+            values = {"of_use": (compared - truth).abs().mean()}
+            loss = config.pixel * values["of_use"]
+        else:
+            compared = result
+            values = {"pixel": (result - truth).abs().mean()}
+            loss = config.pixel * values["pixel"]
+        if config.consistency and not of_use:
             reduced = F.interpolate(result - truth, scale_factor=0.25, mode="bicubic", antialias=True)
             values["consistency"] = reduced.abs().mean()
             loss = loss + config.consistency * values["consistency"]
+        end = "_of_use" if of_use else ""
         if self._extract is not None:
             with self.autocast():
-                values["perceptual"] = self._extract(result, truth)
-            loss = loss + config.perceptual * values["perceptual"]
+                values[f"perceptual{end}"] = self._extract(compared, truth)
+            loss = loss + config.perceptual * values[f"perceptual{end}"]
         if self.discriminator is not None:
             with self.autocast():
-                values["adversarial"] = adversarial_loss(self.discriminator(result), 1.0)
-            loss = loss + config.adversarial * values["adversarial"]
+                values[f"adversarial{end}"] = adversarial_loss(self.discriminator(result), 1.0)
+            loss = loss + config.adversarial * values[f"adversarial{end}"]
         return result, loss, {name: value.detach() for name, value in values.items()}
+
+    @torch.no_grad()
+    def _pair_of_results(self, clean: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Inputs and ground truths of `side` pixels made of what the averaged weights make of clean inputs."""
+        with self.autocast():
+            result = self.ema(clean)
+        truth = F.interpolate(result, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        low = F.interpolate(truth, scale_factor=0.25, mode="bicubic", antialias=True)
+        return (low.clamp(0, 1) * 255).round() / 255, truth  # inputs have 8 bits
 
     def _update_discriminator(self, discriminator: Discriminator, fakes: list[tuple[Tensor, Tensor]]) -> Values:
         """Update the discriminator by results of the batch and their ground truths."""

@@ -101,6 +101,30 @@ def test_the_share_of_smoother_ground_truths_is_the_one_asked_for(data: PairData
     assert 15 <= smoother <= 45
 
 
+def test_a_share_of_steps_has_clean_parts_whose_results_are_to_be_ground_truths(data: PairData) -> None:
+    config = replace(BATCHES, results=0.4)
+    batches = [data.batch(config, step) for step in range(100)]
+    of_results = [batch for batch in batches if not batch.truth.shape[3]]
+    assert 25 <= len(of_results) <= 55
+    for low, truth, told in of_results:
+        assert truth.shape == (4, 64, 64, 0)
+        # enlarged 4 times and reduced 1.4 to 3 times they have the ground truths' side
+        assert 1.3 <= low.shape[1] * 4 / 64 <= 3.1
+        assert not told.any()
+    first = of_results[0].low.numpy()
+    images = [np.rot90(image, turns) for image in data.images.values() for turns in range(4)]
+    found = (np.lib.stride_tricks.sliding_window_view(image, first[0].shape[:2], (0, 1)) for image in images)
+    assert any((windows == first[0].transpose(2, 0, 1)).all((2, 3, 4)).any() for windows in found), "part of an input"
+
+
+def test_steps_that_learn_from_pairs_are_the_same_beside_others_that_do_not(data: PairData) -> None:
+    for step in range(20):
+        batch = data.batch(replace(BATCHES, results=0.4), step)
+        if not batch.truth.shape[3]:
+            continue
+        assert all(torch.equal(a, b) for a, b in zip(batch, data.batch(BATCHES, step), strict=True))
+
+
 def test_batches_are_the_same_whether_inputs_are_kept_decoded_or_not(data: PairData, tmp_path: Path) -> None:
     images = write_inputs(tmp_path / "train", [face(index, 256) for index in range(3)], "train")
     write_manifest(tmp_path / "pairs.parquet", images, CHANCES, draws=4)

@@ -576,6 +576,21 @@ def test_at_the_scale_of_use_a_generator_learns_to_take_the_damage_away(tmp_path
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:10])
 
 
+def test_results_of_the_averaged_weights_can_be_ground_truths(data: PairData, tmp_path: Path) -> None:
+    config = tiny_config(results=1.0, steps=4)
+    trained = Training(config, data, [], tmp_path / "a")
+    trained.run()
+    parts, empty, _ = data.batch(config.batches, 0)
+    assert not empty.numel()
+    low, truth = trained.updates._pair_of_results(trained.updates.to_device(parts), empty.shape[1])
+    assert truth.shape == (len(parts), 3, *empty.shape[1:3])
+    assert low.shape[2] * 4 == truth.shape[2]
+    reduced = torch.nn.functional.interpolate(truth, scale_factor=0.25, mode="bicubic", antialias=True)
+    assert (low - reduced.clamp(0, 1)).abs().max() < 0.6 / 255
+    # what is learned from is what is seen in the inputs: as bright as they are
+    assert abs(float(truth.mean() - trained.updates.to_device(parts).mean())) < 0.02
+
+
 def test_the_discriminator_is_not_shown_what_has_no_ground_truth(tmp_path: Path) -> None:
     images = write_inputs(tmp_path / "train", [face(index, 64) for index in range(3)], "train")
     write_manifest(tmp_path / "pairs.parquet", images, draws=1, of_use=1)
