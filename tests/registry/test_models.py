@@ -76,17 +76,16 @@ def test_the_released_pair_is_there_with_card_licence_and_figures() -> None:
 
 
 def test_an_older_pair_goes_by_its_number_with_its_own_realism(released: Path) -> None:
-    assert list(weights.released()) == ["released", "released-1", "released-2"]
+    assert list(weights.released()) == ["released", "released-1"]
     low = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     for name, realism, file in (
         ("released", 0.0, "fidelity"),
         ("released-1", 0.0, "1/fidelity"),
         ("released-1", 1.0, "1/realism"),
-        ("released-2", 0.0, "2/fidelity"),
     ):
         wanted = Upscaler.load(released / f"{file}.safetensors", back_projection=0)(low)
         assert (Upscaler.load(name, realism=realism, back_projection=0)(low) == wanted).all()
-    with pytest.raises(NoModelError, match="no released pair has that name: released, released-1, released-2"):
+    with pytest.raises(NoModelError, match="no released pair has that name: released, released-1"):
         Upscaler.load("released-9")
 
 
