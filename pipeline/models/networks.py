@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.core.chain import TOLD
 from pipeline.core.limits import Count, Limits, Positive
+from pipeline.models.degrid import degrid
 
 Norm = Literal["none", "instance"]
 Tail = Literal["shuffle", "resize"]
@@ -103,8 +104,9 @@ class ResidualBlock(nn.Module):
         residual = self.first(residual)
         if self.down:
             x, residual = F.avg_pool2d(x, 2), F.avg_pool2d(residual, 2)
-        residual = self.second(F.leaky_relu(self.norm2(residual), 0.2))
-        return (self.shortcut(x) + residual) * 0.5**0.5
+        # in place where nobody needs what was there: an activation less to write, and to keep for the backward pass
+        residual = self.second(F.leaky_relu(self.norm2(residual), 0.2, inplace=True))
+        return residual.add_(self.shortcut(x)).mul_(0.5**0.5)
 
 
 class Generator(nn.Module):
@@ -186,23 +188,6 @@ class Generator(nn.Module):
             detail = F.pixel_shuffle(detail, 4)
         detail = detail.float()
         return degrid(detail, self.config.even) if self.config.even else detail
-
-
-def degrid(detail: Tensor, window: int) -> Tensor:
-    """Take a grid of period 4 out of (N, 3, 4h, 4w), and nothing else.
-
-    The grid is what each of the 16 sub-pixel positions has, on average over `window` x `window` input pixels, more than
-    its neighbourhood. The neighbourhood's kernel vanishes at periods 4 and 2 and keeps slopes as they are.
-    """
-    line = detail.new_tensor([1, 2, 2, 2, 1]) / 8
-    around = F.pad(detail, (2, 2, 2, 2), mode="replicate")
-    around = F.conv2d(around, line.view(1, 1, 1, -1).expand(3, -1, -1, -1), groups=3)
-    around = F.conv2d(around, line.view(1, 1, -1, 1).expand(3, -1, -1, -1), groups=3)
-    grid = F.pixel_unshuffle(detail - around, 4)
-    for size in ((window, 1), (1, window)):  # a box is a row of columns
-        padding = (size[0] // 2, size[1] // 2)
-        grid = F.avg_pool2d(grid, size, stride=1, padding=padding, count_include_pad=False)
-    return detail - F.pixel_shuffle(grid, 4)
 
 
 def enlarge(x: Tensor) -> Tensor:

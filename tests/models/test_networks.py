@@ -13,7 +13,8 @@ from support.pictures import face, psnr
 from pipeline.core.images import resize
 from pipeline.models.checkpoint import ModelError, interpolate, load_generator, save_generator
 from pipeline.models.device import choose_precision
-from pipeline.models.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, degrid, enlarge
+from pipeline.models.degrid import degrid
+from pipeline.models.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, enlarge
 from pipeline.upscale.upscaler import Upscaler
 from pipeline.upscale.weights import NoModelError
 
@@ -388,3 +389,15 @@ def test_a_blind_generator_does_not_hear_what_it_is_told() -> None:
     x = torch.rand(1, 3, 16, 16)
     with torch.inference_mode():
         assert torch.equal(generator(x), generator(x, torch.ones(1, 2)))
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (16, 20)])
+def test_the_gradient_through_degrid_is_what_automatic_differentiation_finds(height, width):
+    detail = torch.rand(2, 3, height, width, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand(2, 3, height, width, dtype=torch.float64)
+    (degrid(detail, 9) * weights).sum().backward()
+    # it is linear: its transpose is seen by how much each pixel counts
+    step = torch.rand_like(detail)
+    with torch.no_grad():
+        moved = ((degrid(detail + step, 9) - degrid(detail, 9)) * weights).sum()
+    assert torch.allclose((detail.grad * step).sum(), moved, rtol=1e-9)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from pipeline.core.errors import first_line
 from pipeline.models.checkpoint import part
@@ -60,7 +60,7 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad():
             expected = self.extract(truth)
         pairs = zip(self.extract(result), expected, strict=True)
-        return torch.stack([F.l1_loss(ours.float(), theirs.float()) for ours, theirs in pairs]).sum()
+        return torch.stack([mean_difference(ours, theirs) for ours, theirs in pairs]).sum()
 
     def extract(self, x: Tensor) -> list[Tensor]:
         """Features of (N, 3, h, w) in [0, 1] at the layers named, shallowest first."""
@@ -78,7 +78,7 @@ def _stack() -> list[nn.Module]:
     width = 3
     for _, channels, count in CONVOLUTIONS:
         for _ in range(count):
-            layers += [nn.Conv2d(width, channels, 3, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(width, channels, 3, padding=1), nn.ReLU(inplace=True)]
             width = channels
         layers.append(nn.MaxPool2d(2))
     return layers
@@ -113,6 +113,35 @@ def _load(features: nn.Sequential, path: Path) -> None:
     if wrong:
         raise WeightsError(f"{path} is of another network: features.{wrong} is {tuple(state[wrong].shape)}")
     features.load_state_dict(state)
+
+
+class _MeanDifference(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, ours: Tensor, theirs: Tensor) -> Tensor:
+        signs = torch.empty_like(ours)
+        total = ours.new_zeros((), dtype=torch.float32)
+        for index in range(len(ours)):
+            difference = ours[index].float() - theirs[index].float()
+            signs[index] = difference.sign()
+            total += difference.abs_().sum()
+        ctx.save_for_backward(signs)
+        return total / ours.numel()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        (signs,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return signs * (gradient / signs.numel()), None
+
+
+def mean_difference(ours: Tensor, theirs: Tensor) -> Tensor:
+    """L1 between two batches (N, ...), bf16 or float32: the mean |ours - theirs|, float32, with a gradient of `ours`.
+
+    Differences are taken in float32, picture by picture so that they stay in the cache, and of them only the signs are
+    kept: automatic differentiation goes over float32 copies of all layers six times.
+    """
+    mean: Tensor = _MeanDifference.apply(ours, theirs)
+    return mean
 
 
 def adversarial_loss(scores: Sequence[Tensor], target: float) -> Tensor:

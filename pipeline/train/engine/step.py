@@ -13,7 +13,7 @@ from pipeline.models.device import autocast, choose_device, choose_precision, to
 from pipeline.models.networks import Discriminator, Generator
 from pipeline.train.engine.batches import Batch
 from pipeline.train.engine.config import TrainConfig, learning_rate
-from pipeline.train.engine.losses import PerceptualLoss, adversarial_loss, gradient_penalty
+from pipeline.train.engine.losses import PerceptualLoss, adversarial_loss, gradient_penalty, mean_difference
 from pipeline.train.engine.process_group import ProcessGroup
 
 Module = TypeVar("Module", bound=torch.nn.Module)
@@ -47,7 +47,7 @@ class Updates:
         if config.adversarial > 0:
             self.discriminator = networks["discriminator"] = self._on_device(Discriminator(config.discriminator))
         self.trained = {
-            name: (network, torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99)))
+            name: (network, torch.optim.Adam(network.parameters(), config.learning_rate, (0.9, 0.99), fused=True))
             for name, network in networks.items()
         }
         """Networks and their optimizers."""
@@ -73,56 +73,47 @@ class Updates:
             optimizer.zero_grad(set_to_none=True)
             for parameters in optimizer.param_groups:
                 parameters["lr"] = learning_rate(config, step)
-        if self.discriminator is not None:
-            self.discriminator.requires_grad_(False)
         parts: list[Values] = []
-        fakes: list[tuple[Tensor, Tensor]] = []
         for low, truth, told in zip(*(tensor.chunk(config.accumulate) for tensor in batch), strict=True):
             given, real = self.to_device(low), self.to_device(truth)
             if not real.shape[1]:
                 given, real = self._pair_of_results(given, real.shape[-1])
-            result, loss, values = self._generator_loss(given, real, told.to(self.device))
+            loss, values = self._generator_loss(given, real, told.to(self.device))
             (loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
             parts.append(values)
-            if result.shape == real.shape:
-                fakes.append((result.detach(), real))
         values = self._mean(parts) | {"gradient_norm": self._descend("generator")}
-        if self.discriminator is not None and fakes:
-            values |= self._update_discriminator(self.discriminator, fakes)
+        if "discriminator" in values:
+            values["discriminator_gradient_norm"] = self._descend("discriminator")
         decay = min(config.ema, (1 + step) / (10 + step))  # a short memory while the weights still change fast
         with torch.no_grad():
-            for mean, value in zip(self.ema.parameters(), self.generator.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
+            torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()), 1 - decay)
         return values
 
-    def _generator_loss(self, low: Tensor, truth: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Values]:
+    def _generator_loss(self, low: Tensor, truth: Tensor, told: Tensor) -> tuple[Tensor, Values]:
         config = self.config
         with self.autocast():
             result = self._generate(low, told)
         of_use = truth.shape == low.shape
-        if of_use:
-            # nothing larger is known than the clean input: a result reduced must be that
-            compared = F.interpolate(result, scale_factor=0.25, mode="bicubic", antialias=True)
-            values = {"of_use": (compared - truth).abs().mean()}
-            loss = config.pixel * values["of_use"]
-        else:
-            compared = result
-            values = {"pixel": (result - truth).abs().mean()}
-            loss = config.pixel * values["pixel"]
+        # at the scale of use nothing larger is known than the clean input: a result reduced must be that
+        compared = F.interpolate(result, scale_factor=0.25, mode="bicubic", antialias=True) if of_use else result
+        pixel = mean_difference(compared, truth)
+        loss = config.pixel * pixel
+        values = {"of_use" if of_use else "pixel": pixel}
+        end = "_of_use" if of_use else ""
+        if self.discriminator is not None:
+            # before VGG, so that never the layers of both are in memory
+            towards_real, judged = self._judge(self.discriminator, result, None if of_use else truth)
+            loss = loss + config.adversarial * towards_real
+            values |= {f"{name}{end}": value for name, value in judged.items()}
         if config.consistency and not of_use:
             reduced = F.interpolate(result - truth, scale_factor=0.25, mode="bicubic", antialias=True)
             values["consistency"] = reduced.abs().mean()
             loss = loss + config.consistency * values["consistency"]
-        end = "_of_use" if of_use else ""
         if self._extract is not None:
             with self.autocast():
                 values[f"perceptual{end}"] = self._extract(compared, truth)
             loss = loss + config.perceptual * values[f"perceptual{end}"]
-        if self.discriminator is not None:
-            with self.autocast():
-                values[f"adversarial{end}"] = adversarial_loss(self.discriminator(result), 1.0)
-            loss = loss + config.adversarial * values[f"adversarial{end}"]
-        return result, loss, {name: value.detach() for name, value in values.items()}
+        return loss, {name: value.detach() for name, value in values.items()}
 
     @torch.no_grad()
     def _pair_of_results(self, clean: Tensor, side: int) -> tuple[Tensor, Tensor]:
@@ -133,25 +124,37 @@ class Updates:
         low = F.interpolate(truth, scale_factor=0.25, mode="bicubic", antialias=True)
         return (low.clamp(0, 1) * 255).round() / 255, truth  # inputs have 8 bits
 
-    def _update_discriminator(self, discriminator: Discriminator, fakes: list[tuple[Tensor, Tensor]]) -> Values:
-        """Update the discriminator by results of the batch and their ground truths."""
-        discriminator.requires_grad_(True)
-        parts: list[Values] = []
-        for fake, real in fakes:
-            with self.autocast():
-                on_real, on_fake = discriminator(real), discriminator(fake)
-            loss = adversarial_loss(on_real, 1.0) + adversarial_loss(on_fake, 0.0)
-            values = {
-                "discriminator": loss,
-                "d_real": torch.stack([scores.mean() for scores in on_real]).mean(),
-                "d_fake": torch.stack([scores.mean() for scores in on_fake]).mean(),
-            }
-            if self.config.r1:
-                values["r1"] = gradient_penalty(discriminator, real)
-                loss = loss + self.config.r1 / 2 * values["r1"]
-            (loss / len(fakes)).backward()  # type: ignore[no-untyped-call]
-            parts.append({name: value.detach() for name, value in values.items()})
-        return self._mean(parts) | {"discriminator_gradient_norm": self._descend("discriminator")}
+    def _judge(self, discriminator: Discriminator, result: Tensor, truth: Tensor | None) -> tuple[Tensor, Values]:
+        """Add up the discriminator's gradients, and find which way a result has to change to be taken for real.
+
+        The discriminator looks at the result once for both: its weights are the same, the generator's gradient does not
+        reach them, and the discriminator's stops at the result. Without a ground truth it learns nothing itself.
+
+        Returns:
+            A scalar whose gradient is the adversarial term's, and the losses.
+        """
+        seen = result.detach().requires_grad_(True)
+        with self.autocast():
+            on_fake = discriminator(seen)
+        adversarial = adversarial_loss(on_fake, 1.0)
+        (towards_real,) = torch.autograd.grad(adversarial, seen, retain_graph=truth is not None)
+        if truth is None:
+            return (towards_real * result).sum(), {"adversarial": adversarial}
+        with self.autocast():
+            on_real = discriminator(truth)
+        loss = adversarial_loss(on_real, 1.0) + adversarial_loss(on_fake, 0.0)
+        values = {
+            "adversarial": adversarial,
+            "discriminator": loss,
+            "d_real": torch.stack([scores.mean() for scores in on_real]).mean(),
+            "d_fake": torch.stack([scores.mean() for scores in on_fake]).mean(),
+        }
+        if self.config.r1:
+            values["r1"] = gradient_penalty(discriminator, truth)
+            loss = loss + self.config.r1 / 2 * values["r1"]
+        weights = list(discriminator.parameters())
+        (loss / self.config.accumulate).backward(inputs=weights)  # type: ignore[no-untyped-call]
+        return (towards_real * result).sum(), values
 
     def _descend(self, name: str) -> Tensor:
         """Average a network's gradients over all processes, clip them, take the step; their norm before clipping."""
