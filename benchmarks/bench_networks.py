@@ -12,9 +12,9 @@ one), RRDBNet, SwinIR; and each TorchScript network of `--peers` (*.pt, RGB to R
 
 GFLOP: two for a multiply-add, counted by torch. MB: weights, inputs and outputs of every operator, as torch runs them
 one by one. Of the machine: a matrix product of 2048x2048 in that precision, and a copy (read and written). `floor` is
-the longer of GFLOP at the product's rate and of the least traffic (weights, input and result once) at the copy's rate;
-`x` is the median over it. `cpu ms` is processor time of all threads, `ratio` that of a
-case over that of our network as torch runs it, channels-last, in the same precision. What a fused engine saves lies between `MB` and that.
+the longer of GFLOP at the product's rate and of the least traffic (weights, input and result once) at the copy's
+rate; `x` is the median over it. `cpu ms` is processor time of all threads, `ratio` that of a case over that of our
+network as torch runs it, channels-last, in the same precision. What a fused engine saves lies between `MB` and that.
 """
 
 import argparse
@@ -376,13 +376,15 @@ def main() -> None:
         f"{options.side}x{options.side} on {device}, {options.threads} threads: {said}, copy {rates['copy']:.1f} GB/s"
     )
     print(
-        f"{'network':24} {'engine':14} {'':5} {'ms':>9} {'quartiles':>17} {'cpu ms':>8} {'ratio':>6} {'GFLOP':>7} {'MB':>8} {'floor':>8} {'x':>6}"
+        f"{'network':24} {'engine':14} {'':5} {'ms':>9} {'quartiles':>17} {'cpu ms':>8} {'ratio':>6} "
+        f"{'GFLOP':>7} {'MB':>8} {'floor':>8} {'x':>6}"
     )
     for row in sorted(rows, key=lambda row: (row["network"] != "facesr", row["network"], row["median"])):
         low, high = (1e3 * value for value in row["quartiles"])
         print(
             f"{row['network'][:24]:24} {row['engine']:14} {row['precision']:5} {1e3 * row['median']:9.1f} "
-            f"{low:8.1f}…{high:<8.1f} {1e3 * row['median_processor']:8.1f} {row['ratio']:6.2f} {row['gflop']:7.1f} {row['megabytes']:8.0f} {1e3 * row['floor']:8.2f} "
+            f"{low:8.1f}…{high:<8.1f} {1e3 * row['median_processor']:8.1f} {row['ratio']:6.2f} "
+            f"{row['gflop']:7.1f} {row['megabytes']:8.0f} {1e3 * row['floor']:8.2f} "
             f"{row['times_floor']:6.1f}"
         )
     if options.json:
