@@ -12,8 +12,9 @@ one), RRDBNet, SwinIR; and each TorchScript network of `--peers` (*.pt, RGB to R
 
 GFLOP: two for a multiply-add, counted by torch. MB: weights, inputs and outputs of every operator, as torch runs them
 one by one. Of the machine: a matrix product of 2048x2048 in that precision, and a copy (read and written). `floor` is
-the longer of GFLOP at the product's rate and of the least traffic (weights, input and result once) at the copy's rate;
-`x` is the median over it. What a fused engine saves lies between `MB` and that.
+the longer of GFLOP at the product's rate and of the least traffic (weights, input and result once) at the copy's
+rate; `x` is the median over it. `cpu ms` is processor time of all threads, `ratio` that of a case over that of our
+network as torch runs it, channels-last, in the same precision. What a fused engine saves lies between `MB` and that.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -65,6 +67,8 @@ class Case:
     """Weights, input, result."""
     call: Callable[[], Any] = field(repr=False)
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+    """The same in processor time, all threads together: what else the machine does hardly changes it."""
 
 
 class Traffic(TorchDispatchMode):
@@ -199,6 +203,45 @@ def openvino(path: Path, low: Tensor, threads: int, precision: str) -> Callable[
     return lambda: model(values)
 
 
+def ncnn_cases(options: argparse.Namespace) -> list[Case]:
+    """Networks of ncnn that make RGB four times larger, in the precisions asked for."""
+    paths = sorted(options.peers.glob("*.param")) if options.peers and options.device == "cpu" else []
+    try:
+        import ncnn
+    except ImportError:
+        print("no ncnn" if paths else "", end="\n" if paths else "")
+        return []
+    cases = []
+    values = np.random.default_rng(0).random((3, options.side, options.side), np.float32)
+    for path in paths:
+        layers = [line.split() for line in path.read_text().splitlines() if line.startswith("Convolution ")]
+        keys = [dict(word.split("=") for word in layer[4:] if "=" in word) for layer in layers]
+        # a kernel's weights = outputs * inputs * k * k
+        rgb = bool(keys) and int(keys[0]["6"]) == 3 * int(keys[0]["0"]) * int(keys[0]["1"]) ** 2
+        if not rgb or path.stem in options.without:
+            continue
+        weights = sum(int(key["6"]) for key in keys)
+        for precision in options.precisions:
+            network = ncnn.Net()
+            network.opt.num_threads = options.threads
+            network.opt.use_bf16_storage = precision == "bf16"
+            network.load_param(str(path))
+            network.load_model(str(path.with_suffix(".bin")))
+
+            def call(network: Any = network) -> Any:
+                extractor = network.create_extractor()
+                extractor.input(network.input_names()[0], ncnn.Mat(values).clone())
+                return np.array(extractor.extract(network.output_names()[0])[1])
+
+            if call().shape != (3, FACTOR * options.side, FACTOR * options.side):
+                break  # another factor
+            size = 2 if precision == "bf16" else 4
+            least = size * (weights + (1 + FACTOR**2) * values.size) / 1e6
+            flops = 2e-9 * weights * options.side**2  # all at the input's size
+            cases.append(Case(path.stem, "ncnn", precision, flops, 0.0, least, call))
+    return cases
+
+
 def prepare(
     name: str, network: nn.Module, precision: str, options: argparse.Namespace, device: torch.device, folder: Path
 ) -> list[Case]:
@@ -269,20 +312,33 @@ def measure(cases: list[Case], rounds: int, longest: float, device: torch.device
     with torch.inference_mode():
         for _ in range(rounds):
             for case in order.sample(cases, len(cases)):
-                if sum(case.seconds) < longest or len(case.seconds) < 3:
+                if sum(case.seconds) < longest:
+                    start = time.process_time()
                     case.seconds.append(once(case.call, device))
+                    case.processor.append(time.process_time() - start)
+
+
+def is_ours(case: Case, precision: str) -> bool:
+    """True if it is our network as torch runs it: what others are compared with."""
+    return (case.network, case.engine, case.precision) == ("facesr", "channels-last", precision)
 
 
 def rows_of(cases: list[Case], rates: dict[str, float]) -> list[dict[str, Any]]:
     """Median, spread and floor of each case."""
     rows = []
+    ours = {
+        precision: min(statistics.median(case.processor) for case in cases if is_ours(case, precision))
+        for precision in {case.precision for case in cases}
+    }
     for case in cases:
         middle = statistics.median(case.seconds)
         low, _, high = statistics.quantiles(case.seconds, n=4) if len(case.seconds) > 1 else [middle] * 3
         floor = max(case.gflop / rates[case.precision], 1e-3 * case.least_megabytes / rates["copy"])
         values = {key: value for key, value in asdict(case).items() if key not in ("call",)}
         rows.append(
-            values | {"median": middle, "quartiles": [low, high], "floor": floor, "times_floor": middle / floor}
+            values
+            | {"median": middle, "quartiles": [low, high], "floor": floor, "times_floor": middle / floor}
+            | {"median_processor": (own := statistics.median(case.processor)), "ratio": own / ours[case.precision]}
         )
     return rows
 
@@ -294,7 +350,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--longest", type=float, default=60.0, help="seconds that all rounds of one case may take")
     parser.add_argument("--model", type=Path, help="generator instead of the released one")
-    parser.add_argument("--peers", type=Path, help="folder of TorchScript networks")
+    parser.add_argument("--peers", type=Path, help="folder of networks of TorchScript and ncnn")
     parser.add_argument("--without", nargs="*", default=[], help="architectures that are left out: SwinIR …")
     parser.add_argument("--engines", nargs="*", help="these alone: contiguous, channels-last, compiled …")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
@@ -307,9 +363,11 @@ def main() -> None:
     cases: list[Case] = []
     with tempfile.TemporaryDirectory() as folder:
         for precision in options.precisions:
+            torch.set_num_threads(options.threads)  # some engines change it
             # cast networks would not come back as they were
             for name, network in gather(options, device).items():
                 cases += prepare(name, network, precision, options, device, Path(folder))
+        cases += ncnn_cases(options)
         rates = machine(device, options.precisions)
         measure(cases, options.rounds, options.longest, device)
     rows = rows_of(cases, rates)
@@ -318,13 +376,15 @@ def main() -> None:
         f"{options.side}x{options.side} on {device}, {options.threads} threads: {said}, copy {rates['copy']:.1f} GB/s"
     )
     print(
-        f"{'network':24} {'engine':14} {'':5} {'ms':>9} {'quartiles':>17} {'GFLOP':>7} {'MB':>8} {'floor':>8} {'x':>6}"
+        f"{'network':24} {'engine':14} {'':5} {'ms':>9} {'quartiles':>17} {'cpu ms':>8} {'ratio':>6} "
+        f"{'GFLOP':>7} {'MB':>8} {'floor':>8} {'x':>6}"
     )
     for row in sorted(rows, key=lambda row: (row["network"] != "facesr", row["network"], row["median"])):
         low, high = (1e3 * value for value in row["quartiles"])
         print(
             f"{row['network'][:24]:24} {row['engine']:14} {row['precision']:5} {1e3 * row['median']:9.1f} "
-            f"{low:8.1f}…{high:<8.1f} {row['gflop']:7.1f} {row['megabytes']:8.0f} {1e3 * row['floor']:8.2f} "
+            f"{low:8.1f}…{high:<8.1f} {1e3 * row['median_processor']:8.1f} {row['ratio']:6.2f} "
+            f"{row['gflop']:7.1f} {row['megabytes']:8.0f} {1e3 * row['floor']:8.2f} "
             f"{row['times_floor']:6.1f}"
         )
     if options.json:

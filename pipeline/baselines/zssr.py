@@ -25,7 +25,7 @@ from pipeline.baselines.zssr_training import (
 from pipeline.core.images import Pixels
 from pipeline.models.device import autocast, choose_device, choose_precision, to_pixels, to_tensor
 from pipeline.train.engine.loop import DivergedError
-from pipeline.upscale.array_upscaler import back_projected
+from pipeline.upscale.back_projection import back_projected
 
 
 def zssr(pictures: Sequence[Pixels], keys: Sequence[str], config: ZssrConfig) -> list[Pixels]:

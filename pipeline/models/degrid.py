@@ -16,6 +16,11 @@ def degrid(detail: Tensor, window: int) -> Tensor:
     The grid is what each of the 16 sub-pixel positions has, on average over `window` x `window` input pixels, more than
     its neighbourhood. The neighbourhood's kernel vanishes at periods 4 and 2 and keeps slopes as they are.
     """
+    return F.pixel_shuffle(degrid_positions(F.pixel_unshuffle(detail, 4), window), 4)
+
+
+def degrid_positions(detail: Tensor, window: int) -> Tensor:
+    """As `degrid`, of (N, 48, h, w), the sub-pixel positions as channels: so a CPU needs a third of the time."""
     if torch.is_grad_enabled() and detail.requires_grad:
         taken: Tensor = _Degrid.apply(detail, window)
         return taken
@@ -26,23 +31,41 @@ class _Degrid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, detail: Tensor, window: int) -> Tensor:
         ctx.window = window  # type: ignore[attr-defined]
-        return _forward(detail, window)
+        with torch.autocast(detail.device.type, enabled=False):
+            return _forward(detail, window)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        return _transposed(gradient, ctx.window), None  # type: ignore[attr-defined]
+        large = _transposed(F.pixel_shuffle(gradient, 4), ctx.window)  # type: ignore[attr-defined]
+        return F.pixel_unshuffle(large, 4), None
 
 
 def _forward(detail: Tensor, window: int) -> Tensor:
-    grid = _by_position(detail - _around(F.pad(detail, (2, 2, 2, 2), mode="replicate")))
+    line = torch.zeros(4, 12, dtype=torch.float64)
+    for position in range(4):  # of neighbouring blocks, and of its own: `grid` is a pixel less its neighbourhood
+        line[position, position + 2 : position + 7] = torch.tensor([1, 2, 2, 2, 1]) / 8
+    kernel = -torch.einsum("ypr,xqs->yxrspq", *[line.view(4, 3, 4)] * 2).reshape(16, 16, 3, 3)
+    kernel[range(16), range(16), 1, 1] += 1
+    # outside, a picture goes on with its outermost pixels
+    channels = torch.arange(48, device=detail.device).view(3, 4, 4)
+    around = detail
+    for axis in (2, 3):
+        first, last = (channels.select(axis - 1, end)[:, None].expand(3, 4, 4) for end in (0, -1))
+        if axis == 3:
+            first, last = first.mT, last.mT
+        ends = [around.narrow(axis, 0, 1)[:, first.flatten()], around.narrow(axis, -1, 1)[:, last.flatten()]]
+        # of one layout, else the whole becomes contiguous, and pooling it takes six times as long
+        ends = [end.contiguous(memory_format=torch.channels_last) for end in ends]
+        around = torch.cat([ends[0], around, ends[1]], dim=axis)
+    grid = F.conv2d(around, kernel.to(detail).repeat(3, 1, 1, 1), groups=3)
     for size, padding in _sides(window):
         grid = F.avg_pool2d(grid, size, stride=1, padding=padding, count_include_pad=False)
-    return detail - F.pixel_shuffle(grid, 4)
+    return detail - grid
 
 
 def _transposed(gradient: Tensor, window: int) -> Tensor:
-    """What `_forward` is to (N, 3, 4h, 4w), transposed: each step's transpose, in the other order."""
+    """What `degrid` does to (N, 3, 4h, 4w), transposed: each step's transpose, in the other order."""
     grid = _by_position(gradient)
     ones = torch.ones_like(grid[:1, :1])
     for size, padding in reversed(_sides(window)):

@@ -14,6 +14,7 @@ from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
 from pipeline.models.device import choose_device, choose_precision, out_of_memory, to_pixels, to_tensor
 from pipeline.models.networks import Generator, enlarge
+from pipeline.upscale.back_projection import REPAIR_REACH, back_projected
 from pipeline.upscale.blocks import SIDE
 from pipeline.upscale.hidden import filled, is_grey
 from pipeline.upscale.jpeg_agreement import Stored, agreed
@@ -23,13 +24,6 @@ from pipeline.upscale.told import CLEAN, Told
 
 STEP_REACH = 5
 """How far one step of back-projection carries, input pixels: two taps each way of reducing and of enlarging."""
-
-REPAIRED = 0.5 / 255
-"""Mean difference of a result reduced and its input from which the network is taken to have repaired the input, not
-missed it: .2 grey levels are left on clean photographs, 2 to 3 on blurred ones. At half as much again nothing is
-added."""
-REPAIR_REACH = 16
-"""Input pixels around each over which that mean is taken."""
 
 SMALLEST_TILE = 64
 
@@ -260,29 +254,6 @@ class ArrayUpscaler:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             raise MemoryError(first_line(error)) from error
-
-
-def back_projected(result: Tensor, low: Tensor, steps: int, repairs: bool = False) -> Tensor:
-    """Add what a result reduced lacks of its input, enlarged, `steps` times (Irani & Peleg, 1991).
-
-    Args:
-        result: (N, 3, 4h, 4w).
-        low: (N, 3, h, w).
-        steps: 0 adds nothing.
-        repairs: where much is lacking at first the network has repaired the input: there nothing is added.
-    """
-    share: Tensor | float = 1.0
-    for step in range(steps):
-        lacking = low - F.interpolate(result, size=low.shape[-2:], mode="bicubic", antialias=True)
-        if repairs and step == 0:
-            window, mean = 2 * REPAIR_REACH + 1, lacking.abs().mean(dim=1, keepdim=True)
-            for size in ((window, 1), (1, window)):  # a box is a row of columns
-                padding = (size[0] // 2, size[1] // 2)
-                mean = F.avg_pool2d(mean, size, stride=1, padding=padding, count_include_pad=False)
-            share = (3 - 2 * mean / REPAIRED).clamp(0, 1)
-        lacking = lacking * share
-        result = result + F.interpolate(lacking, size=result.shape[-2:], mode="bicubic", antialias=True)
-    return result
 
 
 def _as_grey(result: Tensor, grey: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ from pipeline.params.read import ParamsError
 from pipeline.runtime.units import RowUnit
 from pipeline.train.engine.batches import BatchConfig
 from pipeline.train.engine.loop import DivergedError
-from pipeline.upscale.array_upscaler import back_projected
+from pipeline.upscale.back_projection import back_projected
 from pipeline.upscale.measured_inputs import MeasuredInputs
 
 CPU = torch.device("cpu")

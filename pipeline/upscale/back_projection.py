@@ -1,0 +1,57 @@
+"""Back-projection: add what a result, reduced again, lacks of its input (Irani & Peleg, 1991)."""
+
+from functools import lru_cache
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.core.scales import FACTOR
+
+REPAIRED: Final = 0.5 / 255
+"""Mean difference of a result reduced and its input from which the network is taken to have repaired the input, not
+missed it: .2 grey levels are left on clean photographs, 2 to 3 on blurred ones. At half as much again nothing is
+added."""
+REPAIR_REACH: Final = 16
+"""Input pixels around each over which that mean is taken."""
+
+
+def back_projected(result: Tensor, low: Tensor, steps: int, repairs: bool = False) -> Tensor:
+    """Add what a result reduced lacks of its input, enlarged, `steps` times (Irani & Peleg, 1991).
+
+    Args:
+        result: (N, 3, 4h, 4w).
+        low: (N, 3, h, w).
+        steps: 0 adds nothing.
+        repairs: where much is lacking at first the network has repaired the input: there nothing is added.
+    """
+    if not steps:
+        return result
+    height, width = low.shape[-2:]
+    low = low.contiguous()
+    lacking = low - F.interpolate(result, size=(height, width), mode="bicubic", antialias=True)
+    share: Tensor | float = 1.0
+    if repairs:
+        window, mean = 2 * REPAIR_REACH + 1, lacking.abs().mean(dim=1, keepdim=True)
+        for size in ((window, 1), (1, window)):  # a box is a row of columns
+            padding = (size[0] // 2, size[1] // 2)
+            mean = F.avg_pool2d(mean, size, stride=1, padding=padding, count_include_pad=False)
+        share = (3 - 2 * mean / REPAIRED).clamp(0, 1)
+    added = total = lacking * share
+    rows, columns = (_enlarged_and_reduced(side).to(low) for side in (height, width)) if steps > 1 else (low, low)
+    for _ in range(steps - 1):
+        # what was added, as it is seen at this size: enlarging all of it at the end is enough
+        lacking = lacking - rows @ added @ columns.T
+        added = lacking * share
+        total = total + added
+    return result + F.interpolate(total, size=result.shape[-2:], mode="bicubic", antialias=True)
+
+
+@lru_cache(maxsize=16)
+def _enlarged_and_reduced(side: int) -> Tensor:
+    """Matrix (side, side): what enlarging a line of pixels and reducing it again makes of it."""
+    with torch.inference_mode(False):  # kept for callers that want gradients, too
+        lines = torch.eye(side)[:, None, None]  # one line a picture, of one row
+        large = F.interpolate(lines, size=(1, FACTOR * side), mode="bicubic", antialias=True)
+        return F.interpolate(large, size=(1, side), mode="bicubic", antialias=True)[:, 0, 0].T.contiguous()
