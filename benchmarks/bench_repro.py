@@ -18,17 +18,10 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = (
-    ".dvc/config",
-    ".dvcignore",
-    ".gitignore",
-    "dvc.yaml",
-    "pipeline",
-    "stages",
-    "data/raw",
-    "data/forgotten.txt",
-    "params.yaml",
-)
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support.dvc_project import COPIED
 
 
 def tree_pss(process: psutil.Process) -> int:
