@@ -17,18 +17,12 @@ from pathlib import Path
 
 import psutil
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support.dvc_project import COPIED
+
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = (
-    ".dvc/config",
-    ".dvcignore",
-    ".gitignore",
-    "dvc.yaml",
-    "pipeline",
-    "stages",
-    "data/raw",
-    "data/forgotten.txt",
-    "params.yaml",
-)
 
 
 def tree_pss(process: psutil.Process) -> int:
@@ -48,7 +42,7 @@ def tree_pss(process: psutil.Process) -> int:
 
 def one_run(folder: Path, params: Path) -> dict:
     """Run `dvc repro` in a fresh copy of the project."""
-    for name in COPIED:
+    for name in (*COPIED, "params.yaml"):
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():

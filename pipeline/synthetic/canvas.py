@@ -71,6 +71,21 @@ def soften(mask: U8, sigma: float) -> U8:
     return np.asarray(cv2.resize(small, (mask.shape[1], mask.shape[0])), np.uint8)
 
 
+def blurred(values: F32, sigma: float) -> F32:
+    """Return float values (height, width[, 3]) blurred by `sigma` pixels, as float32.
+
+    OpenCV's builds add float32 in different orders, which shows in the bytes of a portrait. In float64 they differ by
+    so little that float32 does not hold it.
+    """
+    return np.asarray(cv2.GaussianBlur(values.astype(np.float64), (0, 0), sigma), np.float32)
+
+
+def blurred_column(values: F32, sigma: float) -> F32:
+    """Return float values (height, N), or (height,) as (height, 1), blurred down their columns alone, as float32."""
+    column = values.reshape(len(values), -1).astype(np.float64)
+    return np.asarray(cv2.GaussianBlur(column, (1, 0), sigmaX=1, sigmaY=sigma), np.float32).reshape(column.shape)
+
+
 def blend(image: U8, layer: U8, mask: U8) -> None:
     """Lay `layer` over `image` in place where `mask` (same height and width) is above 0."""
     x, y, w, h = cv2.boundingRect(mask)
@@ -127,7 +142,7 @@ def _white(name: int, depth: int) -> F32:
 def _wrapped_blur(noise: F32, sigma: float) -> F32:
     pad = int(4 * sigma) + 1
     wide = cv2.copyMakeBorder(noise, pad, pad, pad, pad, cv2.BORDER_WRAP)
-    return np.asarray(cv2.GaussianBlur(wide, (0, 0), sigma)[pad:-pad, pad:-pad], np.float32)
+    return blurred(wide, sigma)[pad:-pad, pad:-pad]
 
 
 def _unit(x: F32) -> F32:

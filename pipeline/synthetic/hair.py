@@ -7,7 +7,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from pipeline.synthetic.canvas import F32, U8, Rng, curve, darken, fill, polygon_mask, strokes
+from pipeline.synthetic.canvas import F32, U8, Rng, blurred_column, curve, darken, fill, polygon_mask, strokes
 from pipeline.synthetic.pose import Pose, half_width, outline
 from pipeline.synthetic.traits import Traits
 
@@ -114,8 +114,7 @@ def skull_line(traits: Traits, thick: float, sides: float, count: int) -> F32:
     u = u + np.sign(u) * grow
     v = v - np.interp(v, [-3.5, -2.4, -1.0], [0.85 * thick, 0.55 * thick, 0])
     line = np.stack([u, v], axis=1).astype(np.float32)
-    smooth = cv2.GaussianBlur(line, (1, 0), sigmaX=1, sigmaY=2.0)[:, :2]
-    return np.asarray(smooth, np.float32)
+    return blurred_column(line, 2.0)
 
 
 def hairline(rng: Rng, traits: Traits, sides: float, count: int) -> F32:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.synthetic.canvas import F32, U8, Rng, bump, crop, smoothstep
+from pipeline.synthetic.canvas import F32, U8, Rng, blurred, blurred_column, bump, crop, smoothstep
 from pipeline.synthetic.pose import COLS, GRID, ROWS, U0, V0, Pose, half_width, neck_width
 from pipeline.synthetic.traits import Traits
 
@@ -38,7 +38,7 @@ def _skull(traits: Traits) -> tuple[F32, F32]:
     # The outline slants, so the distance to it is shorter than the distance along a row.
     slant = np.sqrt(1 + np.gradient(w[:, 0], 1 / GRID) ** 2)[:, None].astype(np.float32)
     inside = smoothstep(0.6, -0.6, (ratio - 1) * w * GRID / slant) * (w > 0.02)
-    inside = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 1.3)
+    inside = blurred(inside, 1.3)
     r = np.minimum(ratio, 0.985)
     section = np.sqrt(1 - np.power(r, 2.35))
     chin = traits.chin
@@ -47,7 +47,7 @@ def _skull(traits: Traits) -> tuple[F32, F32]:
         [-3.55, -3.4, -3.1, -2.5, -1.7, -0.8, 0.2, 1.0, 2.0, 2.7, 3.1 + chin / 2, 3.4 + chin, 3.61 + chin],
         [0.7, 1.15, 1.6, 2.1, 2.42, 2.56, 2.5, 2.48, 2.45, 2.4, 2.28, 1.95, 1.3],
     ).astype(np.float32)
-    profile = cv2.GaussianBlur(profile[:, None], (1, 0), sigmaX=1, sigmaY=6)[:, :1]
+    profile = blurred_column(profile, 6)
     return np.asarray(section * profile, np.float32), np.asarray(inside, np.float32)
 
 
@@ -58,7 +58,7 @@ def _nose(traits: Traits) -> F32:
         [-0.7, -0.25, 0.3, 0.8, 1.12 + end, 1.34 + end, 1.52 + end, 1.62 + end],
         [0.0, 0.12, 0.26, 0.42, 0.58, 0.52, 0.14, 0.0],
     ).astype(np.float32)
-    height = cv2.GaussianBlur(height[:, None], (1, 0), sigmaX=1, sigmaY=3)
+    height = blurred_column(height, 3)
     width = np.interp(_V, [-0.7, -0.2, 0.5, 1.1, 1.5], [0.42, 0.25, 0.29, 0.36, 0.36]).astype(np.float32)
     ridge = height * np.exp(-np.power(np.abs(_U)[None, :] / (width[:, None] * n), 2.2))
     tip = 0.13 * _spot(0, 1.17 + end, 0.27 * n, 0.24)
@@ -112,7 +112,7 @@ def _cast_shadow(height: F32, light: F32) -> F32:
         ahead = cv2.warpAffine(quarter, shift, quarter.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
         block = ahead - quarter - light[2] * step
         np.minimum(lit, smoothstep(0.14 + 0.25 * step, -0.04, block), out=lit)
-    lit = cv2.GaussianBlur(lit, (0, 0), 1.3)
+    lit = blurred(lit, 1.3)
     return np.asarray(cv2.resize(lit, height.shape[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
 
 
@@ -177,7 +177,7 @@ def build_skin(rng: Rng, traits: Traits, pose: Pose) -> Skin:
     lx, ly, lz = (float(c) for c in traits.light)
     facing = nx * lx + ny * ly + nz * lz
     cavity = height - cv2.resize(
-        cv2.GaussianBlur(cv2.resize(height, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA), (0, 0), 4),
+        blurred(cv2.resize(height, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA), 4),
         height.shape[::-1],
     )
     closed = np.clip(1 + 1.5 * np.minimum(cavity, 0.05), 0.35, 1.08)

@@ -95,9 +95,9 @@ def _render(rng: Rng) -> U8:
 def portrait(seed: int, index: int, size: int = SIZE) -> U8:
     """Return portrait `index` of the series `seed`: RGB, uint8, shape (size, size, 3), values 0..255.
 
-    The same arguments give the same bytes in any process and order, as long as `VERSION` and the installed
-    NumPy and OpenCV stay the same. Every size is drawn at 1024 and reduced: by area where `size` divides
-    1024, else by OpenCV's area resize at a fractional scale.
+    The same arguments give the same bytes in any process and order, as long as `VERSION` and the versions of
+    NumPy and OpenCV stay the same; which wheel of OpenCV it is makes no difference. Every size is drawn at 1024
+    and reduced: by area where `size` divides 1024, else by OpenCV's area resize at a fractional scale.
 
     Raises ValueError if `size` is below 1 or above 1024, or if `seed` or `index` is negative.
     """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.synthetic.canvas import F32, SIZE, Rng
+from pipeline.synthetic.canvas import F32, SIZE, Rng, blurred
 from pipeline.synthetic.traits import Traits
 
 # The grid of face coordinates in which skin is shaded: a little under half the resolution of the picture.
@@ -103,7 +103,7 @@ def half_width(traits: Traits, v: F32) -> F32:
     heights += [3.35 + 0.8 * c, 3.5 + c, 3.58 + c, 3.61 + c]
     widths += [0.78 + 0.5 * j, 0.60 + 0.3 * j, 0.40 + 0.1 * j, 0.0]
     smooth = np.interp(np.linspace(-3.6, 3.9, 151), heights, widths).astype(np.float32)
-    core = cv2.GaussianBlur(smooth[None], (0, 0), 2.2)[0]
+    core = blurred(smooth[None], 2.2)[0]
     # Blurring would open the two tips, which must close.
     keep = np.clip(np.minimum(np.arange(151) - 4, 150 - np.arange(151) - 6 + 10 * c) / 8, 0, 1)
     smooth = (core * keep + smooth * (1 - keep)) * np.float32(traits.width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.synthetic.canvas import F32, SIZE, U8, Rng, blend, crop, curve, darken, polygon_mask
+from pipeline.synthetic.canvas import F32, SIZE, U8, Rng, blend, blurred, crop, curve, darken, polygon_mask
 from pipeline.synthetic.pose import Pose, neck_width
 from pipeline.synthetic.traits import Traits
 
@@ -50,20 +50,20 @@ def draw_backdrop(rng: Rng, traits: Traits) -> U8:
     elif kind == "bokeh":
         colours = np.stack([_hsv(hue + rng.normal(0, 0.12), rng.uniform(0.05, 0.45), 0.9) for _ in range(5)])
         _blobs(rng, back, 16, colours, 10, 44, float(rng.uniform(0.2, 0.45)))
-        back = cv2.GaussianBlur(back, (0, 0), float(rng.uniform(1.5, 5)))
+        back = blurred(back, float(rng.uniform(1.5, 5)))
     elif kind == "foliage":
         colours = np.stack(
             [_hsv(0.24 + rng.normal(0, 0.06), rng.uniform(0.1, 0.55), rng.uniform(0.12, 0.95)) for _ in range(8)]
         )
         _blobs(rng, back, 46, colours, 4, 26, 0.5)
-        back = cv2.GaussianBlur(back, (0, 0), float(rng.uniform(3, 7)))
+        back = blurred(back, float(rng.uniform(3, 7)))
     elif kind == "room":
         for _ in range(int(rng.integers(5, 12))):
             a = rng.uniform(-20, _Q, 2)
             b = a + rng.uniform(16, 110, 2) * np.array([1, 1.5])
             colour = _hsv(hue + rng.normal(0, 0.1), saturation * rng.uniform(0.3, 1.4), rng.uniform(0.15, 0.95))
             cv2.rectangle(back, tuple(map(int, a)), tuple(map(int, b)), [float(c) for c in colour], -1)
-        back = cv2.GaussianBlur(back, (0, 0), float(rng.uniform(3, 8)))
+        back = blurred(back, float(rng.uniform(3, 8)))
     elif kind == "studio":
         glow = np.exp(-(((x - rng.uniform(-0.3, 0.3)) / 0.45) ** 2) - ((y - rng.uniform(-0.3, 0.3)) / 0.5) ** 2)
         back = back * (0.65 + 0.6 * glow + 0.06 * _clouds(rng, 9))[..., None]
@@ -93,7 +93,7 @@ def _bricks(rng: Rng, back: F32) -> F32:
             colour = back[0, 0] * np.float32(rng.uniform(0.78, 1.12))
             corner = (x + length - 3, y + height - 3)
             cv2.rectangle(wall, (x, y), corner, [float(c) for c in colour], -1)
-    return np.asarray(cv2.GaussianBlur(wall, (0, 0), float(rng.uniform(0.8, 2.6))), np.float32)
+    return blurred(wall, float(rng.uniform(0.8, 2.6)))
 
 
 def _fabric(rng: Rng, traits: Traits, top: int) -> U8:

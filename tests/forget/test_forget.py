@@ -1,30 +1,10 @@
 """A picture that is forgotten is in no shard, manifest or result any more, and what remains is said."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
-from support.project import ingest_again, make_project, of_split, run
+from support.project import ingest_again, of_split, run
 from support.stages import faces_of, files_of
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture
-def project(made: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of it, in which commands run."""
-    before = Path.cwd()
-    folder = tmp_path / "project"
-    shutil.copytree(made, folder)
-    os.chdir(folder)
-    yield folder
-    os.chdir(before)
 
 
 def test_nothing_is_changed_without_yes(project: Path) -> None:

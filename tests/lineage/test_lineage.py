@@ -1,30 +1,11 @@
 """From a number back to the archive, and from a picture to the models that saw it."""
 
 import json
-import os
-import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.project import make_project, of_split, run
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_project(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture
-def project(made: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of it, in which commands run."""
-    before = Path.cwd()
-    folder = tmp_path / "project"
-    shutil.copytree(made, folder)
-    os.chdir(folder)
-    yield folder
-    os.chdir(before)
+from support.project import of_split, run
 
 
 def test_a_number_leads_to_weights_pairs_shards_and_the_source(project: Path) -> None:

@@ -1,8 +1,12 @@
 """A small project with all that the pipeline leaves: shards, pairs, models, results, dvc.lock."""
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 from typer.testing import CliRunner, Result
 
@@ -22,6 +26,23 @@ from pipeline.synthetic.portrait import portrait
 from support.stages import faces_of
 
 TINY = GeneratorConfig((8,), 0, 1)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project, made once."""
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of it, in which commands run."""
+    before = Path.cwd()
+    folder = tmp_path / "project"
+    shutil.copytree(made, folder)
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
 
 
 def make_project(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from support.stages import ROOT
 
 from pipeline.synthetic import portrait as synthetic
+from pipeline.synthetic.canvas import tile
 from pipeline.synthetic.portrait import portrait
 
 _HASHES = """
@@ -59,6 +61,21 @@ def test_the_same_seed_and_index_give_the_same_bytes_in_another_process(gallery:
     )  # fmt: skip
     other = dict(line.split() for line in done.stdout.splitlines())
     assert other == {str(index): _digest(gallery[index]) for index in order}
+
+
+def test_no_float32_is_blurred_by_opencv_whose_builds_round_it_differently(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the wheels for older and newer systems of one release gave portraits that differed by a grey level
+    blur, seen = cv2.GaussianBlur, set()
+
+    def watched(values: np.ndarray, *arguments: Any, **named: Any) -> np.ndarray:
+        seen.add(values.dtype.name)
+        return blur(values, *arguments, **named)
+
+    monkeypatch.setattr(cv2, "GaussianBlur", watched)
+    tile.cache_clear()
+    for index in range(12):
+        portrait(3, index)
+    assert seen == {"uint8", "float64"}
 
 
 def test_calling_order_and_thread_count_leave_the_bytes_alone(gallery: list[np.ndarray]) -> None:
