@@ -9,8 +9,8 @@ import pyarrow as pa
 from pipeline.core.schema import Row
 from pipeline.evaluate.cases import Case, EvaluationConfig
 from pipeline.faces.detector import FaceFinder
-from pipeline.metrics.defects import find_defects
-from pipeline.metrics.fidelity import Reference, consistency
+from pipeline.metrics.defects import Reduced
+from pipeline.metrics.fidelity import Reference
 from pipeline.metrics.identity import Identity
 from pipeline.metrics.perceptual import RESIZES, InceptionFeatures, Perceptual
 
@@ -48,15 +48,15 @@ class Scorer:
         """A row of METRICS per method; without metrics where it has no result."""
         truth, low = case.truth, case.low
         reference = Reference(truth) if truth is not None else None
+        reduced = Reduced(truth, low) if truth is not None and low is not None else None
         similarity = self.identity.against(truth) if self.identity and truth is not None else None
         for method in methods:
             row: Row = {"id": case.id, "name": case.name, "split": split, "scale": scale, "method": method}
             result = case.results.get(method)
             if reference is not None and truth is not None and result is not None:
                 row |= reference.measure(result)
-                if low is not None:
-                    row["consistency"] = consistency(result, low)
-                    row |= find_defects(truth, low, result)
+                if reduced is not None:
+                    row |= reduced.measure(result)
                 # five poolings of AlexNet leave nothing of less
                 if min(truth.shape[:2]) >= SMALLEST:
                     row |= {kind: distance(truth, result) for kind, distance in self.perceptual.items()}
