@@ -6,8 +6,8 @@ ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/bench_training.py --precision fp32 --a
 
 Cases: `fidelity`, `use` (at the scale of use) and `realism` with the released profile's settings, `quick` with the
 quick profile's realism. Pairs are random blocks, the same for both checkouts; making batches is not in it
-(bench_pairs.py). Seconds are of the processor, all threads together, so that other work on the machine counts little. Of
-parts, each is timed by ending the step there; a part's time is the difference of medians.
+(bench_pairs.py). Seconds are of the processor, all threads together, so that other work on the machine counts little.
+Of parts, each is timed by ending the step there; a part's time is the difference of medians.
 """
 
 import argparse
