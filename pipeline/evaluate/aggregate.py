@@ -25,8 +25,7 @@ from pipeline.evaluate.statistics import PairedTest, bootstrap, holm, paired
 from pipeline.evaluate.summary import Score, Summary, known_first
 from pipeline.metrics import distances
 from pipeline.metrics.distances import FID_SAMPLE, NEIGHBOURS, FeatureStatistics
-from pipeline.metrics.perceptual import RESIZES
-from pipeline.metrics.registry import DEFECTS, MEASURES, OF_SETS, PER_FACE, VARIANTS, why_null
+from pipeline.metrics.registry import DEFECTS, MEASURES, OF_SETS, PER_FACE, RESIZES, VARIANTS, why_null
 
 TESTED: Final = tuple(key for key in PER_FACE if key not in VARIANTS)
 """Metrics by which methods are compared face by face."""

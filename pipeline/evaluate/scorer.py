@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
 from pipeline.core.schema import Row
 from pipeline.evaluate.cases import Case, EvaluationConfig
 from pipeline.faces.detector import FaceFinder
-from pipeline.metrics.defects import find_defects
-from pipeline.metrics.fidelity import Reference, consistency
+from pipeline.metrics.defects import Reduced
+from pipeline.metrics.fidelity import Reference
 from pipeline.metrics.identity import Identity
-from pipeline.metrics.perceptual import RESIZES, InceptionFeatures, Perceptual
+from pipeline.metrics.registry import RESIZES
+
+if TYPE_CHECKING:
+    from pipeline.metrics.perceptual import InceptionFeatures, Perceptual
 
 TRUTH: Final = "original"
 """Name under which the true pictures' Inception features are kept, beside the methods'."""
@@ -38,25 +41,34 @@ class Scorer:
             WeightsError: a file of it is unusable.
         """
         files = {name: Path(path) for name, path in config.networks.items()}
+        kinds = (("lpips", "alexnet"), ("lpips_vgg", "vgg16"), ("dists", "vgg16"))
+        self.inception: InceptionFeatures | None = None
+        self.perceptual: dict[str, Perceptual] = {}
+        if files.keys() & {"inception", "alexnet", "vgg16"}:
+            # only here: torch takes each worker two seconds to import
+            from pipeline.metrics import perceptual
+
+            if "inception" in files:
+                self.inception = perceptual.InceptionFeatures(files["inception"], config.device)
+            for kind, name in kinds:
+                if name in files:
+                    self.perceptual[kind] = perceptual.Perceptual(kind, files[name], config.device)
         finder = FaceFinder(files["detector"]) if "detector" in files else None
         self.identity = Identity(files["embedding"], finder) if "embedding" in files else None
-        self.inception = InceptionFeatures(files["inception"], config.device) if "inception" in files else None
-        kinds = (("lpips", "alexnet"), ("lpips_vgg", "vgg16"), ("dists", "vgg16"))
-        self.perceptual = {kind: Perceptual(kind, files[name], config.device) for kind, name in kinds if name in files}
 
     def measure(self, case: Case, split: str, scale: str, methods: Sequence[str]) -> Iterator[Row]:
         """A row of METRICS per method; without metrics where it has no result."""
         truth, low = case.truth, case.low
         reference = Reference(truth) if truth is not None else None
+        reduced = Reduced(truth, low) if truth is not None and low is not None else None
         similarity = self.identity.against(truth) if self.identity and truth is not None else None
         for method in methods:
             row: Row = {"id": case.id, "name": case.name, "split": split, "scale": scale, "method": method}
             result = case.results.get(method)
             if reference is not None and truth is not None and result is not None:
                 row |= reference.measure(result)
-                if low is not None:
-                    row["consistency"] = consistency(result, low)
-                    row |= find_defects(truth, low, result)
+                if reduced is not None:
+                    row |= reduced.measure(result)
                 # five poolings of AlexNet leave nothing of less
                 if min(truth.shape[:2]) >= SMALLEST:
                     row |= {kind: distance(truth, result) for kind, distance in self.perceptual.items()}

@@ -24,31 +24,48 @@ MIRROR: Final = 1.0
 _SMOOTH: Final = 1.0
 
 
-def find_defects(truth: Pixels, low: Pixels, result: Pixels) -> dict[str, float]:
-    """Signs of a broken method on one face, by `registry.DEFECTS`.
+class Reduced:
+    """A true picture reduced to its input's size: worked out once, for every result that is compared with it.
 
     Args:
-        truth: uint8 (k·h, k·w, 3), RGB.
+        truth: uint8 (4h, 4w, 3), RGB.
         low: uint8 (h, w, 3): the input.
-        result: of the truth's shape.
-
-    Returns:
-        `bias_r`, `bias_g`, `bias_b`: mean of (result reduced − input), grey levels. `shift_x`, `shift_y`: how far the
-        result lies to the right of, and below the truth, pixels of the result. `mirror_gain`: dB by which the mirrored
-        result matches the truth better, both reduced; negative where it does not.
     """
-    height, width = low.shape[:2]
-    small_truth, small = resize(truth, height, width), resize(result, height, width)
-    bias = (cv2.mean(small)[channel] - cv2.mean(low)[channel] for channel in range(3))
-    factor = truth.shape[0] / height
-    right, down = (factor * step for step in _shift(luma(small_truth), luma(small)))
-    flipped = np.ascontiguousarray(small[:, ::-1])
-    return {
-        **dict(zip(("bias_r", "bias_g", "bias_b"), bias, strict=True)),
-        "shift_x": right,
-        "shift_y": down,
-        "mirror_gain": psnr(small_truth, flipped) - psnr(small_truth, small),
-    }
+
+    def __init__(self, truth: Pixels, low: Pixels):
+        self.low, self.factor = low, truth.shape[0] / low.shape[0]
+        self.truth = resize(truth, *low.shape[:2])
+        self._luma, self._mean = luma(self.truth), cv2.mean(low)
+
+    def measure(self, result: Pixels) -> dict[str, float]:
+        """Consistency, as `fidelity.consistency` has it, and signs of a broken method, by `registry.DEFECTS`.
+
+        Args:
+            result: of the truth's shape; reduced once for all of it.
+
+        Returns:
+            `consistency`: mean |result reduced − input|, grey levels. `bias_r`, `bias_g`, `bias_b`: mean of (result
+            reduced − input), grey levels. `shift_x`, `shift_y`: how far the result lies to the right of, and below the
+            truth, pixels of the result. `mirror_gain`: dB by which the mirrored result matches the truth better, both
+            reduced; negative where it does not.
+        """
+        small = resize(result, *self.low.shape[:2])
+        bias = (cv2.mean(small)[channel] - self._mean[channel] for channel in range(3))
+        right, down = (self.factor * step for step in _shift(self._luma, luma(small)))
+        flipped = np.ascontiguousarray(small[:, ::-1])
+        return {
+            "consistency": cv2.norm(small, self.low, cv2.NORM_L1) / small.size,
+            **dict(zip(("bias_r", "bias_g", "bias_b"), bias, strict=True)),
+            "shift_x": right,
+            "shift_y": down,
+            "mirror_gain": psnr(self.truth, flipped) - psnr(self.truth, small),
+        }
+
+
+def find_defects(truth: Pixels, low: Pixels, result: Pixels) -> dict[str, float]:
+    """Signs of a broken method on one face, by `registry.DEFECTS`; arguments as of `Reduced`."""
+    found = Reduced(truth, low).measure(result)
+    return {key: found[key] for key in DEFECTS}
 
 
 def _shift(truth: NDArray[np.float64], result: NDArray[np.float64]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 Pure functions on uint8 RGB arrays. Definitions, sources and what changes each number: `docs/metrics.md`.
 """
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Final
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.images import Pixels, Planes, psnr, resize, resize_floats
+from pipeline.core.images import PSNR_CAP, Pixels, Planes, psnr, resize, resize_floats
 from pipeline.core.scales import FACTOR
 from pipeline.metrics.ssim import CROP, SMALLEST, WINDOW, Pyramid, Structure
 
@@ -79,16 +80,22 @@ class Reference:
         grey = structure.compare(other)
         roomy = min(result.shape[:2]) >= 2 * CROP + WINDOW
         return {
-            "psnr": psnr(self.truth, result),
+            "psnr": _psnr(self.truth, result),
             "ssim": plain.whole,
             "ms_ssim": self._pyramid.compare(result, plain.contrast) if self._pyramid else None,
             "psnr_y": psnr(values, other),
-            "psnr_crop4": psnr(_cropped(self.truth), _cropped(result)) if roomy else None,
+            "psnr_crop4": _psnr(_cropped(self.truth), _cropped(result)) if roomy else None,
             "psnr_y_crop4": psnr(values[CROP:-CROP, CROP:-CROP], other[CROP:-CROP, CROP:-CROP]) if roomy else None,
             "ssim_y": grey.whole,
             "ssim_crop4": plain.cropped,
             "ssim_y_crop4": grey.cropped,
         }
+
+
+def _psnr(first: Pixels, second: Pixels) -> float:
+    """As `psnr`, of uint8 of one shape: OpenCV adds whole numbers up, exactly and without copies in float64."""
+    squared = cv2.norm(first, second, cv2.NORM_L2SQR)
+    return PSNR_CAP if squared == 0 else min(PSNR_CAP, 10 * math.log10(255**2 * first.size / squared))
 
 
 def _cropped(pixels: Pixels) -> Pixels:

@@ -21,8 +21,6 @@ from pipeline.core.errors import first_line
 from pipeline.core.images import Pixels, resize_floats
 from pipeline.pretrained.registry import WeightsError
 
-RESIZES: Final = ("fid", "fid_clean")
-"""Resize of which distance: TensorFlow 1's bilinear (torch-fidelity), Pillow's bicubic in floats (clean-fid)."""
 _SIDE: Final = 299
 
 
@@ -82,7 +80,7 @@ class InceptionFeatures:
         self._network = network.to(self._device)
 
     def __call__(self, pixels: Pixels, resize: str = "fid") -> NDArray[np.float32]:
-        """Features (2048,) of one picture, uint8 (height, width, 3) RGB of any size; `resize` is one of RESIZES."""
+        """Features (2048,) of one picture, uint8 (height, width, 3) RGB of any size; `resize` is of RESIZES."""
         with torch.inference_mode():
             if resize == "fid":
                 image = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).unsqueeze(0).to(self._device)

@@ -130,3 +130,7 @@ def why_null(key: str, networks: Mapping[str, str], problems: Mapping[str, str],
         "consistency": "the sides are no multiples of 4",
         "identity": "no face was found",
     }.get(key, "pictures are too small")
+
+
+RESIZES: Final = ("fid", "fid_clean")
+"""Resize of which distance: TensorFlow 1's bilinear (torch-fidelity), Pillow's bicubic in floats (clean-fid)."""

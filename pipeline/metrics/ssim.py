@@ -41,7 +41,12 @@ class Similarity:
     """Of the contrast-structure term alone."""
 
 
-def _blur(values: Floats) -> Floats:
+def _product(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    """Exact product: of 8-bit values in 16 bits, a quarter of the memory of float64."""
+    return np.multiply(first, second, dtype=np.uint16 if first.dtype == second.dtype == np.uint8 else np.float64)
+
+
+def _blur(values: NDArray[Any]) -> Floats:
     """Gaussian-weighted local mean of (h, w) or (h, w, c), valid area only: (h - 10, w - 10 …)."""
     blurred: Floats = cv2.sepFilter2D(values, cv2.CV_64F, _KERNEL, _KERNEL)
     return blurred[BORDER:-BORDER, BORDER:-BORDER]
@@ -59,11 +64,11 @@ class Structure:
         if min(truth.shape[:2]) < WINDOW:
             raise ValueError(f"SSIM needs {WINDOW} pixels a side, got {truth.shape[1]}x{truth.shape[0]}")
         self.shape = truth.shape
-        self._strips: list[tuple[Floats, Floats, Floats]] = []
+        self._strips: list[tuple[NDArray[Any], Floats, Floats]] = []
         for top in range(0, truth.shape[0] - 2 * BORDER, _STRIP):
-            values = truth[top : top + _STRIP + 2 * BORDER].astype(np.float64)
+            values = truth[top : top + _STRIP + 2 * BORDER]
             mean = _blur(values)
-            self._strips.append((values, mean, _blur(values * values) - mean * mean))
+            self._strips.append((values, mean, _blur(_product(values, values)) - mean * mean))
 
     def compare(self, result: NDArray[Any], contrast: bool = False) -> Similarity:
         """Similarity of a result of the same shape; its contrast term is 0 where it is not asked for."""
@@ -72,11 +77,11 @@ class Structure:
         total = cropped = contrasts = 0.0
         for index, (values, mean, variance) in enumerate(self._strips):
             top = index * _STRIP
-            other = result[top : top + _STRIP + 2 * BORDER].astype(np.float64)
+            other = result[top : top + _STRIP + 2 * BORDER]
             other_mean = _blur(other)
             # in place from here on: the strip's arrays are reused while they are in the cache
-            covariance = _blur(values * other)
-            spread = _blur(other * other)
+            covariance = _blur(_product(values, other))
+            spread = _blur(_product(other, other))
             squares = other_mean * other_mean
             spread -= squares
             spread += variance

@@ -177,10 +177,13 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
     """Put back what `flatten_optimizer` took; learning rates are the schedule's business."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in part(tensors, prefix).items():
         index, quantity = name.split(".", 1)
-        state.setdefault(int(index), {})[quantity] = value
+        # files hold rows first; a fused optimizer walks a parameter and its state through memory in the same order
+        ours = torch.empty_like(parameters[int(index)], device="cpu").copy_(value) if value.dim() else value
+        state.setdefault(int(index), {})[quantity] = ours
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

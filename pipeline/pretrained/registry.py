@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
-import torch
-
 from pipeline.core.errors import FacesrError
 from pipeline.core.files import atomic, file_hash
 
@@ -80,6 +78,8 @@ NETWORKS = {
 
 def cache_folder() -> Path:
     """Torch's own cache, so that a network which torchvision has fetched already is found."""
+    import torch  # only here: it takes seconds, and workers that measure without networks or look for faces need none
+
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
@@ -151,6 +151,8 @@ def fetch(name: str) -> Path:
         raise WeightsError(f"{name}: {_how_to_get(name, False)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        import torch
+
         torch.hub.download_url_to_file(network.url, str(path), hash_prefix=network.sha256)
     except (URLError, OSError, RuntimeError) as error:
         message = f"{name}: {network.url} could not be fetched ({error}); {_how_to_get(name, False)}"

@@ -12,8 +12,8 @@ from support.pictures import face, psnr
 
 from pipeline.core.images import resize
 from pipeline.models.checkpoint import ModelError, interpolate, load_generator, save_generator
-from pipeline.models.device import choose_precision
 from pipeline.models.degrid import degrid
+from pipeline.models.device import choose_precision
 from pipeline.models.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, enlarge
 from pipeline.upscale.upscaler import Upscaler
 from pipeline.upscale.weights import NoModelError
