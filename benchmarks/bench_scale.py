@@ -82,25 +82,26 @@ def write_archive(kind: str, place: Path, count: int) -> Path:
 # what a child process does
 
 
-class Nothing:
-    """Stands in for the network: repeats every pixel."""
-
-    def __init__(self, model: str):
-        self.metadata, self.tile = {"sha256": model}, 512
-
-    def at_once(self, pixels: Sequence[Any], steps: int | None = None) -> list[Any]:
-        """As `ArrayUpscaler.at_once`."""
-        return [value.repeat(4, 0).repeat(4, 1) for value in pixels]
+def repeated(pixels: Sequence[Any], *_: Any) -> list[Any]:
+    """What the network would make of pictures: every pixel repeated."""
+    return [value.repeat(4, 0).repeat(4, 1) for value in pixels]
 
 
 def _worker() -> type:
     from pipeline.bulk import picture_job, worker
 
+    load = picture_job.load_upscaler
+
+    def without_network(*arguments: Any) -> Any:
+        upscaler = load(*arguments)
+        upscaler.at_once = repeated
+        return upscaler
+
     class WithoutNetwork(worker.BulkWorker):
         """Does all but the network; defined in a function, so that it travels to nodes by value."""
 
         def __init__(self, output: Any, settings: Any, *more: Any):
-            picture_job.load_upscaler = lambda settings, engine: Nothing(settings.model)
+            picture_job.load_upscaler = without_network
             super().__init__(output, settings, *more)
 
     return WithoutNetwork

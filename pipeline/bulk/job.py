@@ -26,7 +26,7 @@ from pipeline.bulk.ownership import (
     write_targets,
 )
 from pipeline.bulk.plan import BulkUnit, Item, items_of, listing_hash, units_of
-from pipeline.bulk.record import JobError, RunRecord, part_rows, read_part, read_record, write_part
+from pipeline.bulk.record import JobError, RunRecord, compact, part_rows, read_part, read_record, write_part
 from pipeline.bulk.settings import Engine, Settings, absolute
 from pipeline.core.schema import Row
 from pipeline.pretrained.registry import find, find_optional
@@ -36,6 +36,9 @@ from pipeline.version import __version__
 
 CARRIED = "carried.parquet"
 """The part that holds the rows of an earlier listing."""
+
+_SHARED = ("name", "stamp", "target")
+"""Columns of a row that say what `Item.identity` says."""
 
 CHOICE = "`--resume` finishes what is there with its own options, `--overwrite` starts anew"
 
@@ -88,8 +91,14 @@ class Job:
 
     def rows(self) -> list[Row]:
         """Rows of all that is done, in the order of the archive."""
-        found = {row["target"]: row for row in part_rows(self.parts)}
-        return [found[item.target] for item in self.items if item.target in found]
+        found = {row["target"]: compact(row) for row in part_rows(self.parts)}
+        rows = []
+        for item in self.items:
+            if (row := found.pop(item.target, None)) is not None:
+                # one text for both
+                row |= {key: text for key, text in zip(_SHARED, item.identity, strict=True) if row[key] == text}
+                rows.append(row)
+        return rows
 
 
 def open_job(listing: Listing, settings: Settings, engine: Engine) -> Job:

@@ -31,7 +31,6 @@ from pipeline.core.images import Planes, eight_bit_rgb, pixel_hash
 from pipeline.core.scales import FACTOR
 from pipeline.core.schema import UPSCALE_MANIFEST, Row
 from pipeline.faces.detector import FaceFinder
-from pipeline.metrics.fidelity import consistency
 from pipeline.metrics.identity import Identity
 from pipeline.models.checkpoint import ModelError
 from pipeline.sources.base import Source, SourceError
@@ -278,6 +277,8 @@ class PictureJob:
         return True
 
     def _check(self, work: Work, result: Planes) -> None:
+        from pipeline.metrics.fidelity import consistency  # and OpenCV, which a single picture need not wait for
+
         low = filled(work.pixels)
         work.row["consistency"] = consistency(result, low)
         if self.identity is not None and not isinstance(result, np.memmap):

@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
+from sys import intern
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -25,6 +27,13 @@ PATHS = ("fidelity", "realism_model", "detector", "embedding")
 
 LATER = ("strip_location", "degradation", "denoise", "deblock")
 """Settings that are on record only where they were asked for."""
+
+PIECE = 4096
+"""Rows that are made a table of at once."""
+
+_REPEATED = ("status", "model", "note", "error", "flags")
+_ASKED = ("name", "stamp", "target", "file", "id", "bytes", "status", "error", "note", "flags")
+"""Columns that are asked for by name whether there is a value or not."""
 
 T = TypeVar("T")
 
@@ -123,6 +132,17 @@ def part_rows(folder: StoragePath) -> Iterator[Row]:
             yield from read_part(folder / name)
 
 
+def compact(row: Row) -> Row:
+    """The row without columns that say nothing, and with one object for a text that stands in many rows."""
+    small: Row = {name: value for name, value in row.items() if value is not None or name in _ASKED}
+    for name in _REPEATED:
+        if small.get(name) is not None:
+            small[name] = intern(small[name])
+    if small.get("file") == small.get("target"):
+        small["file"] = small["target"]
+    return small
+
+
 def read_record(output: Output) -> RunRecord | None:
     """The record of the run that OUTPUT holds, finished or not; None where there is none of ours.
 
@@ -178,7 +198,11 @@ def write_manifest(output: Output, record: RunRecord, rows: Iterable[Row], csv: 
     """Write every file's outcome, with the run's record in the file's metadata; also as CSV on request."""
     # rows of units that an older version has finished lack what is new
     schema = UPSCALE_MANIFEST.with_metadata({"facesr": record.public.to_json()})
-    table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+    # piece by piece: as Python's objects rows take ten times the memory
+    left, tables = iter(rows), [schema.empty_table()]
+    while piece := [{name: row.get(name) for name in schema.names} for row in islice(left, PIECE)]:
+        tables.append(pa.Table.from_pylist(piece, schema=schema))
+    table = pa.concat_tables(tables).combine_chunks()
     path = output.manifest
     with path.writing() as handle:
         pq.write_table(table, handle)

@@ -10,7 +10,6 @@ from rich import box
 from rich.table import Table
 
 from pipeline.cli._shared import fail
-from pipeline.core.degradation import MEASURED_SCALES
 from pipeline.core.errors import first_line
 from pipeline.core.scales import BASELINE, BASELINES, METHODS, UPSCALED_SCALES, base_of, inputs_of
 from pipeline.evaluate.summary import Score, Summary, joined, known_first, scores_of
@@ -57,7 +56,9 @@ def print_table(summary: Summary, baseline: str = BASELINE) -> None:
     console = results()
     heads = ["PSNR dB", *([f"vs {baseline}"] if baseline else []), *(MEASURES[key].heading for key in shown)]
     reasons: dict[str, list[str]] = {}
-    from pipeline.report.findings import is_kind  # it imports torch, which --help has no use for
+    # numpy and torch, which --help has no use for
+    from pipeline.core.degradation import MEASURED_SCALES
+    from pipeline.report.findings import is_kind
 
     groups = {(split, scale) for split, scale, *_ in scores_of(summary)}
     kinds = sorted(filter(is_kind, groups), key=lambda group: MEASURED_SCALES.index(group[1]))

@@ -20,7 +20,6 @@ from pipeline.sources.base import (
 )
 from pipeline.sources.names import is_hidden, normalized, wanted
 from pipeline.storage.path import StoragePath, tree_order
-from pipeline.synthetic.portrait import VERSION, file_name, portrait
 
 
 class Synthetic:
@@ -31,11 +30,16 @@ class Synthetic:
 
     def entries(self) -> Iterator[Entry]:
         """portrait-000000.png and on."""
+        # here, as it imports OpenCV, which most have no use for
+        from pipeline.synthetic.portrait import VERSION, file_name
+
         for index in range(self.count):
             yield Entry(file_name(index), index, stamp=VERSION)
 
     def read(self, key: Any) -> bytes:
         """Draw and encode one portrait."""
+        from pipeline.synthetic.portrait import portrait
+
         return encode_png(portrait(self.seed, key))
 
 

@@ -1,7 +1,6 @@
 """A file or folder on a local disk or on an object store (s3://, gs:// …), named by one string.
 
-Local paths go through pathlib, remote ones through pyarrow's file systems. A file appears under its name only when it
-is complete, wherever it lies.
+Local paths go through pathlib, remote ones through pyarrow. A file appears under its name only when it is complete.
 """
 
 import os
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -42,10 +42,7 @@ BUFFER = 1 << 16
 
 @dataclass(frozen=True, order=True)
 class StoragePath:
-    """A file or folder; picklable, since it is just its address. Made by `of`.
-
-    What stands in this class is for object stores; `_LocalPath` does the same on a disk.
-    """
+    """A file or folder on an object store (`_LocalPath`: on a disk); picklable, as it is just its address."""
 
     uri: str
     """Local: absolute path. Remote: URI with its `?query`."""
@@ -223,20 +220,28 @@ class StoragePath:
             return filesystem.get_file_info(path)
 
 
+# the same few are asked for with every picture
+_parsed = lru_cache(maxsize=1024)(Path)
+
+
 class _LocalPath(StoragePath):
     """A file or folder on a disk."""
 
     @property
     def local(self) -> Path:
-        return Path(self.uri)
+        return _parsed(self.uri)
 
     @property
     def path(self) -> PurePosixPath:
         return PurePosixPath(self.local.as_posix())
 
     @property
+    def name(self) -> str:
+        return self.uri.rpartition("/")[2]
+
+    @property
     def parent(self) -> StoragePath:
-        return _LocalPath(str(self.local.parent))
+        return _LocalPath(self.uri.rpartition("/")[0] or "/")
 
     def __str__(self) -> str:
         return self.uri

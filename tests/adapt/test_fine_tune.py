@@ -415,8 +415,3 @@ def test_a_stopped_run_saves_its_state_and_says_how_to_go_on(
 def test_adapting_needs_neither_ray_nor_dvc_nor_pydantic() -> None:
     code = "import sys, pipeline.adapt.fine_tune; print(*{'ray', 'dvc', 'pydantic', 'rich', 'cv2'} & set(sys.modules))"
     assert python(code, ROOT).stdout.strip() == ""
-
-
-def test_help_stays_fast_because_torch_is_not_imported_for_it() -> None:
-    code = "import sys, pipeline.cli; print('torch' in sys.modules)"
-    assert python(code, ROOT).stdout.strip() == "False"
