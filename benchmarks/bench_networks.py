@@ -8,7 +8,8 @@ Every case runs once a round, in an order drawn anew, so that what else the mach
 medians and the quartiles around them. Engines: torch as it is (contiguous and channels-last), torch.compile where there
 is a compiler, ONNX Runtime and OpenVINO where they are installed (`pip install onnx onnxruntime openvino`). Peers are
 architectures with random weights, since time does not depend on them, from spandrel: SRVGG-32 (Real-ESRGAN's small
-one), RRDBNet, SwinIR; and each TorchScript network of `--peers` (*.pt, RGB to RGB, four times larger).
+one), RRDBNet, SwinIR; and the networks in `--peers` that make RGB four times larger: TorchScript (*.pt) and, where ncnn
+is installed (`pip install ncnn`), its own (*.param beside *.bin).
 
 GFLOP: two for a multiply-add, counted by torch. MB: weights, inputs and outputs of every operator, as torch runs them
 one by one. Of the machine: a matrix product of 2048x2048 in that precision, and a copy (read and written). `floor` is
