@@ -197,7 +197,7 @@ def degrid(detail: Tensor, window: int) -> Tensor:
 
 
 def _degrid(detail: Tensor, window: int) -> Tensor:
-    """As `degrid`, of (N, 48, h, w), the sub-pixel positions as channels: so a CPU needs a third of the time."""
+    """As `degrid`, of (N, 48, h, w), the sub-pixel positions as channels: so a CPU needs half the time."""
     line = torch.zeros(4, 12, dtype=torch.float64)
     for position in range(4):  # of neighbouring blocks, and of its own: `grid` is a pixel less its neighbourhood
         line[position, position + 2 : position + 7] = torch.tensor([1, 2, 2, 2, 1]) / 8
