@@ -51,10 +51,8 @@ def _forward(detail: Tensor, window: int) -> Tensor:
     channels = torch.arange(48, device=detail.device).view(3, 4, 4)
     around = detail
     for axis in (2, 3):
-        first, last = (channels.select(axis - 1, end)[:, None].expand(3, 4, 4) for end in (0, -1))
-        if axis == 3:
-            first, last = first.mT, last.mT
-        ends = [around.narrow(axis, 0, 1)[:, first.flatten()], around.narrow(axis, -1, 1)[:, last.flatten()]]
+        first, last = (channels.select(axis - 1, end).unsqueeze(axis - 1).expand(3, 4, 4).flatten() for end in (0, -1))
+        ends = [around.select(axis, end).unsqueeze(axis)[:, which] for end, which in ((0, first), (-1, last))]
         # of one layout, else the whole becomes contiguous, and pooling it takes six times as long
         ends = [end.contiguous(memory_format=torch.channels_last) for end in ends]
         around = torch.cat([ends[0], around, ends[1]], dim=axis)
