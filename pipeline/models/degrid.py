@@ -31,7 +31,8 @@ class _Degrid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, detail: Tensor, window: int) -> Tensor:
         ctx.window = window  # type: ignore[attr-defined]
-        with torch.autocast(detail.device.type, enabled=False):
+        # the meta device, on which memory is counted, has none
+        with torch.autocast("cuda" if detail.is_cuda else "cpu", enabled=False):
             return _forward(detail, window)
 
     @staticmethod

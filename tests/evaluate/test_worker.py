@@ -13,11 +13,11 @@ from pipeline.core.images import Pixels, pixel_hash, psnr, resize
 from pipeline.core.schema import FACES, UPSCALED
 from pipeline.core.shards import write_rows
 from pipeline.evaluate import aggregate as aggregation
-from pipeline.evaluate import scorer
 from pipeline.evaluate.aggregate import aggregate
 from pipeline.evaluate.cases import EvaluationConfig, find_cases
 from pipeline.evaluate.summary import headline
 from pipeline.evaluate.worker import EvaluationWorker, plan_units
+from pipeline.metrics import perceptual
 from pipeline.metrics.fidelity import consistency, ssim
 from pipeline.report.write import write
 
@@ -149,7 +149,7 @@ class FakeInception:
 def test_fid_is_taken_over_the_common_faces_and_warns_of_its_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scorer, "InceptionFeatures", FakeInception)
+    monkeypatch.setattr(perceptual, "InceptionFeatures", FakeInception)
     monkeypatch.setattr(aggregation, "_FEATURE_BLOCK", 2)
     config = replace(build(tmp_path, {"train": 1, "test": 5}), networks={"inception": "inception.pth"})
     for method in METHODS:

@@ -427,7 +427,7 @@ def test_out_of_memory_says_which_setting_to_lower(
 def test_the_memory_a_run_needs_is_estimated_near_what_it_takes(data: PairData, tmp_path: Path) -> None:
     config = tiny_config(
         **ADVERSARIAL,
-        generator=GeneratorConfig((32,), blocks=0, bottleneck=6, tail="resize"),
+        generator=GeneratorConfig((32,), blocks=0, bottleneck=6, tail="resize", even=9),
         discriminator=DiscriminatorConfig((16, 32), 1),
         batch=32,
         steps=2,
