@@ -133,8 +133,13 @@ def test_two_workers_learn_what_one_learns_with_the_same_batch(undisturbed: Path
     data = undisturbed.parent / "data"
     settings = load_params(undisturbed.parent / "params.yaml").train.model_copy(update={"workers": 1})
     files = data / "inputs", data / "pairs.parquet"
-    alone = train_phases(TrainRun(settings, *files, tmp_path, dependencies(settings, *files)), lambda: False)
-    assert alone is not None
+    facts = dependencies(settings, *files)
+    # both from the same fidelity weights: Adam makes whole steps of what they differ by in the last digit
+    starts = {"fidelity": None, "realism": undisturbed / "fidelity/generator.safetensors"}
+    alone: dict[str, Path] = {}
+    for phase, start in starts.items():
+        alone |= train_phases(TrainRun(settings, *files, tmp_path, facts, (phase,), start), lambda: False) or {}
+    assert alone.keys() == starts.keys()
     for phase, result in alone.items():
         together = undisturbed / phase / "generator.safetensors"
         assert furthest(result, together) < SAME
@@ -148,7 +153,7 @@ def test_accumulated_gradients_give_the_whole_batchs_result(tmp_path: Path) -> N
     write_manifest(tmp_path / "pairs.parquet", images)
     data = PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train")
     terms = {"adversarial": 0.05, "perceptual": 0.1, "layers": ("relu1_1",), "steps": 10}
-    config = tiny_config(**terms, batch=4)
+    config = tiny_config(**terms, batch=4, precision="fp32")
     whole, parts = (
         Training(replace(config, accumulate=count), data, [], tmp_path / str(count)).run() for count in (1, 4)
     )
