@@ -21,6 +21,7 @@ from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import consecutive_groups
 from pipeline.bulk.record import json_line, json_lines
 from pipeline.core.files import write_bytes
+from pipeline.core.row_table import RowTable
 from pipeline.core.schema import PICTURES, ROWS_PER_GROUP, Row
 from pipeline.core.shards import GROUP_BYTES
 from pipeline.runtime.console import Advance, progress
@@ -47,11 +48,11 @@ class Note(TypedDict):
     whole: bool
 
 
-def assemble(output: Output, rows: Sequence[Row]) -> None:
+def assemble(output: Output, rows: RowTable) -> None:
     """Put the pictures of manifest rows into the archive, and it under its name; folders are there already."""
-    done = [row for row in rows if row["status"] == "ok"]
     if output.kind in ("folder", "picture"):
         return
+    done = rows.where([status == "ok" for status in rows.column("status")])
     with progress(f"writing {output.path.name}", len(done)) as advance:
         if output.kind == "shards":
             _write_shards(output, done, advance)
@@ -173,7 +174,7 @@ def _holder(output: Output) -> Path | None:
     return path if notes[-1]["whole"] and path.is_file() and path.stat().st_size == length else None
 
 
-def _write_in_steps(output: Output, path: Path, work: Path, rows: Sequence[Row], advance: Advance) -> None:
+def _write_in_steps(output: Output, path: Path, work: Path, rows: RowTable, advance: Advance) -> None:
     """Append to a hidden file; every `STEP` pictures note how far it is, then remove those from the work folder.
 
     Where what is assembled is not the beginning of what is to be assembled (INPUT has changed since), it is cut off
@@ -214,11 +215,11 @@ def _write_in_steps(output: Output, path: Path, work: Path, rows: Sequence[Row],
 
         try:
             for start in range(count, len(rows), STEP):
-                added = []
-                for row in rows[start : start + STEP]:
+                added, piece = [], list(rows[start : start + STEP])
+                for row in piece:
                     archive.add(output, row)
                     added.append([*identity(row), handle.tell(), *archive.last()])
-                commit(rows[start : start + STEP], added)
+                commit(piece, added)
                 advance(len(added))
         except BaseException:
             archive.abandon()
@@ -249,25 +250,27 @@ def _shard_members(output: Output, mark: str) -> list[Member]:
     return list(json_lines((output.work / mark).read_bytes().decode()))
 
 
-def _write_shards(output: Output, rows: Sequence[Row], advance: Advance) -> None:
+def _write_shards(output: Output, rows: RowTable, advance: Advance) -> None:
     """Which rows a shard holds follows from their sizes alone, so a killed run goes on with the next one."""
-    shards = list(consecutive_groups(rows, _size, SHARD_BYTES))
-    wanted = {f"shard-{number:05d}": [identity(row) for row in shard] for number, shard in enumerate(shards)}
+    groups = consecutive_groups(range(len(rows)), rows.column("bytes").__getitem__, SHARD_BYTES)
+    shards = {f"shard-{number:05d}": rows[group[0] : group[-1] + 1] for number, group in enumerate(groups)}
     marks = [name for name, _, _ in output.work.files(recursive=False) if name.startswith("shard-")]
-    fitting = {mark for mark in marks if _shard_members(output, mark) == wanted.get(mark)}
+    fitting = {
+        mark for mark in marks if mark in shards and _shard_members(output, mark) == list(map(identity, shards[mark]))
+    }
     stale = [mark for mark in marks if mark not in fitting or not _shard_of(output, mark).is_file()]
-    needed = {tuple(known) for members in wanted.values() for known in members}
+    needed = {tuple(identity(row)) for row in rows} if stale else set()
     for mark in stale:
         _recover_shard(output, mark, needed)
     for mark in stale:  # the mark last: without it nobody knows whose the shard is
         _shard_of(output, mark).remove()
         (output.work / mark).remove()
-    for mark, shard in zip(wanted, shards, strict=True):
+    for mark, shard in shards.items():
         done = output.work / mark
         if not done.exists():
             with _shard_of(output, mark).writing() as handle:
                 _stream_parquet(handle, output, shard, advance)
-            done.write_bytes("".join(json_line(known) for known in wanted[mark]).encode())
+            done.write_bytes("".join(json_line(identity(row)) for row in shard).encode())
         for row in shard:
             output.result_path(row["file"]).remove()
 

@@ -32,8 +32,8 @@ _SPREAD: Final = 0.01
 """Least spread, grey levels or cosine, so that among equal values the smallest difference is no outlier."""
 
 
-def flag(rows: Sequence[Row]) -> None:
-    """Set `flags` of every manifest row: comma separated, "" where nothing calls for a look.
+def flags_of(rows: Sequence[Row]) -> list[str]:
+    """Make `flags` of manifest rows: comma separated, "" where nothing calls for a look.
 
     - `disagrees`: `consistency`, less what it is by taking away the `noise` that was found, above DISAGREES and an
       outlier among the rows, or above DISAGREES_ALWAYS.
@@ -43,21 +43,21 @@ def flag(rows: Sequence[Row]) -> None:
     Outliers are told by a robust z-score among the rows whose status is ok; of fewer than 5 values none is one, and
     DISAGREES is enough. Rows whose status is not ok have no flags: their error says it.
     """
-    done = [row for row in rows if row.get("status") == "ok"]
+    measured = [(_disagreement(row), _number(row.get("identity"))) for row in rows if row.get("status") == "ok"]
     # with few values there is no telling what is usual, and a picture too many is soon looked at
-    most = min(max(DISAGREES, _edge(list(map(_disagreement, done)), OUTLIER, DISAGREES)), DISAGREES_ALWAYS)
-    identities = [_number(row.get("identity")) for row in done]
-    least = max(IDENTITY_LOW, min(_edge(identities, -OUTLIER, IDENTITY_LOW), IDENTITY_SURE))
-    for row in rows:
-        row["flags"] = ""
-    for row in done:
-        disagreement, identity = _disagreement(row), _number(row.get("identity"))
-        found = {
-            "disagrees": disagreement is not None and disagreement > most,
-            "identity": identity is not None and identity < least,
-            "no-face": row.get("faces") == 0,
-        }
-        row["flags"] = ",".join(name for name, holds in found.items() if holds)
+    most = min(max(DISAGREES, _edge([value for value, _ in measured], OUTLIER, DISAGREES)), DISAGREES_ALWAYS)
+    least = max(IDENTITY_LOW, min(_edge([value for _, value in measured], -OUTLIER, IDENTITY_LOW), IDENTITY_SURE))
+    return [_flags(row, most, least) if row.get("status") == "ok" else "" for row in rows]
+
+
+def _flags(row: Row, most: float, least: float) -> str:
+    disagreement, identity = _disagreement(row), _number(row.get("identity"))
+    found = {
+        "disagrees": disagreement is not None and disagreement > most,
+        "identity": identity is not None and identity < least,
+        "no-face": row.get("faces") == 0,
+    }
+    return ",".join(name for name, holds in found.items() if holds)
 
 
 def severity(row: Row) -> float:

@@ -26,8 +26,9 @@ from pipeline.bulk.ownership import (
     write_targets,
 )
 from pipeline.bulk.plan import BulkUnit, Item, items_of, listing_hash, units_of
-from pipeline.bulk.record import JobError, RunRecord, compact, part_rows, read_part, read_record, write_part
+from pipeline.bulk.record import JobError, RunRecord, part_rows, read_part, read_record, write_part
 from pipeline.bulk.settings import Engine, Settings, absolute
+from pipeline.core.row_table import RowTable
 from pipeline.core.schema import Row
 from pipeline.pretrained.registry import find, find_optional
 from pipeline.storage.path import StoragePath
@@ -36,9 +37,6 @@ from pipeline.version import __version__
 
 CARRIED = "carried.parquet"
 """The part that holds the rows of an earlier listing."""
-
-_SHARED = ("name", "stamp", "target")
-"""Columns of a row that say what `Item.identity` says."""
 
 CHOICE = "`--resume` finishes what is there with its own options, `--overwrite` starts anew"
 
@@ -52,7 +50,7 @@ class Job:
     items: list[Item]
     units: list[BulkUnit] = field(default_factory=list)
     """All units of this listing, finished ones too."""
-    carried: list[Row] = field(default_factory=list)
+    carried: RowTable | None = None
     """Rows of an earlier listing or run that still hold."""
     fresh: bool = True
     """True if it starts here, rather than going on with recorded work."""
@@ -89,16 +87,11 @@ class Job:
         """Items without a row."""
         return [item for unit in self.missing for item in unit.items]
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> RowTable:
         """Rows of all that is done, in the order of the archive."""
-        found = {row["target"]: compact(row) for row in part_rows(self.parts)}
-        rows = []
-        for item in self.items:
-            if (row := found.pop(item.target, None)) is not None:
-                # one text for both
-                row |= {key: text for key, text in zip(_SHARED, item.identity, strict=True) if row[key] == text}
-                rows.append(row)
-        return rows
+        done = part_rows(self.parts)
+        where = {target: index for index, target in enumerate(done.column("target"))}
+        return done.take([where[item.target] for item in self.items if item.target in where])
 
 
 def open_job(listing: Listing, settings: Settings, engine: Engine) -> Job:
@@ -118,11 +111,11 @@ def open_job(listing: Listing, settings: Settings, engine: Engine) -> Job:
     job = Job(output, record, items, clear=options.overwrite)
     refuse_inputs(output, (item.target for item in items), listing.roots, options.overwrite)
     if options.overwrite:
-        return _planned(job, [])
+        return _planned(job, None)
     refuse_foreign_manifests(output, options.csv)
     before = read_record(output)
     if before is None:
-        return _only_ours(_planned(job, []), ())
+        return _only_ours(_planned(job, None), ())
     differences = _differences(before, record)
     if differences and not options.resume:
         what = "an unfinished run" if output.unfinished else "the results of a run"
@@ -137,7 +130,7 @@ def begin(job: Job) -> None:
     if job.clear:
         clear(job.output)
     write_targets(job.output, (item.target for item in job.items))
-    if job.carried:
+    if job.carried is not None and len(job.carried):
         write_part(job.parts / CARRIED, job.carried)
     job.output.job.write_bytes(job.record.to_json(indent=2).encode())
 
@@ -167,13 +160,13 @@ def locked(output: Output) -> Iterator[None]:
 def _go_on(job: Job, before: RunRecord) -> Job:
     """With a run that ended too early."""
     # older parts, of listings before the recorded one, tell of results that may have been replaced since
-    rows = list(part_rows(job.output.work / "parts" / (before.parts or before.listing)))
+    rows = part_rows(job.output.work / "parts" / (before.parts or before.listing))
     there = _available(job.output)
     if before.listing != job.record.listing:
         job = replace(job, note=_changed(job.items, rows))
     elif all(row["status"] != "ok" or there(row) for row in rows):
         carried = job.parts / CARRIED
-        return _planned(job, read_part(carried) if carried.exists() else [])
+        return _planned(job, read_part(carried) if carried.exists() else None)
     # cut anew, into parts of their own: those that are there number other units
     parts = f"{job.record.listing}-{secrets.token_hex(4)}"
     job = _planned(replace(job, record=replace(job.record, parts=parts)), rows)
@@ -183,12 +176,13 @@ def _go_on(job: Job, before: RunRecord) -> Job:
 def _again(job: Job, before: RunRecord) -> Job:
     """With a run that came to its end: what failed is tried again, what is new is done."""
     same_listing = before.listing == job.record.listing
-    rows = [row | {"target": row["file"]} for row in read_part(job.output.manifest)]
+    rows = read_part(job.output.manifest)
+    rows = rows.with_column("target", rows.column("file"))
     if job.output.kind != "folder":
-        size = sum(row["bytes"] for row in rows if row["status"] == "ok")
+        size = sum(size for size, status in zip(*map(rows.column, ("bytes", "status")), strict=True) if status == "ok")
         cut = archive_exists(job.output) and archive_size(job.output) < size
         if not archive_exists(job.output) or (cut and job.output.kind == "picture"):
-            return replace(_planned(job, []), fresh=True)
+            return replace(_planned(job, None), fresh=True)
         if not same_listing:
             raise JobError(
                 f"{job.output.path} was made of an archive that has changed since: `--overwrite` makes it anew"
@@ -197,11 +191,11 @@ def _again(job: Job, before: RunRecord) -> Job:
             raise JobError(f"{job.output.path} is not what was written, it was cut: `--overwrite` makes it anew")
         return replace(job, finished=True)
     note = "" if same_listing else _changed(job.items, rows)
-    done = [row for row in rows if row["status"] == "ok"]
+    done = rows.where([status == "ok" for status in rows.column("status")])
     planned = _planned(replace(job, note=note), done)
     if same_listing and not planned.units:
         return replace(job, finished=True)
-    return _only_ours(planned, [row["file"] for row in done])
+    return _only_ours(planned, done.column("file"))
 
 
 def _available(output: Output) -> Callable[[Row], bool]:
@@ -251,12 +245,15 @@ def _recorded(before: Settings, asked: Settings) -> Settings:
     return before
 
 
-def _planned(job: Job, done: Sequence[Row]) -> Job:
+def _planned(job: Job, done: RowTable | None) -> Job:
     """Cut what is not done yet into units; rows of what is done are kept beside their parts."""
+    if done is None or not len(done):
+        return replace(job, units=units_of(job.items, job.parts), carried=None)
     there = _available(job.output)
-    done = [row for row in done if row["status"] != "ok" or there(row)]
-    known = {(row["name"], row["stamp"], row["target"]): row for row in done}
-    carried = [known[item.identity] for item in job.items if item.identity in known]
+    done = done.where([row["status"] != "ok" or there(row) for row in done])
+    identities = zip(*map(done.column, ("name", "stamp", "target")), strict=True)
+    known = {identity: index for index, identity in enumerate(identities)}
+    carried = done.take([known[item.identity] for item in job.items if item.identity in known])
     left = [item for item in job.items if item.identity not in known]
     return replace(job, units=units_of(left, job.parts), carried=carried)
 
@@ -279,8 +276,8 @@ def _short(value: object) -> str:
     return f"{value[:12]}…" if isinstance(value, str) and len(value) > 16 else str(value)
 
 
-def _changed(items: Sequence[Item], rows: Sequence[Row]) -> str:
-    before = {row["name"]: row["stamp"] for row in rows}
+def _changed(items: Sequence[Item], rows: RowTable) -> str:
+    before = dict(zip(rows.column("name"), rows.column("stamp"), strict=True))
     new = sum(item.name not in before for item in items)
     other = sum(item.name in before and before[item.name] != item.stamp for item in items)
     gone = len(before.keys() - {item.name for item in items})

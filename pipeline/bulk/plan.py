@@ -15,6 +15,7 @@ from pipeline.codecs.writer import FORMATS
 from pipeline.core.files import content_hash
 from pipeline.runtime.units import Unit
 from pipeline.sources.base import Entry
+from pipeline.sources.names import ending
 from pipeline.storage.path import StoragePath
 
 T = TypeVar("T")
@@ -58,8 +59,8 @@ class BulkUnit(Unit):
     items: list[Item]
 
     def __post_init__(self) -> None:
-        # from JSON they come as lists
-        object.__setattr__(self, "items", [Item(*values) for values in self.items])
+        if not all(isinstance(item, Item) for item in self.items):  # from JSON they come as lists
+            object.__setattr__(self, "items", [Item(*values) for values in self.items])
 
     @property
     def images(self) -> int:
@@ -81,11 +82,11 @@ def items_of(entries: Iterable[Entry], settings: Settings, only_name: str | None
     """
     listed = list(entries)
     names = [_safe(entry.name) for entry in listed]
-    stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
+    stems = [name.removesuffix(ending(name)) for name in names]
     suffixes = [_suffix(name, settings) for name in names]
     wanted = [_key(f"{stem}{suffix}") for stem, suffix in zip(stems, suffixes, strict=True)]
     shared = Counter(key for key, _ in set(zip(wanted, map(_key, names), strict=True)))
-    above = {PurePosixPath(name).parent for name in names}
+    above = {PurePosixPath(name.rpartition("/")[0]) for name in names}
     # a file cannot be called as a folder is
     folders = {_key(folder.as_posix()) for parent in above for folder in (parent, *parent.parents)}
     used: set[str] = set()
@@ -126,7 +127,7 @@ def _safe(name: str) -> str:
 
 def _suffix(name: str, settings: Settings) -> str:
     if settings.format == "same" and format_of(name):
-        return PurePosixPath(name).suffix
+        return ending(name)
     return FORMATS[settings.format_of(name)]
 
 

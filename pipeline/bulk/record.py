@@ -1,12 +1,10 @@
 """What of a run lies on storage beside its pictures: rows of finished units, the run's record, the manifest."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import islice
 from pathlib import Path
-from sys import intern
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -16,6 +14,7 @@ from pipeline.bulk.outputs import Output
 from pipeline.bulk.settings import Engine, Settings
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import content_hash
+from pipeline.core.row_table import RowTable, conformed
 from pipeline.core.schema import UPSCALE_MANIFEST, Row
 from pipeline.storage.path import StorageError, StoragePath
 
@@ -27,13 +26,6 @@ PATHS = ("fidelity", "realism_model", "detector", "embedding")
 
 LATER = ("strip_location", "degradation", "denoise", "deblock")
 """Settings that are on record only where they were asked for."""
-
-PIECE = 4096
-"""Rows that are made a table of at once."""
-
-_REPEATED = ("status", "model", "note", "error", "flags")
-_ASKED = ("name", "stamp", "target", "file", "id", "bytes", "status", "error", "note", "flags")
-"""Columns that are asked for by name whether there is a value or not."""
 
 T = TypeVar("T")
 
@@ -100,14 +92,15 @@ def json_lines(text: str) -> Iterator[Any]:
             yield json.loads(line)
 
 
-def write_part(path: StoragePath, rows: Iterable[Row]) -> None:
+def write_part(path: StoragePath, rows: Sequence[Row]) -> None:
     """Write rows of a unit: the mark that it is done."""
+    table = rows.table if isinstance(rows, RowTable) else pa.Table.from_pylist(rows, schema=PART)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=PART), sink)
+    pq.write_table(table, sink)
     path.write_bytes(sink.getvalue().to_pybytes())
 
 
-def read_part(path: StoragePath) -> list[Row]:
+def read_part(path: StoragePath) -> RowTable:
     """Rows of a finished unit, or of a manifest.
 
     Raises:
@@ -115,32 +108,23 @@ def read_part(path: StoragePath) -> list[Row]:
     """
     try:
         with path.open() as handle:
-            rows: list[Row] = pq.read_table(handle).to_pylist()
+            table = pq.read_table(handle)
     except StorageError:
         raise
     except (pa.ArrowException, OSError) as error:
         raise JobError(f"{path}: cannot be read ({first_line(error)}): `--overwrite` starts anew") from error
-    if rows and not {"name", "status", "file", "bytes", "stamp"} <= rows[0].keys():
+    if not {"name", "status", "file", "bytes", "stamp"} <= set(table.column_names):
         raise JobError(f"{path}: not a table of results: `--overwrite` starts anew")
-    return rows
+    try:
+        return RowTable.of([table], PART)
+    except pa.ArrowException as error:
+        raise JobError(f"{path}: not a table of results ({first_line(error)}): `--overwrite` starts anew") from error
 
 
-def part_rows(folder: StoragePath) -> Iterator[Row]:
+def part_rows(folder: StoragePath) -> RowTable:
     """Rows of all parts in a folder and those below it."""
-    for name, _, _ in folder.files():
-        if name.endswith(".parquet"):
-            yield from read_part(folder / name)
-
-
-def compact(row: Row) -> Row:
-    """The row without columns that say nothing, and with one object for a text that stands in many rows."""
-    small: Row = {name: value for name, value in row.items() if value is not None or name in _ASKED}
-    for name in _REPEATED:
-        if small.get(name) is not None:
-            small[name] = intern(small[name])
-    if small.get("file") == small.get("target"):
-        small["file"] = small["target"]
-    return small
+    names = [name for name, _, _ in folder.files() if name.endswith(".parquet")]
+    return RowTable.of([read_part(folder / name).table for name in names], PART)
 
 
 def read_record(output: Output) -> RunRecord | None:
@@ -194,15 +178,9 @@ def is_ours(output: Output) -> bool:
     return output.unfinished or manifest_record(output) is not None
 
 
-def write_manifest(output: Output, record: RunRecord, rows: Iterable[Row], csv: bool) -> None:
+def write_manifest(output: Output, record: RunRecord, rows: RowTable, csv: bool) -> None:
     """Write every file's outcome, with the run's record in the file's metadata; also as CSV on request."""
-    # rows of units that an older version has finished lack what is new
-    schema = UPSCALE_MANIFEST.with_metadata({"facesr": record.public.to_json()})
-    # piece by piece: as Python's objects rows take ten times the memory
-    left, tables = iter(rows), [schema.empty_table()]
-    while piece := [{name: row.get(name) for name in schema.names} for row in islice(left, PIECE)]:
-        tables.append(pa.Table.from_pylist(piece, schema=schema))
-    table = pa.concat_tables(tables).combine_chunks()
+    table = conformed(rows.table, UPSCALE_MANIFEST.with_metadata({"facesr": record.public.to_json()}))
     path = output.manifest
     with path.writing() as handle:
         pq.write_table(table, handle)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipeline.bulk.assembly import assemble
-from pipeline.bulk.checks import flag
+from pipeline.bulk.checks import flags_of
 from pipeline.bulk.job import Job, begin, locked, open_job, with_other_networks
 from pipeline.bulk.listing import Listing
 from pipeline.bulk.node_check import Machine, check_nodes
@@ -29,8 +29,8 @@ from pipeline.codecs.reader import Picture, read_picture
 from pipeline.codecs.writer import encode_picture, loss_note
 from pipeline.core.errors import FacesrError
 from pipeline.core.images import eight_bit_rgb, resize
+from pipeline.core.row_table import RowTable
 from pipeline.core.scales import FACTOR
-from pipeline.core.schema import Row
 from pipeline.core.shards import evenly_spaced
 from pipeline.runtime.console import Advance, console, progress, slow
 from pipeline.runtime.ray_session import WorkerError
@@ -97,7 +97,7 @@ def upscale(listing: Listing) -> Summary:
         rows = job.rows()
         assemble(job.output, rows)
         if job.settings.check:
-            flag(rows)
+            rows = rows.with_column("flags", flags_of(rows))
         with slow("write the manifest"):
             write_manifest(job.output, job.record, rows, listing.options.csv)
     # the lock lies in there too
@@ -211,10 +211,11 @@ def _advance(advance: Advance, count: int, counts: Counter[str], alive: int) -> 
     advance(count, ", ".join(words))
 
 
-def _summary(job: Job, rows: list[Row], start: float, done_before: bool = False) -> Summary:
-    counts = Counter(row["status"] for row in rows)
-    failures = [(row["name"], row["error"]) for row in rows if row["status"] != "ok"]
-    flagged = sum(bool(row["flags"]) for row in rows)
+def _summary(job: Job, rows: RowTable, start: float, done_before: bool = False) -> Summary:
+    status = rows.column("status")
+    counts = Counter(status)
+    failures = [(row["name"], row["error"]) for row in rows.where([word != "ok" for word in status])]
+    flagged = sum(map(bool, rows.column("flags")))
     return Summary(str(job.output.manifest), counts, flagged, time.monotonic() - start, failures, done_before)
 
 

@@ -64,7 +64,7 @@ def pool_size(workers: int | tuple[int, int] | None, units: int, room: int, grow
     return max(1, min(least, most)), most
 
 
-def fixed_pool(actor: tuple[Any, ...], items: list[str], count: int, cpus: int, gpus: float) -> Generator[str]:
+def fixed_pool(actor: tuple[Any, ...], items: Sequence[str], count: int, cpus: int, gpus: float) -> Generator[str]:
     """Results of a pool of actors that stays as it is: Ray's own ActorPool, which starts seconds sooner than Ray Data.
 
     Ray restarts dead actors, and runs their units again, as often as it takes.
@@ -75,14 +75,17 @@ def fixed_pool(actor: tuple[Any, ...], items: list[str], count: int, cpus: int, 
     remote = ray.remote(_Actor).options(num_cpus=cpus, num_gpus=gpus or None, max_restarts=-1, max_task_retries=-1)
     actors = [remote.remote(*actor) for _ in range(count)]
     try:
-        yield from ActorPool(actors).map_unordered(lambda free, item: free.do.remote(item), items)
+        # numbers wait in Ray's queue, and an item is made when an actor is free for it
+        yield from ActorPool(actors).map_unordered(
+            lambda free, index: free.do.remote(items[index]), list(range(len(items)))
+        )
     finally:
         for started in actors:
             ray.kill(started)
 
 
 def growing_pool(
-    actor: tuple[Any, ...], items: list[str], least: int, most: int, cpus: int, gpus: float
+    actor: tuple[Any, ...], items: Sequence[str], least: int, most: int, cpus: int, gpus: float
 ) -> Generator[str]:
     """Results of a pool that grows as nodes come: Ray Data's.
 
@@ -98,7 +101,7 @@ def growing_pool(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+    results = ray.data.from_items(list(items), override_num_blocks=len(items)).map_batches(
         _Actor,
         fn_constructor_args=actor,
         batch_size=1,

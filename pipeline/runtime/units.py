@@ -116,8 +116,7 @@ def run_units(
                 f"the largest has {largest_node('CPU'):g} and {largest_node('GPU'):g}"
             )
         least, most = pool_size(workers, len(units), room(cpus, gpus), growing=address is not None)
-        fields = [vars(unit) if isinstance(unit, Unit) else unit for unit in units]
-        items = [json.dumps(item) for item in enumerate(fields)]
+        items = _Items(units)
         actor = (build, arguments, type(units[0]), cpus)
         if address is None:
             pool = fixed_pool(actor, items, most, cpus, gpus)
@@ -139,6 +138,20 @@ def run_units(
             raise WorkerError(one_line(failure)) from failure
         if missing:
             raise WorkerError(f"{len(missing)} of {len(units)} units gave no result; run again to do them")
+
+
+class _Items(Sequence[str]):
+    """Units as JSON, each made when it is asked for: as text a million entries would lie in memory once more."""
+
+    def __init__(self, units: Sequence[Unit] | Sequence[Mapping[str, object]]):
+        self.units = units
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __getitem__(self, index: Any) -> Any:
+        unit = self.units[index]
+        return json.dumps([index, vars(unit) if isinstance(unit, Unit) else unit])
 
 
 def do_units(

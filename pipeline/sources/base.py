@@ -23,6 +23,10 @@ class SourceError(FacesrError):
     """A source or an entry that cannot be read; the message says which and why."""
 
 
+_NO_LABELS: dict[str, str] = {}
+"""One for all entries without: of a million each would have its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One file of a source."""
@@ -37,7 +41,7 @@ class Entry:
     """Changes when the file does, so that work done on an older one is not taken for this one's; JSON-like."""
     size: int = 0
     """Encoded bytes; 0 where listing does not know."""
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=lambda: _NO_LABELS)
     """Values of the columns that were asked for when the source was opened; empty where a row has none."""
 
 

@@ -4,7 +4,6 @@ import hashlib
 import re
 from collections.abc import Iterable
 from itertools import takewhile
-from pathlib import PurePosixPath
 from typing import Any
 from unicodedata import category
 
@@ -66,6 +65,14 @@ def only_name(name: str) -> str:
     return inner if inner and shortened(inner) == inner else ""
 
 
+def ending(name: str) -> str:
+    """The last dot of a path's last part and what follows, `.png`; empty for `.png` alone and `a.`."""
+    # as text: pathlib would keep every part of a million paths
+    last = name.rpartition("/")[2]
+    dot = last.rfind(".")
+    return last[dot:] if 0 < dot < len(last) - 1 else ""
+
+
 def is_rooted(name: str) -> bool:
     """True if a path says where it lies on some machine: it is absolute, or an address."""
     return bool(re.match(r"[\\/]|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://", name))
@@ -73,8 +80,8 @@ def is_rooted(name: str) -> bool:
 
 def outside(name: str) -> bool:
     """True if a path leads out of the container it is in, on any system."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.is_absolute() or ".." in path.parts or bool(re.match(r"[A-Za-z]:[\\/]", name))
+    path = name.replace("\\", "/")  # as text: pathlib keeps every part of a million paths
+    return path.startswith("/") or ".." in path.split("/") or bool(re.match(r"[A-Za-z]:[\\/]", name))
 
 
 def parts_of(path: str) -> list[str]:
@@ -105,18 +112,18 @@ def wanted(name: str, reports: bool = False) -> bool:
         reports: count REPORTS in.
     """
     report = not reports and is_report(name)
-    return not is_hidden(name) and not report and PurePosixPath(name).suffix.lower() not in SIDECARS
+    return not is_hidden(name) and not report and ending(name).lower() not in SIDECARS
 
 
 def is_hidden(name: str) -> bool:
     """True if a file, or a folder that it is in, is hidden or of the system."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
+    parts = name.replace("\\", "/").split("/")
     return any((part.startswith(".") and part not in (".", "..")) or part.lower() in SYSTEM_FOLDERS for part in parts)
 
 
 def is_report(name: str) -> bool:
     """True if a file is called as what this project writes beside pictures."""
-    return f".{PurePosixPath(name).name.lower()}".endswith(tuple(f".{report}" for report in REPORTS))
+    return f".{name.rpartition('/')[2].lower()}".endswith(tuple(f".{report}" for report in REPORTS))
 
 
 def printable(name: str) -> str:
@@ -139,5 +146,5 @@ def pictures_folder(names: Iterable[str]) -> str:
 
 def numeric_order(name: str) -> tuple[Any, ...]:
     """Sorts 0.jpg, 1.jpg, … 10.jpg by number, and what has none after them."""
-    stem = PurePosixPath(name).stem
+    stem = name.rpartition("/")[2].removesuffix(ending(name))
     return (0, int(stem), name) if stem.isascii() and stem.isdigit() else (1, 0, name)

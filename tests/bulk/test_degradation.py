@@ -11,7 +11,7 @@ from PIL import Image
 from support.pictures import jpeg, saved
 from support.upscaling import CONFIG, make_models, manifest, pictures, said, upscale
 
-from pipeline.bulk.checks import flag
+from pipeline.bulk.checks import flags_of
 from pipeline.bulk.gallery import read_manifest
 from pipeline.core.chain import TOLD, compress
 from pipeline.core.images import Pixels, resize, rounded
@@ -149,5 +149,5 @@ def test_noise_that_was_taken_away_is_no_disagreement() -> None:
     rows = [usual | {"name": str(number), "status": "ok", "consistency": 0.2, "flags": ""} for number in range(20)]
     rows += [usual | {"name": "denoised", "status": "ok", "consistency": 6.5, "noise": 8.0, "flags": ""}]
     rows += [usual | {"name": "wrong", "status": "ok", "consistency": 6.5, "noise": 0.0, "flags": ""}]
-    flag(rows)
-    assert [row["name"] for row in rows if "disagrees" in row["flags"]] == ["wrong"]
+    found = zip(rows, flags_of(rows), strict=True)
+    assert [row["name"] for row, flags in found if "disagrees" in flags] == ["wrong"]

@@ -1,10 +1,12 @@
 """TFRecord, HDF5 and CelebAMask-HQ as they are passed around, columns of Parquet, places that fsspec reaches."""
 
+import gc
 import json
 import pickle
 import struct
 import sys
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -385,3 +387,24 @@ def test_an_unknown_scheme_and_one_that_is_no_place_are_refused(scheme: str) -> 
     with pytest.raises(StorageError, match="no such kind of place"):
         StoragePath.of(f"{scheme}://bucket/x.zip")
     assert "secret" not in shown("sftp://user:secret@host/x?password=secret")
+
+
+# memory
+
+
+def test_an_open_zip_of_many_members_is_small_in_every_worker(tmp_path: Path) -> None:
+    count = 20_000
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for index in range(count):
+            archive.writestr(f"{index % 100:02d}/face-{index:06d}.png", b"x")
+    source = open_archive(str(tmp_path / "many.zip"), tmp_path)
+    tracemalloc.start()
+    try:
+        sizes = [entry.size for entry in source.entries()]
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sizes == [1] * count
+    assert held < 250 * count  # a list of them as zipfile makes it takes some 700 bytes each
+    assert source.read(count - 1) == b"x"
