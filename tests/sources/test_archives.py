@@ -397,6 +397,9 @@ def test_an_open_zip_of_many_members_is_small_in_every_worker(tmp_path: Path) ->
     with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
         for index in range(count):
             archive.writestr(f"{index % 100:02d}/face-{index:06d}.png", b"x")
+    with zipfile.ZipFile(tmp_path / "few.zip", "w") as archive:
+        archive.writestr("a.png", b"x")
+    contents(str(tmp_path / "few.zip"), tmp_path)  # what is imported for the first one is not the archive's
     source = open_archive(str(tmp_path / "many.zip"), tmp_path)
     tracemalloc.start()
     try:
