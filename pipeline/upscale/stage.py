@@ -99,12 +99,10 @@ class UpscaleWorker(ShardUpscaler):
     def _upscaler(self, unit: RowUnit) -> Upscaler:
         key = unit.method, bool(inputs_of(unit.scale))
         if key not in self.upscalers:
-            options = dict(self.options)
-            if METHODS[unit.method] == "realism":
-                options["back_projection"] = 0  # see params
-            upscaler = Upscaler.load(Path(self.models[unit.method]), clean_only=True, **options)  # type: ignore[arg-type]
-            if upscaler.blind and inputs_of(unit.scale):
-                upscaler.back_projection = 0  # noise is nothing to agree with, and it cannot tell
+            upscaler = Upscaler.load(Path(self.models[unit.method]), clean_only=True, **self.options)  # type: ignore[arg-type]
+            # realism: see params; noise is nothing to agree with, and a blind generator cannot tell
+            if METHODS[unit.method] == "realism" or (upscaler.blind and inputs_of(unit.scale)):
+                upscaler.back_projection = 0
             self.upscalers[key] = upscaler
         return self.upscalers[key]
 

@@ -140,8 +140,11 @@ def test_blind_generators_give_what_they_always_gave(tmp_path: Path) -> None:
     assert (enlarged(blind, path, 2) == blind.batch([low], 2)[0]).all()
 
 
-def test_realism_is_not_made_to_agree(tmp_path: Path) -> None:
+def test_realism_agrees_with_the_intervals_of_a_jpeg_file_and_not_with_the_pixels_of_a_clean_one(
+    tmp_path: Path,
+) -> None:
     model = make_models(tmp_path, replace(CONFIG, told=TOLD))
-    assert Upscaler.load(model, realism=1).jpeg_steps == 0
+    assert Upscaler.load(model, realism=1).jpeg_steps == JPEG_STEPS
+    assert Upscaler.load(model, realism=1).back_projection == 0
     assert Upscaler.load(model).jpeg_steps == JPEG_STEPS
     assert Upscaler.load(model, back_projection=0).jpeg_steps == 0
