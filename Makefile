@@ -22,7 +22,7 @@ repro: $(VENV)/.installed
 	@facesr table
 
 test: $(VENV)/.installed-dev lint
-	pytest
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	ruff format --check .

@@ -97,7 +97,8 @@ def main() -> None:
                     taken[name].append(1e3 * (time.process_time() - start))
         print(f"{precision}, {options.side}x{options.side}, processor time, ms")
         for name, values in taken.items():
-            low_quartile, middle, high_quartile = statistics.quantiles(values, n=4)
+            middle = statistics.median(values)
+            low_quartile, _, high_quartile = statistics.quantiles(values, n=4) if len(values) > 1 else [middle] * 3
             print(f"  {name:20} {middle:8.1f}   {low_quartile:.1f}…{high_quartile:.1f}")
         middles = {name: statistics.median(values) for name, values in taken.items()}
         for kind in ("PNG", "JPEG"):

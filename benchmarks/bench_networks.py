@@ -21,6 +21,7 @@ network as torch runs it, channels-last, in the same precision. What a fused eng
 import argparse
 import io
 import json
+import math
 import random
 import shutil
 import statistics
@@ -313,7 +314,7 @@ def measure(cases: list[Case], rounds: int, longest: float, device: torch.device
     with torch.inference_mode():
         for _ in range(rounds):
             for case in order.sample(cases, len(cases)):
-                if sum(case.seconds) < longest:
+                if not case.seconds or sum(case.seconds) < longest:
                     start = time.process_time()
                     case.seconds.append(once(case.call, device))
                     case.processor.append(time.process_time() - start)
@@ -327,10 +328,8 @@ def is_ours(case: Case, precision: str) -> bool:
 def rows_of(cases: list[Case], rates: dict[str, float]) -> list[dict[str, Any]]:
     """Median, spread and floor of each case."""
     rows = []
-    ours = {
-        precision: min(statistics.median(case.processor) for case in cases if is_ours(case, precision))
-        for precision in {case.precision for case in cases}
-    }
+    # none where others' engines alone were asked for
+    ours = {case.precision: statistics.median(case.processor) for case in cases if is_ours(case, case.precision)}
     for case in cases:
         middle = statistics.median(case.seconds)
         low, _, high = statistics.quantiles(case.seconds, n=4) if len(case.seconds) > 1 else [middle] * 3
@@ -339,7 +338,10 @@ def rows_of(cases: list[Case], rates: dict[str, float]) -> list[dict[str, Any]]:
         rows.append(
             values
             | {"median": middle, "quartiles": [low, high], "floor": floor, "times_floor": middle / floor}
-            | {"median_processor": (own := statistics.median(case.processor)), "ratio": own / ours[case.precision]}
+            | {
+                "median_processor": (own := statistics.median(case.processor)),
+                "ratio": own / ours[case.precision] if case.precision in ours else math.nan,
+            }
         )
     return rows
 
@@ -368,7 +370,8 @@ def main() -> None:
             # cast networks would not come back as they were
             for name, network in gather(options, device).items():
                 cases += prepare(name, network, precision, options, device, Path(folder))
-        cases += ncnn_cases(options)
+        if options.engines is None or "ncnn" in options.engines:
+            cases += ncnn_cases(options)
         rates = machine(device, options.precisions)
         measure(cases, options.rounds, options.longest, device)
     rows = rows_of(cases, rates)

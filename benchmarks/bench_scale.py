@@ -12,7 +12,8 @@ python benchmarks/bench_scale.py --counts 1000 10000 --phases run resume --nodes
 | run | all of it with a network that only repeats pixels: reading, encoding, journal, assembling, manifest |
 | resume | `run` killed when half of the units are done, then gone on with: until the first unit of what is left |
 
-Pictures are 16x16. Each phase is a process of its own: seconds without its start, imports and weights; core-seconds of
+Pictures are 16x16. Each phase is a process of its own: seconds without its start and imports (a worker of `run` loads
+the released weights, within its seconds); core-seconds of
 this process alone, with a cluster those of the driver; peak memory (VmHWM) with all that, and how much of it came with
 the entries. With `--nodes N` above 1, `run` and `resume` are on a Ray cluster of N nodes on this machine. Exit 1 where
 core-seconds an entry grow by more than half from the smallest to the largest count, or memory by more than 4 KB each.

@@ -27,7 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fidelity": {"crop": 192},
     "use": {"crop": 192},
     "realism": {"crop": 128, "consistency": 1.0, "layers": ("relu1_2", "relu2_2", "relu3_1"), **REALISM},
-    "quick": {"crop": 128, "layers": ("relu1_2", "relu2_2"), **REALISM},
+    "quick": {"crop": 96, "layers": ("relu1_2", "relu2_2"), **REALISM},
 }
 """Settings of the trainings that are measured."""
 
@@ -50,7 +50,8 @@ class Steps:
         keep_freed_memory()
         torch.set_num_threads(threads)
         released = GeneratorConfig(widths=(64,), blocks=0, even=9, told=TOLD)
-        generator = GeneratorConfig(widths=(48,), tail="resize", even=9) if case == "quick" else released
+        quick = GeneratorConfig(widths=(32,), blocks=0, bottleneck=6, even=9)
+        generator = quick if case == "quick" else released
         judge = DiscriminatorConfig(widths=(24, 48, 96)) if case == "quick" else DiscriminatorConfig()
         config = TrainConfig(**VALUES, **CASES[case], generator=generator, discriminator=judge, precision=precision)
         self.updates, self.step = Updates(config, ProcessGroup()), 0
@@ -59,7 +60,7 @@ class Steps:
         truth = torch.nn.functional.interpolate(blocks, size=(side, side), mode="bicubic").clamp(0, 255)
         low = torch.nn.functional.interpolate(truth, scale_factor=0.25, mode="area")
         truth, low = (image.permute(0, 2, 3, 1).contiguous().to(torch.uint8) for image in (truth, low))
-        self.batch = Batch(truth if case == "use" else low, truth, torch.zeros(8, 2))
+        self.batch = Batch(low, low if case == "use" else truth, torch.zeros(8, 2))
 
     def __call__(self) -> tuple[float, float, float]:
         """Take a step: seconds of the processor, seconds by the clock, its first loss."""
@@ -102,7 +103,8 @@ class Checkout:
             [*command, "--threads", str(threads)],
             env=environment, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self._read()
+        if self._read() != "ready\n":
+            sys.exit(f"{folder}: its training steps cannot be taken, see above")
 
     def _read(self) -> str:
         assert self.process.stdout is not None
@@ -125,9 +127,9 @@ def spread(values: list[float]) -> dict[str, float]:
 def compare(case: str, asked: argparse.Namespace) -> dict[str, Any]:
     """Steps of this checkout and of the other in turn."""
     sides = [Checkout(folder, case, asked.precision, asked.threads) for folder in (asked.against.resolve(), ROOT)]
-    for _ in range(2):
-        first = [side() for side in sides]
-    rounds = [first, *([side() for side in sides] for _ in range(asked.rounds))][1:]
+    for _ in range(2):  # what is made once, as optimisers' moments
+        [side() for side in sides]
+    rounds = [[side() for side in sides] for _ in range(asked.rounds)]
     for side in sides:
         side.process.terminate()
     losses = [now[2] / before[2] for before, now in rounds]

@@ -114,7 +114,7 @@ def _earlier_results(output: Output) -> set[str]:
     """Files that a finished run left in a folder, by its manifest, where there is one of ours."""
     if manifest_record(output) is None or output.kind != "folder":
         return set()
-    names = {row["file"] for row in read_part(output.manifest) if row["file"]}
+    names = set(filter(None, read_part(output.manifest).column("file")))
     return {name for name in names if not name.startswith("/") and ".." not in name.split("/")}
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,9 @@ PATHS = ("fidelity", "realism_model", "detector", "embedding")
 
 LATER = ("strip_location", "degradation", "denoise", "deblock")
 """Settings that are on record only where they were asked for."""
+
+PARTS_AT_ONCE = 256
+"""Tables of so few rows take three times the memory of one of them all."""
 
 T = TypeVar("T")
 
@@ -123,8 +127,11 @@ def read_part(path: StoragePath) -> RowTable:
 
 def part_rows(folder: StoragePath) -> RowTable:
     """Rows of all parts in a folder and those below it."""
-    names = [name for name, _, _ in folder.files() if name.endswith(".parquet")]
-    return RowTable.of([read_part(folder / name).table for name in names], PART)
+    names = (name for name, _, _ in folder.files() if name.endswith(".parquet"))
+    groups = []
+    while group := [read_part(folder / name).table for name in islice(names, PARTS_AT_ONCE)]:
+        groups.append(RowTable.of(group, PART).table)
+    return RowTable.of(groups, PART)
 
 
 def read_record(output: Output) -> RunRecord | None:

@@ -57,7 +57,7 @@ def upscale(
         int | None,
         typer.Option(
             min=0,
-            help="Steps towards agreement with the input; by default 2 for clean PNG & Co., else and for realism 0",
+            help="Steps towards agreement with the input; by default 2 for clean PNG & Co. (realism: 0), 1 for a JPEG",
         ),
     ] = None,
     degradation: Annotated[

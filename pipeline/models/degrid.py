@@ -21,19 +21,19 @@ def degrid(detail: Tensor, window: int) -> Tensor:
 
 def degrid_positions(detail: Tensor, window: int) -> Tensor:
     """As `degrid`, of (N, 48, h, w), the sub-pixel positions as channels: so a CPU needs a third of the time."""
-    if torch.is_grad_enabled() and detail.requires_grad:
-        taken: Tensor = _Degrid.apply(detail, window)
-        return taken
-    return _forward(detail, window)
+    # with and without a gradient alike; the meta device, on which memory is counted, has no autocast
+    with torch.autocast("cuda" if detail.is_cuda else "cpu", enabled=False):
+        if torch.is_grad_enabled() and detail.requires_grad:
+            taken: Tensor = _Degrid.apply(detail, window)
+            return taken
+        return _forward(detail, window)
 
 
 class _Degrid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, detail: Tensor, window: int) -> Tensor:
         ctx.window = window  # type: ignore[attr-defined]
-        # the meta device, on which memory is counted, has none
-        with torch.autocast("cuda" if detail.is_cuda else "cpu", enabled=False):
-            return _forward(detail, window)
+        return _forward(detail, window)
 
     @staticmethod
     @once_differentiable

@@ -27,8 +27,9 @@ class Upscale(GpuWorkers):
     tile: Annotated[int, Limits(ge=64)] = 512
     """Side of the pieces that larger inputs are cut into, pixels."""
     back_projection: Count = 0
-    """Iterations; more than 0 makes the fidelity generator's results agree with their inputs, which are clean here. The
-    realism generator's are left as they are: agreement takes some of its texture away."""
+    """Iterations; more than 0 makes the fidelity generator's results agree with their clean inputs. The realism
+    generator's are left as they are: agreement takes some of its texture away. Those of inputs that are JPEG files
+    agree with what these store, one step, of both generators where they are told."""
     precision: Precision = "auto"
     unit: Unit = 16
     max_failed: Count = 0

@@ -133,8 +133,8 @@ class _Members:
 
     def __init__(self, infos: Sequence[zipfile.ZipInfo]):
         self._names = pa.array([info.orig_filename for info in infos], pa.large_string())
-        rows = ([getattr(info, name, None) or 0 for name in _FIELDS] for info in infos)
-        self._values = np.fromiter(chain.from_iterable(rows), np.uint64, len(infos) * len(_FIELDS))
+        rows = ([min(getattr(info, name, None) or 0, _LARGEST) for name in _FIELDS] for info in infos)
+        self._values = np.fromiter(chain.from_iterable(rows), np.int64, len(infos) * len(_FIELDS))
         mark = struct.pack("<H", _UNICODE_PATH)
         self._extra = {index: info.extra for index, info in enumerate(infos) if mark in info.extra}
 
@@ -156,6 +156,8 @@ class _Members:
 
 _END = "_end_offset"
 """Where a member ends at the latest; newer Pythons refuse those that overlap by it."""
+_LARGEST = 2**63 - 1
+"""No true size or place is larger, whatever a damaged directory says; places before the file's start are negative."""
 _FIELDS = ("header_offset", "compress_size", "file_size", "CRC", "compress_type", "flag_bits", _END)
 _UTF8 = 0x800
 """Flag of a zip member: its name is UTF-8."""

@@ -20,8 +20,9 @@ from pipeline.core.images import decoder_errors, open_image
 from pipeline.core.scales import FACTOR
 from pipeline.upscale.blocks import LUMA, SIDE, cosines
 
-WIDTH: Final = 0.5
-"""Of the intervals that are agreed with, steps: most coefficients lie nearer to the stored value than half a step."""
+WIDTH: Final = 0.3
+"""Of the intervals that are agreed with, steps: most coefficients lie nearer to the stored value than half a step. 0.5
+has 0.01 to 0.03 dB more under strong compression, 0.3 keeps more of who it is, in every kind of input."""
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,8 @@ class Upscaler(ArrayUpscaler):
             realism: 0 (most faithful) to 1 (crispest); between, the two generators' weights are mixed.
             precision: `auto` (bf16 where the hardware computes in it), `bf16` or `fp32`.
             tile: largest side that goes through the network at once, input pixels; it bounds the memory.
-            back_projection: steps towards agreement with the input; None: `CLEAN_STEPS`, fewer with more realism, and
-                none for what is told to be degraded.
+            back_projection: steps towards agreement with the input; None: `CLEAN_STEPS`, fewer with more realism,
+                `JPEG_STEPS` for JPEG files, and none for what else is told to be degraded.
             clean_only: so are steps that are given.
             degradation: what the generator is told of pictures: `auto`, what is found in each; `none`, that they are
                 clean; or what they have suffered, `{"jpeg": 60}` (quality) or `{"noise": 4}` (sigma, grey levels).

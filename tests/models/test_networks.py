@@ -392,7 +392,7 @@ def test_a_blind_generator_does_not_hear_what_it_is_told() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (16, 20)])
-def test_the_gradient_through_degrid_is_what_automatic_differentiation_finds(height, width):
+def test_the_gradient_through_degrid_says_how_much_each_pixel_counts(height, width):
     detail = torch.rand(2, 3, height, width, dtype=torch.float64, requires_grad=True)
     weights = torch.rand(2, 3, height, width, dtype=torch.float64)
     (degrid(detail, 9) * weights).sum().backward()

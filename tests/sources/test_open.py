@@ -212,6 +212,15 @@ def test_a_damaged_zip_member_is_named_and_the_others_are_read(tmp_path: Path) -
     assert found == {name: data for name, data in FILES.items() if name != "a/002.jpg"}
 
 
+def test_of_a_zip_that_lost_its_first_bytes_the_other_members_are_read(tmp_path: Path) -> None:
+    path = Path(as_zip(tmp_path / "x.zip", FILES))
+    path.write_bytes(path.read_bytes()[5:])
+    found = contents(str(path), tmp_path)
+    first = next(iter(FILES))
+    assert "cannot be read" in str(found.pop(first))
+    assert found == {name: data for name, data in FILES.items() if name != first}
+
+
 @pytest.mark.parametrize("cut", ["in a member", "in a header", "between members", "in the directory", "at its end"])
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_of_a_zip_that_broke_off_complete_members_are_read_and_the_break_is_named(

@@ -63,7 +63,9 @@ def test_the_same_seed_and_index_give_the_same_bytes_in_another_process(gallery:
     assert other == {str(index): _digest(gallery[index]) for index in order}
 
 
-def test_no_float32_is_blurred_by_opencv_whose_builds_round_it_differently(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gaussian_blur_of_opencv_gets_float32_which_its_builds_round_differently(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # the wheels for older and newer systems of one release gave portraits that differed by a grey level
     blur, seen = cv2.GaussianBlur, set()
 

@@ -147,4 +147,14 @@ def test_realism_agrees_with_the_intervals_of_a_jpeg_file_and_not_with_the_pixel
     assert Upscaler.load(model, realism=1).jpeg_steps == JPEG_STEPS
     assert Upscaler.load(model, realism=1).back_projection == 0
     assert Upscaler.load(model).jpeg_steps == JPEG_STEPS
+    realism = Upscaler.load(model, realism=1, precision="fp32")
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(resize(TRUTH, 64, 64), 40))
+    low, stored = np.asarray(Image.open(path)), read_stored(path.read_bytes())
+    values = realism.told_of(low, path.read_bytes())
+    assert (enlarged(realism, path) == realism.batch([low], JPEG_STEPS, [values], [stored])[0]).all()
+    assert not (enlarged(realism, path) == enlarged(realism, path, 0)).all()
+    path = tmp_path / "a.png"
+    Image.fromarray(resize(TRUTH, 64, 64)).save(path)
+    assert (enlarged(realism, path) == enlarged(realism, path, 0)).all()
     assert Upscaler.load(model, back_projection=0).jpeg_steps == 0
