@@ -90,8 +90,7 @@ class Job:
     def rows(self) -> RowTable:
         """Rows of all that is done, in the order of the archive."""
         done = part_rows(self.parts)
-        where = {target: index for index, target in enumerate(done.column("target"))}
-        return done.take([where[item.target] for item in self.items if item.target in where])
+        return done.take(done.places("target", [item.target for item in self.items]))
 
 
 def open_job(listing: Listing, settings: Settings, engine: Engine) -> Job:

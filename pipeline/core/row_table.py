@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core.schema import Row
 
@@ -54,12 +55,19 @@ class RowTable(Sequence[Row]):
         """Values of one column."""
         return self.table[name].to_pylist()
 
+    def places(self, name: str, values: Sequence[str]) -> list[int]:
+        """Numbers of the rows that have these values in a column, one for each value; values that none has go."""
+        found = pc.index_in(pa.array(values, pa.string()), value_set=self.table[name])
+        return found.drop_null().to_pylist()
+
     def take(self, indices: Sequence[int]) -> "RowTable":
         """Rows by their numbers, in that order."""
         return RowTable(self.table.take(pa.array(indices, pa.int64())))
 
     def where(self, keep: Sequence[bool]) -> "RowTable":
         """Rows for which `keep` holds."""
+        if all(keep):
+            return self
         return RowTable(self.table.filter(pa.array(keep, pa.bool_())))
 
     def with_column(self, name: str, values: Sequence[Any]) -> "RowTable":

@@ -32,6 +32,7 @@ def test_rows_are_chosen_reordered_and_given_other_values(rows: RowTable) -> Non
     assert [row["size"] for row in rows.take([7, 3, 7])] == [7, 3, 7]
     odd = rows.where([size % 2 == 1 for size in rows.column("size")])
     assert [row["size"] for row in odd][:3] == [1, 3, 5]
+    assert rows.places("name", ["7.png", "gone.png", "3.png"]) == [7, 3]
     assert rows[:2].with_column("size", [8, None]).column("size") == [8, None]
     assert rows.column("size")[:2] == [0, 1]
 

@@ -82,7 +82,7 @@ class Updates:
             (loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
             parts.append(values)
         values = self._mean(parts) | {"gradient_norm": self._descend("generator")}
-        if "discriminator" in values:
+        if self.discriminator is not None:
             values["discriminator_gradient_norm"] = self._descend("discriminator")
         decay = min(config.ema, (1 + step) / (10 + step))  # a short memory while the weights still change fast
         with torch.no_grad():
@@ -128,7 +128,8 @@ class Updates:
         """Add up the discriminator's gradients, and find which way a result has to change to be taken for real.
 
         The discriminator looks at the result once for both: its weights are the same, the generator's gradient does not
-        reach them, and the discriminator's stops at the result. Without a ground truth it learns nothing itself.
+        reach them, and the discriminator's stops at the result. Without a ground truth, at the scale of use, it learns
+        what is not real alone: if it learned nothing there, the generator would soon draw patterns that it never saw.
 
         Returns:
             A scalar whose gradient is the adversarial term's, and the losses.
@@ -137,19 +138,15 @@ class Updates:
         with self.autocast():
             on_fake = discriminator(seen)
         adversarial = adversarial_loss(on_fake, 1.0)
-        (towards_real,) = torch.autograd.grad(adversarial, seen, retain_graph=truth is not None)
-        if truth is None:
-            return (towards_real * result).sum(), {"adversarial": adversarial}
-        with self.autocast():
-            on_real = discriminator(truth)
-        loss = adversarial_loss(on_real, 1.0) + adversarial_loss(on_fake, 0.0)
-        values = {
-            "adversarial": adversarial,
-            "discriminator": loss,
-            "d_real": torch.stack([scores.mean() for scores in on_real]).mean(),
-            "d_fake": torch.stack([scores.mean() for scores in on_fake]).mean(),
-        }
-        if self.config.r1:
+        (towards_real,) = torch.autograd.grad(adversarial, seen, retain_graph=True)
+        loss = adversarial_loss(on_fake, 0.0)
+        values = {"adversarial": adversarial, "d_fake": torch.stack([scores.mean() for scores in on_fake]).mean()}
+        if truth is not None:
+            with self.autocast():
+                on_real = discriminator(truth)
+            loss = loss + adversarial_loss(on_real, 1.0)
+            values |= {"discriminator": loss, "d_real": torch.stack([scores.mean() for scores in on_real]).mean()}
+        if truth is not None and self.config.r1:
             values["r1"] = gradient_penalty(discriminator, truth)
             loss = loss + self.config.r1 / 2 * values["r1"]
         weights = list(discriminator.parameters())

@@ -24,7 +24,7 @@ from pipeline.train.engine import memory, validation
 from pipeline.train.engine.batches import Batch, PairData
 from pipeline.train.engine.config import learning_rate
 from pipeline.train.engine.loop import DivergedError, Training
-from pipeline.train.engine.losses import PerceptualLoss
+from pipeline.train.engine.losses import PerceptualLoss, adversarial_loss
 from pipeline.train.engine.memory import OutOfMemoryError, needed
 from pipeline.train.engine.step import Updates
 from pipeline.upscale.upscaler import Upscaler
@@ -593,12 +593,32 @@ def test_results_of_the_averaged_weights_can_be_ground_truths(data: PairData, tm
     assert abs(float(truth.mean() - trained.updates.to_device(parts).mean())) < 0.02
 
 
-def test_the_discriminator_is_not_shown_what_has_no_ground_truth(tmp_path: Path) -> None:
+def test_the_discriminator_learns_of_results_without_ground_truth_that_they_are_not_real(tmp_path: Path) -> None:
     images = write_inputs(tmp_path / "train", [face(index, 64) for index in range(3)], "train")
     write_manifest(tmp_path / "pairs.parquet", images, draws=1, of_use=1)
     data = PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train")
     seen: dict[int, set[str]] = {}
     config = tiny_config(**ADVERSARIAL, scales={"256to1024": 1.0, "16to64": 1.0}, steps=12, log_every=1)
-    Training(config, data, [], tmp_path / "work").run(lambda step, values: seen.setdefault(step, set()).update(values))
+    training = Training(config, data, [], tmp_path / "work")
+    training.run(lambda step, values: seen.setdefault(step, set()).update(values))
     kinds = [("of_use" in names, "discriminator" in names) for names in seen.values()]
     assert set(kinds) == {(True, False), (False, True)}
+    assert all("discriminator_gradient_norm" in names for names in seen.values())
+    # where it learned nothing, a generator soon draws patterns that it takes for real
+    judge = training.updates.discriminator
+    assert judge is not None
+    result = torch.rand(2, 3, 64, 64)
+
+    def called_real() -> float:
+        with torch.no_grad():
+            return float(adversarial_loss(judge(result), 0.0))
+
+    before = called_real()
+    for parameter in judge.parameters():
+        parameter.grad = None
+    training.updates._judge(judge, result, None)
+    with torch.no_grad():
+        for parameter in judge.parameters():
+            assert parameter.grad is not None
+            parameter -= 1e-3 * parameter.grad
+    assert called_real() < before
