@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import takewhile
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, TypedDict
 
@@ -19,9 +20,8 @@ import pyarrow.parquet as pq
 
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.plan import consecutive_groups
-from pipeline.bulk.record import json_line, json_lines
+from pipeline.bulk.record import RowTable, json_line, json_lines
 from pipeline.core.files import write_bytes
-from pipeline.core.row_table import RowTable
 from pipeline.core.schema import PICTURES, ROWS_PER_GROUP, Row
 from pipeline.core.shards import GROUP_BYTES
 from pipeline.runtime.console import Advance, progress
@@ -292,12 +292,8 @@ def _recover_shard(output: Output, mark: str, needed: Set[tuple[Any, ...]]) -> N
 def _stream_parquet(handle: IO[bytes], output: Output, rows: Iterable[Row], advance: Advance) -> None:
     # pictures are compressed already
     with pq.ParquetWriter(handle, PICTURES, compression="none") as writer:
-        for group in consecutive_groups(rows, _size, GROUP_BYTES, ROWS_PER_GROUP):
+        for group in consecutive_groups(rows, itemgetter("bytes"), GROUP_BYTES, ROWS_PER_GROUP):
             images = [{"bytes": output.result_path(row["file"]).read_bytes(), "path": row["file"]} for row in group]
             table = [row | {"image": image} for row, image in zip(group, images, strict=True)]
             writer.write_table(pa.Table.from_pylist(table, schema=PICTURES))
             advance(len(group))
-
-
-def _size(row: Row) -> int:
-    return int(row["bytes"])

@@ -26,9 +26,8 @@ from pipeline.bulk.ownership import (
     write_targets,
 )
 from pipeline.bulk.plan import BulkUnit, Item, items_of, listing_hash, units_of
-from pipeline.bulk.record import JobError, RunRecord, part_rows, read_part, read_record, write_part
+from pipeline.bulk.record import JobError, RowTable, RunRecord, part_rows, read_part, read_record, write_part
 from pipeline.bulk.settings import Engine, Settings, absolute
-from pipeline.core.row_table import RowTable
 from pipeline.core.schema import Row
 from pipeline.pretrained.registry import find, find_optional
 from pipeline.storage.path import StoragePath

@@ -1,4 +1,7 @@
-"""What of a run lies on storage beside its pictures: rows of finished units, the run's record, the manifest."""
+"""What of a run lies on storage beside its pictures: rows of finished units, the run's record, the manifest.
+
+Rows are an Arrow table, and dicts a piece at a time: all at once a million of them would take ten times the memory.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,16 +9,16 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.settings import Engine, Settings
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import content_hash
-from pipeline.core.row_table import RowTable, conformed
 from pipeline.core.schema import UPSCALE_MANIFEST, Row
 from pipeline.storage.path import StorageError, StoragePath
 
@@ -31,11 +34,88 @@ LATER = ("strip_location", "degradation", "denoise", "deblock")
 PARTS_AT_ONCE = 256
 """Tables of so few rows take three times the memory of one of them all."""
 
+PIECE = 1024
+"""Rows that are dicts at once while all of them are gone through."""
+
 T = TypeVar("T")
 
 
 class JobError(FacesrError):
     """OUTPUT holds something else; the message says what, and the choice."""
+
+
+class RowTable(Sequence[Row]):
+    """A sequence of rows; what is changed in a row that it gave does not change it.
+
+    Args:
+        table: the rows.
+    """
+
+    def __init__(self, table: pa.Table):
+        self.table = table.combine_chunks()
+
+    @classmethod
+    def of(cls, tables: Sequence[pa.Table], schema: pa.Schema) -> "RowTable":
+        """The rows of several tables one after the other, in a schema: columns that a table lacks are null in it."""
+        return cls(pa.concat_tables([schema.empty_table(), *(conformed(table, schema) for table in tables)]))
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "RowTable": ...
+
+    def __getitem__(self, index: int | slice) -> "Row | RowTable":
+        if isinstance(index, int):
+            (row,) = self.table.slice(range(len(self))[index], 1).to_pylist()
+            return row
+        places = range(len(self))[index]
+        if places.step != 1:
+            return self.take(places)
+        part = object.__new__(RowTable)  # a view: nothing to combine
+        part.table = self.table.slice(places.start, len(places))
+        return part
+
+    def __iter__(self) -> Iterator[Row]:
+        for batch in self.table.to_batches(max_chunksize=PIECE):
+            yield from batch.to_pylist()
+
+    def column(self, name: str) -> list[Any]:
+        """Values of one column."""
+        return self.table[name].to_pylist()
+
+    def places(self, name: str, values: Sequence[str]) -> list[int]:
+        """Numbers of the rows that have these values in a column, one for each value; values that none has go."""
+        found = pc.index_in(pa.array(values, pa.string()), value_set=self.table[name])
+        return found.drop_null().to_pylist()
+
+    def take(self, indices: Sequence[int]) -> "RowTable":
+        """Rows by their numbers, in that order."""
+        return RowTable(self.table.take(pa.array(indices, pa.int64())))
+
+    def where(self, keep: Sequence[bool]) -> "RowTable":
+        """Rows for which `keep` holds."""
+        if all(keep):
+            return self
+        return RowTable(self.table.filter(pa.array(keep, pa.bool_())))
+
+    def with_column(self, name: str, values: Sequence[Any]) -> "RowTable":
+        """The rows with other values in one column."""
+        field = self.table.schema.field(name)
+        column = pa.array(values, field.type)
+        return RowTable(self.table.set_column(self.table.schema.get_field_index(name), field, column))
+
+
+def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table in a schema: other columns go, those that it lacks are null; pa.ArrowInvalid where a type cannot be."""
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 @dataclass(frozen=True)

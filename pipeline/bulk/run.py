@@ -22,14 +22,13 @@ from pipeline.bulk.node_check import Machine, check_nodes
 from pipeline.bulk.ownership import remove_work
 from pipeline.bulk.picture_job import load_upscaler, within
 from pipeline.bulk.plan import Item
-from pipeline.bulk.record import read_part, write_manifest
+from pipeline.bulk.record import RowTable, read_part, write_manifest
 from pipeline.bulk.settings import Engine, RunOptions, Settings, cores
 from pipeline.bulk.worker import BulkWorker
 from pipeline.codecs.reader import Picture, read_picture
 from pipeline.codecs.writer import encode_picture, loss_note
 from pipeline.core.errors import FacesrError
 from pipeline.core.images import eight_bit_rgb, resize
-from pipeline.core.row_table import RowTable
 from pipeline.core.scales import FACTOR
 from pipeline.core.shards import evenly_spaced
 from pipeline.runtime.console import Advance, console, progress, slow

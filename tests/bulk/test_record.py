@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.core.row_table import PIECE, RowTable, conformed
+from pipeline.bulk.record import PIECE, RowTable, conformed
 
 SCHEMA = pa.schema([("name", pa.string()), ("size", pa.int64())])
 MANY = 2 * PIECE + 3
