@@ -1,9 +1,19 @@
-"""Chunks of a PNG: which are sound, and a file of those that its pixels need."""
+"""Chunks of a PNG: which are sound, a file of those that its pixels need, and the pixels of large pictures, quickly."""
 
 import struct
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    # a quarter of zlib's time on enlarged pictures, and smaller files
+    from isal import isal_zlib as deflate
+except ImportError:  # upscaling also runs where it is not installed
+    deflate = zlib  # type: ignore[misc]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
@@ -33,6 +43,51 @@ def chunks(data: bytes) -> Iterator[Chunk]:
         if kind == b"IEND":
             return
         start = end
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk with its length and checksum."""
+    return b"".join(
+        (struct.pack(">I4s", len(data), kind), data, struct.pack(">I", deflate.crc32(data, zlib.crc32(kind))))
+    )
+
+
+def header(height: int, width: int, channels: int, depth: int = 8) -> bytes:
+    """Signature and first chunk of a PNG of 1 grey, 2 grey and alpha, 3 RGB or 4 RGB and alpha channels."""
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    return SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+
+
+def pixel_chunks(bands: Iterable[NDArray[Any]]) -> Iterator[bytes]:
+    """Chunks of a PNG's pixels and its end: differences to the row above, which suit enlarged pictures, deflated fast.
+
+    The same pixels give the same bytes on one kind of processor.
+
+    Args:
+        bands: rows in order, uint8 or uint16 (n, width, channels).
+    """
+    compressor = deflate.compressobj(1)
+    above: NDArray[Any] = np.zeros((), np.uint8)
+    for band in bands:
+        samples = np.ascontiguousarray(band.astype(">u2") if band.itemsize == 2 else band)
+        rows = samples.view(np.uint8).reshape(len(band), -1)
+        filtered = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
+        filtered[:, 0] = 2
+        np.subtract(rows[0], above, out=filtered[0, 1:])
+        np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+        above = rows[-1].copy()
+        if data := compressor.compress(filtered):
+            yield chunk(b"IDAT", data)
+    yield chunk(b"IDAT", compressor.flush())
+    yield chunk(b"IEND", b"")
+
+
+def large_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode uint8 (height, width, 1 to 4) as PNG, several times faster than `encode_png`.
+
+    Its bytes may depend on the processor: for results of a network, which do as well.
+    """
+    return b"".join((header(*pixels.shape), *pixel_chunks([pixels])))
 
 
 def ancillary(kind: bytes) -> bool:

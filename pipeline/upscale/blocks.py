@@ -30,10 +30,12 @@ _OUTLIERS: Final = 0.03
 """Share of coefficients that rounding does not explain."""
 _LEAST: Final = 60.0
 """Logarithm of the odds by which a grid must be likelier than none."""
-_LOW: Final = [(row, column) for row, column in product(range(4), repeat=2) if 0 < row + column < 4]
+_LOW: Final = tuple((row, column) for row, column in product(range(4), repeat=2) if 0 < row + column < 4)
 """Frequencies by which grids are compared."""
-_MIDDLE: Final = [(row, column) for row, column in product(range(6), repeat=2) if 0 < row + column < 6]
+_MIDDLE: Final = tuple((row, column) for row, column in product(range(6), repeat=2) if 0 < row + column < 6)
 """Frequencies by which qualities are compared."""
+_TOGETHER: Final = 8
+"""Probabilities that are multiplied before their logarithm is taken."""
 _LIKELY: Final = 3
 """Rows, and columns, at which a grid may begin that are looked at, of 8: those where neighbours jump most."""
 
@@ -63,11 +65,10 @@ def hidden_quality(planes: NDArray[Any]) -> float | None:
     whole: NDArray[np.bool_] = np.all((planes > 0) & (planes < 255), axis=2)
     if (quality := _quality(luma, whole)) is not None:
         return quality  # nobody has cut anything off
-    coarse = _tables()[::_COARSE].reshape(-1, SIDE, SIDE)
     odds: dict[tuple[int, int], float] = {}
     for top, left in product(_likely(luma), _likely(luma.T)):
         found = _coefficients(luma[top:, left:], whole[top:, left:], _FEW)
-        odds[top, left] = float(_odds(found, coarse, _LOW).max())
+        odds[top, left] = float(_odds(found, _steps(_COARSE, _LOW)).max())
     top, left = max(odds, key=lambda shift: odds[shift])
     return _quality(luma[top:, left:], whole[top:, left:])
 
@@ -83,7 +84,7 @@ def _likely(luma: NDArray[Any]) -> list[int]:
 def _quality(luma: NDArray[Any], whole: NDArray[np.bool_]) -> float | None:
     """As `hidden_quality`, of luma (h, w) whose first block begins at its corner; `whole` where it was not cut off."""
     found = _coefficients(luma, whole, _MANY)
-    odds = _odds(found, _tables().reshape(-1, SIDE, SIDE), _MIDDLE)
+    odds = _odds(found, _steps(1, _MIDDLE))
     best = int(odds.argmax())
     return float(_QUALITIES[best // 2]) if odds[best] > _LEAST else None
 
@@ -99,8 +100,12 @@ def _tables() -> NDArray[np.float64]:
 
 def _coefficients(luma: NDArray[Any], whole: NDArray[np.bool_], most: int) -> NDArray[np.float64]:
     """Of blocks without pixels that were cut off, (n, 8, 8), n at most `most`."""
-    blocks = in_blocks(luma)[in_blocks(whole).all(axis=(1, 2))]
-    blocks = blocks[:: -(-len(blocks) // most) or 1]
+    rows, columns = luma.shape[0] // SIDE, luma.shape[1] // SIDE
+    cut = slice(SIDE * rows), slice(SIDE * columns)
+    chosen = np.flatnonzero(whole[cut].reshape(rows, SIDE, columns, SIDE).all(axis=(1, 3)))
+    chosen = chosen[:: -(-len(chosen) // most) or 1]
+    # only those are copied
+    blocks = luma[cut].reshape(rows, SIDE, columns, SIDE)[chosen // columns, :, chosen % columns]
     return np.asarray(cosines() @ blocks @ cosines().T)
 
 
@@ -111,17 +116,36 @@ def in_blocks(plane: NDArray[Any]) -> NDArray[Any]:
     return cut.swapaxes(1, 2).reshape(-1, SIDE, SIDE)
 
 
-def _odds(found: NDArray[Any], tables: NDArray[Any], frequencies: list[tuple[int, int]]) -> NDArray[Any]:
-    """Logarithm of the odds of each table (t, 8, 8) against none, by some frequencies of (n, 8, 8): (t,)."""
-    total = np.zeros(len(tables))
+@cache
+def _steps(every: int, frequencies: tuple[tuple[int, int], ...]) -> list[tuple[int, int, NDArray[np.float32], Any]]:
+    """Of each frequency: row, column, the different steps (n, 1) of every so manieth table, which each table has."""
+    tables = _tables()[::every].reshape(-1, SIDE, SIDE)
+    result = []
     for row, column in frequencies:
+        steps, which = np.unique(tables[:, row, column], return_inverse=True)
+        result.append((row, column, steps[:, None].astype(np.float32), which))
+    return result
+
+
+def _odds(found: NDArray[Any], tables: list[tuple[int, int, NDArray[np.float32], Any]]) -> NDArray[Any]:
+    """Logarithm of the odds of each of t tables against none, by `_steps` of them and (n, 8, 8): (t,)."""
+    total = np.zeros(len(tables[0][3]))
+    for row, column, steps, which in tables:
         values = found[:, row, column].astype(np.float32)
         values = values[np.abs(values) > _ZERO]
         if not len(values):
             continue
-        steps, which = np.unique(tables[:, row, column], return_inverse=True)
-        steps = steps[:, None].astype(np.float32)
-        off = values - steps * np.rint(values / steps)
-        likely = steps / (_SIGMA * np.sqrt(2 * np.pi)) * np.exp(-((off / _SIGMA) ** 2) / 2)
-        total += np.log((1 - _OUTLIERS) * likely + _OUTLIERS).sum(axis=1)[which]
+        # how far from a multiple, in steps; squared; how likely
+        odds = values / steps
+        odds -= np.rint(odds)
+        odds *= odds
+        odds *= -0.5 * (steps / _SIGMA) ** 2
+        np.exp(odds, out=odds)
+        odds *= (1 - _OUTLIERS) * steps / (_SIGMA * np.sqrt(2 * np.pi))
+        odds += _OUTLIERS
+        # one logarithm of a product of several, which float32 still holds
+        several = odds[:, : odds.shape[1] // _TOGETHER * _TOGETHER].reshape(len(steps), _TOGETHER, -1)
+        rest = odds[:, several.shape[1] * several.shape[2] :]
+        likely = np.log(several.prod(axis=1)).sum(axis=1) + np.log(rest).sum(axis=1)
+        total += likely[which]
     return total

@@ -130,8 +130,12 @@ def _both(plane: NDArray[Any], taps: NDArray[np.float32]) -> NDArray[Any]:
     """Filter rows and columns, valid area."""
     for axis in (0, 1):
         count = plane.shape[axis] - len(taps) + 1
-        parts = (tap * plane.take(range(at, at + count), axis=axis) for at, tap in enumerate(taps) if tap)
-        plane = sum(parts, np.zeros((), np.float32))
+        total = np.zeros((), np.float32)
+        for at, tap in enumerate(taps):
+            if tap:
+                # slices, which are not copied
+                total = total + tap * (plane[at : at + count] if axis == 0 else plane[:, at : at + count])
+        plane = total
     return plane
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.core.errors import FacesrError, first_line
-from pipeline.core.images import Pixels, encode_png
+from pipeline.core.images import Pixels
+from pipeline.core.png import large_png
 from pipeline.core.scales import METHODS, inputs_of
 from pipeline.core.schema import UPSCALED, Row, add_result
 from pipeline.core.shards import join_parts, read_folder, row_ranges, write_rows
@@ -63,7 +64,7 @@ class ShardUpscaler(ABC):
             if isinstance(result, str):
                 face.row["error"] = result
             else:
-                add_result(face.row, encode_png(result), *result.shape[:2])
+                add_result(face.row, large_png(result), *result.shape[:2])
         write_rows(Path(unit.part), rows, UPSCALED)
         return {"images": unit.stop - unit.start, "failed": sum(row["status"] == "failed" for row in rows)}
 

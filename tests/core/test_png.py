@@ -1,0 +1,61 @@
+"""PNG of large results: the pixels that went in, whichever library compresses them."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.stages import python
+
+from pipeline.core.images import decode, encode_png
+from pipeline.core.png import chunks, header, large_png, pixel_chunks
+
+NOISE = np.random.default_rng(0)
+
+
+def smooth(height: int, width: int, channels: int = 3, depth: int = 8) -> np.ndarray:
+    """Waves with a little noise, as enlarged pictures have."""
+    rows, columns, channel = np.ogrid[:height, :width, :channels]
+    waves = (
+        0.5 + 0.4 * np.sin(rows / 9 + channel) * np.cos(columns / 7) + NOISE.normal(0, 0.01, (height, width, channels))
+    )
+    return (waves.clip(0, 1) * (2**depth - 1)).round().astype(np.uint8 if depth == 8 else np.uint16)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_large_png_holds_every_pixel(channels: int) -> None:
+    pixels = smooth(70, 131, channels)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(large_png(pixels)))).reshape(pixels.shape), pixels)
+
+
+def test_bands_of_any_height_give_the_picture_of_one() -> None:
+    pixels = smooth(64, 48, 1, 16)
+    for height in (1, 7, 64):
+        bands = [pixels[start : start + height] for start in range(0, 64, height)]
+        data = b"".join((header(64, 48, 1, 16), *pixel_chunks(bands)))
+        assert all(chunk.sound for chunk in chunks(data))
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))).reshape(64, 48, 1), pixels)
+
+
+def test_the_same_pixels_give_the_same_bytes_and_no_more_than_the_small_encoders() -> None:
+    pixels = smooth(512, 512)
+    assert large_png(pixels) == large_png(pixels.copy())
+    assert len(large_png(pixels)) < 1.1 * len(encode_png(pixels))
+
+
+def test_where_the_fast_library_is_missing_zlib_writes_the_same_pixels(tmp_path: Path) -> None:
+    pixels = smooth(40, 40)
+    np.save(tmp_path / "pixels.npy", pixels)
+    script = """
+import sys
+sys.modules["isal"] = None
+import numpy as np
+from pathlib import Path
+from pipeline.core.png import deflate, large_png
+assert deflate.__name__ == "zlib"
+Path("large.png").write_bytes(large_png(np.load("pixels.npy")))
+"""
+    done = python(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(decode((tmp_path / "large.png").read_bytes()), pixels)
