@@ -16,7 +16,14 @@ def degrid(detail: Tensor, window: int) -> Tensor:
     The grid is what each of the 16 sub-pixel positions has, on average over `window` x `window` input pixels, more than
     its neighbourhood. The neighbourhood's kernel vanishes at periods 4 and 2 and keeps slopes as they are.
     """
-    return F.pixel_shuffle(degrid_positions(F.pixel_unshuffle(detail, 4), window), 4)
+    return shuffled(degrid_positions(F.pixel_unshuffle(detail, 4), window))
+
+
+def shuffled(positions: Tensor) -> Tensor:
+    """As F.pixel_shuffle(positions, 4): (N, 48, h, w) -> (N, 3, 4h, 4w). Channels-last on a CPU a third of its time."""
+    count, _, height, width = positions.shape
+    parts = positions.permute(0, 2, 3, 1).reshape(count, height, width, 3, 4, 4)
+    return parts.permute(0, 3, 1, 4, 2, 5).reshape(count, 3, 4 * height, 4 * width)
 
 
 def degrid_positions(detail: Tensor, window: int) -> Tensor:
@@ -38,7 +45,7 @@ class _Degrid(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        large = _transposed(F.pixel_shuffle(gradient, 4), ctx.window)  # type: ignore[attr-defined]
+        large = _transposed(shuffled(gradient), ctx.window)  # type: ignore[attr-defined]
         return F.pixel_unshuffle(large, 4), None
 
 
@@ -71,7 +78,7 @@ def _transposed(gradient: Tensor, window: int) -> Tensor:
         # the mean of fewer pixels at the border gave each of them more
         counts = F.avg_pool2d(ones, size, stride=1, padding=padding, divisor_override=1)
         grid = F.avg_pool2d(grid / counts, size, stride=1, padding=padding, divisor_override=1)
-    grid = F.pixel_shuffle(grid, 4)
+    grid = shuffled(grid)
     # the kernel is symmetric; what it would take from beyond the border is the border's, which was repeated there
     spread = _around(F.pad(grid, (4, 4, 4, 4)))
     for axis in (2, 3):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.core.chain import TOLD
 from pipeline.core.limits import Count, Limits, Positive
-from pipeline.models.degrid import degrid, degrid_positions
+from pipeline.models.degrid import degrid, degrid_positions, shuffled
 
 Norm = Literal["none", "instance"]
 Tail = Literal["shuffle", "resize"]
@@ -163,7 +163,7 @@ class Generator(nn.Module):
             x: (N, 3, h, w).
             told: (N, 2), values of the planes of a network that is told; None: a clean input.
         """
-        return enlarge(x) + self.drawn(x, told)
+        return enlarge(x).add_(self.drawn(x, told))
 
     def drawn(self, x: Tensor, told: Tensor | None = None) -> Tensor:
         """What the network adds to the bicubic enlargement: float32 (N, 3, 4h, 4w). Arguments as of `forward`."""
@@ -185,10 +185,10 @@ class Generator(nn.Module):
             features = convolution(F.interpolate(F.leaky_relu(features, 0.2), scale_factor=2))
         detail = self.to_rgb(F.leaky_relu(features, 0.2)).float()
         if not self.config.even:
-            return detail if self.tail else F.pixel_shuffle(detail, 4)
+            return detail if self.tail else shuffled(detail)
         if self.tail:
             return degrid(detail, self.config.even)
-        return F.pixel_shuffle(degrid_positions(detail, self.config.even), 4)
+        return shuffled(degrid_positions(detail, self.config.even))
 
 
 def enlarge(x: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def back_projected(result: Tensor, low: Tensor, steps: int, repairs: bool = Fals
         lacking = lacking - rows @ added @ columns.T
         added = lacking * share
         total = total + added
-    return result + F.interpolate(total, size=result.shape[-2:], mode="bicubic", antialias=True)
+    return F.interpolate(total, size=result.shape[-2:], mode="bicubic", antialias=True).add_(result)
 
 
 @lru_cache(maxsize=16)
