@@ -1,14 +1,16 @@
 """What `facesr upscale` takes: memory, work beside the network, and both as archives grow.
 
-python benchmarks/bench_upscale.py                                          # all three, small
+python benchmarks/bench_upscale.py                                          # all of them, small
 python benchmarks/bench_upscale.py memory --counts 500 2000 --model released
 python benchmarks/bench_upscale.py overhead --count 40
+python benchmarks/bench_upscale.py rate --count 1000
 python benchmarks/bench_upscale.py flat --counts 500 5000
 
 | command | promise |
 | --- | --- |
 | memory | less than 4 GB, and the same to 10 % whatever the count; damaged files are named, with the reason; exit 1 |
 | overhead | at most 10 % of core-seconds beside decoding, the network and encoding |
+| rate | at least 90 % of the pictures a second that the bare network makes on all cores, start included from 500 up |
 | flat | core-seconds and time per picture grow by at most 10 % |
 
 Exit 1 where a promise is broken. Memory is PSS (shared pages counted once) of the command, its workers and Ray
@@ -40,6 +42,8 @@ WORKERS = 2
 MOST_MEMORY = 4e9
 MOST_GROWTH = 1.1
 MOST_OVERHEAD = 1.1
+LEAST_SHARE = 0.9
+FULL_RATE = 500
 START_SECONDS = 10
 
 
@@ -142,6 +146,63 @@ def overhead(options: argparse.Namespace, faces: Faces, promises: Promises) -> N
     print(f"start: first picture after {start:.1f} s (less than {START_SECONDS} s on an idle machine)")
 
 
+# beside the bare network
+
+
+def _bare(threads: int, count: int, barrier: Barrier, answers: "multiprocessing.Queue[float]") -> None:
+    """Forward passes of the released generator on one 256x256 picture and nothing else; tell the seconds of all."""
+    torch.set_num_threads(threads)
+    upscaler = Upscaler.load()
+    x = torch.rand(1, 3, 256, 256).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        upscaler.generator(x)
+        barrier.wait()
+        start = time.monotonic()
+        for _ in range(count):
+            upscaler.generator(x)
+    answers.put(time.monotonic() - start)
+
+
+def bare(processes: int, count: int) -> float:
+    """Pictures a second of the network alone, in so many processes, which share the cores."""
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(processes), context.Queue()
+    started = [
+        context.Process(target=_bare, args=(WORKERS // processes, count // processes, barrier, answers))
+        for _ in range(processes)
+    ]
+    for process in started:
+        process.start()
+    seconds = max(answers.get(timeout=3600) for _ in started)
+    for process in started:
+        process.join()
+    return count // processes * processes / seconds
+
+
+def rate(options: argparse.Namespace, faces: Faces, promises: Promises) -> None:
+    """Pictures a second of the command, from its start to its end, against the network's before and after it."""
+    ways = {"one process on all cores": 1, "a process a core": WORKERS}
+    most = max(WORKERS, min(options.count, 100))
+    with folder(options.folder) as place:
+        archive = faces.zip(place / "faces.zip", options.count)
+        found = {way: [bare(processes, most)] for way, processes in ways.items()}
+        done = run(archive, place / "out", "--workers", WORKERS)
+        if done.code:
+            promises.keep(False, f"rate: exit {done.code} {_tail(done)}")
+            return
+        for way, processes in ways.items():
+            found[way].append(bare(processes, most))
+    each = options.count / (done.samples[-1].at - done.started)
+    working = options.count / (done.done - done.begun)
+    print(f"rate, {options.count} pictures: {each:.2f} a second, {working:.2f} from the first one on")
+    for way, (before, after) in found.items():
+        mean = (before + after) / 2
+        words = f"network alone, {way}: {mean:.2f} a second ({before:.2f} before, {after:.2f} after)"
+        # the start is what it is: few pictures are a matter of it
+        share = (each if options.count >= FULL_RATE else working) / mean
+        promises.keep(share >= LEAST_SHARE, f"rate, {words}: share {share:.3f} (at least {LEAST_SHARE})")
+
+
 # archives of any size
 
 
@@ -196,15 +257,19 @@ def main() -> None:
     one.add_argument("--count", type=int, default=20, help="pictures; runs have so many and twice as many")
     one.add_argument("--model", choices=("tiny", "released"), default="released")
     one.add_argument("--folder", type=Path)
+    one = commands.add_parser("rate")
+    one.add_argument("--count", type=int, default=200, help="pictures; the released generator enlarges them")
+    one.add_argument("--folder", type=Path)
     options = parser.parse_args()
     promises, faces = Promises(), Faces()
     small = [
         ["memory", "--counts", "60", "180", "--model", "tiny"],
         ["overhead", "--count", "6"],
+        ["rate", "--count", "20"],
         ["flat", "--counts", "100", "300", "--model", "tiny"],
     ]
     for each in [options] if options.command else map(parser.parse_args, small):
-        {"memory": memory, "overhead": overhead, "flat": flat}[each.command](each, faces, promises)
+        {"memory": memory, "overhead": overhead, "rate": rate, "flat": flat}[each.command](each, faces, promises)
     promises.end()
 
 
