@@ -13,7 +13,8 @@ from pipeline.compare.name_match import MatchError, assign
 from pipeline.core.chain import Chain
 from pipeline.core.degradation import MEASURED_SCALES
 from pipeline.core.files import shard_files
-from pipeline.core.images import ImageError, Pixels, decode, encode_png
+from pipeline.core.images import ImageError, Pixels, decode
+from pipeline.core.png import large_png
 from pipeline.core.scales import FACTOR, MEASURED_SPLITS, UPSCALED_SCALES, base_of, inputs_of
 from pipeline.core.schema import UPSCALED, Row
 from pipeline.core.shards import count_rows, read_rows, write_rows
@@ -147,6 +148,6 @@ def enlarge_inputs(
                         if case.low is not None:
                             result = enlarge(case.low, case.chain)
                             size = result.shape[:2]
-                            yield _row((case.id, case.name), split, scale, method, encode_png(result), size)
+                            yield _row((case.id, case.name), split, scale, method, large_png(result), size)
 
             write_rows(target / scale / path.name, made(), UPSCALED)

@@ -200,6 +200,25 @@ def test_an_input_of_a_kind_is_enlarged_as_its_file_would_be(tmp_path: Path) -> 
         assert (result != untold).any() == (kind != "blur1"), "blur is nothing that can be told"
 
 
+def test_the_stage_enlarges_a_jpeg_by_realism_as_facesr_upscale_would(tmp_path: Path) -> None:
+    build(tmp_path, {"test": 1})
+    for name in GENERATORS.values():
+        told_model(tmp_path / f"{name}.safetensors")
+    models = {method: str(tmp_path / f"{name}.safetensors") for method, name in GENERATORS.items()}
+    (method,) = (method for method, name in GENERATORS.items() if name == "realism")
+    scale, part = scale_of("jpeg50"), tmp_path / "part.parquet"
+    worker = UpscaleWorker(inputs_of(tmp_path), models, OPTIONS)
+    worker(RowUnit(str(part), 0, 1, "test-00000", "test", method, scale))
+    (row,) = read_rows(part)
+    _, file = degrade_to_file(lows(1)[0], KINDS["jpeg50"], draw_kind(row["id"], scale, SEED)["seed"])
+    assert file is not None
+    alone = Upscaler.load(tmp_path / "fidelity.safetensors", realism=1, precision="fp32")
+    result = decode(row["image"]["bytes"])
+    assert (result == alone.encoded(file)).all()
+    # it agrees with what the file stores, which a clean picture of realism is not made to
+    assert (result != alone.encoded(file, back_projection=0)).any()
+
+
 def test_a_blind_generator_does_not_put_a_degradation_back(tmp_path: Path) -> None:
     config = GeneratorConfig((8,), blocks=0, bottleneck=1)
     save_generator(tmp_path / "blind.safetensors", Generator(config).eval(), config, {}, torch.float32)
