@@ -75,7 +75,7 @@ def encode_picture(
     quality: int,
     provenance: Mapping[str, str],
 ) -> bytes:
-    """Encode a picture with its metadata and provenance; the same arguments give the same bytes.
+    """Encode a picture with its metadata and provenance; on like machines the same arguments give the same bytes.
 
     Args:
         pixels: uint8 or uint16 (height, width, 1-4).

@@ -61,7 +61,7 @@ def header(height: int, width: int, channels: int, depth: int = 8) -> bytes:
 def pixel_chunks(bands: Iterable[NDArray[Any]]) -> Iterator[bytes]:
     """Chunks of a PNG's pixels and its end: differences to the row above, which suit enlarged pictures, deflated fast.
 
-    The same pixels give the same bytes on one kind of processor.
+    The same pixels give the same bytes on one kind of processor, with one version of the library that compresses.
 
     Args:
         bands: rows in order, uint8 or uint16 (n, width, channels).
@@ -86,7 +86,12 @@ def large_png(pixels: NDArray[np.uint8]) -> bytes:
     """Encode uint8 (height, width, 1 to 4) as PNG, several times faster than `encode_png`.
 
     Its bytes may depend on the processor: for results of a network, which do as well.
+
+    Raises:
+        ValueError: another type or shape.
     """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3:
+        raise ValueError(f"expected uint8 (height, width, 1 to 4), got {pixels.dtype} {pixels.shape}")
     return b"".join((header(*pixels.shape), *pixel_chunks([pixels])))
 
 

@@ -20,7 +20,9 @@ def degrid(detail: Tensor, window: int) -> Tensor:
 
 
 def shuffled(positions: Tensor) -> Tensor:
-    """As F.pixel_shuffle(positions, 4): (N, 48, h, w) -> (N, 3, 4h, 4w). Channels-last on a CPU a third of its time."""
+    """As F.pixel_shuffle(positions, 4): (N, 48, h, w) -> (N, 3, 4h, 4w), of channels-last features in half the time."""
+    if torch.compiler.is_exporting():
+        return F.pixel_shuffle(positions, 4)  # which other runtimes know as one operation
     count, _, height, width = positions.shape
     parts = positions.permute(0, 2, 3, 1).reshape(count, height, width, 3, 4, 4)
     return parts.permute(0, 3, 1, 4, 2, 5).reshape(count, 3, 4 * height, 4 * width)

@@ -3,13 +3,14 @@
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from support.stages import python
 
 from pipeline.core.images import decode, encode_png
-from pipeline.core.png import chunks, header, large_png, pixel_chunks
+from pipeline.core.png import chunks, deflate, header, large_png, pixel_chunks
 
 NOISE = np.random.default_rng(0)
 
@@ -29,16 +30,28 @@ def test_a_large_png_holds_every_pixel(channels: int) -> None:
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(large_png(pixels)))).reshape(pixels.shape), pixels)
 
 
+def test_the_fast_library_is_used_where_it_is_installed() -> None:
+    assert deflate.__name__ == "isal.isal_zlib"
+
+
+@pytest.mark.parametrize("pixels", [smooth(8, 8, 3, 16), smooth(8, 8).astype(np.float32), smooth(8, 8)[..., 0]])
+def test_what_a_large_png_does_not_hold_is_refused(pixels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected uint8"):
+        large_png(pixels)
+
+
 def test_bands_of_any_height_give_the_picture_of_one() -> None:
-    pixels = smooth(64, 48, 1, 16)
-    for height in (1, 7, 64):
-        bands = [pixels[start : start + height] for start in range(0, 64, height)]
-        data = b"".join((header(64, 48, 1, 16), *pixel_chunks(bands)))
-        assert all(chunk.sound for chunk in chunks(data))
-        assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))).reshape(64, 48, 1), pixels)
+    for channels, depth in ((1, 16), (3, 16), (4, 8)):
+        pixels = smooth(64, 48, channels, depth)
+        for height in (1, 7, 64):
+            bands = [pixels[start : start + height] for start in range(0, 64, height)]
+            data = b"".join((header(64, 48, channels, depth), *pixel_chunks(bands)))
+            assert all(chunk.sound for chunk in chunks(data))
+            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).reshape(pixels.shape)
+            assert np.array_equal(decoded, pixels[..., [2, 1, 0, 3][:channels] if channels > 2 else slice(None)])
 
 
-def test_the_same_pixels_give_the_same_bytes_and_no_more_than_the_small_encoders() -> None:
+def test_the_same_pixels_give_the_same_bytes_and_hardly_more_than_by_opencv() -> None:
     pixels = smooth(512, 512)
     assert large_png(pixels) == large_png(pixels.copy())
     assert len(large_png(pixels)) < 1.1 * len(encode_png(pixels))
