@@ -38,3 +38,12 @@ def test_what_uv_is_told_by_its_own_variables_stands() -> None:
 def test_one_uv_is_pinned_with_what_it_installs() -> None:
     assert "\nuv==" in (ROOT / "constraints.txt").read_text()
     assert "deploy/install.py" in (ROOT / "Makefile").read_text()
+
+
+def test_what_is_installed_is_compiled_so_that_each_process_need_not() -> None:
+    """Also where Python writes no bytecode by itself."""
+    for name in ("dvc.repo", "ray", "torch.nn.functional"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.cached is not None
+        assert Path(spec.cached).exists(), f"{name} is compiled anew by every process"
