@@ -106,7 +106,8 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if not (ROOT / "data/upscaled").is_dir():
-        sys.exit("there is no data/upscaled: run `make repro` first")
+        print("there is no data/upscaled: run `make repro` first")
+        return
     if asked.serve:
         serve(asked.faces)
         return

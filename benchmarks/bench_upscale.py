@@ -10,7 +10,7 @@ python benchmarks/bench_upscale.py flat --counts 500 5000
 | --- | --- |
 | memory | less than 4 GB, and the same to 10 % whatever the count; damaged files are named, with the reason; exit 1 |
 | overhead | at most 10 % of core-seconds beside decoding, the network and encoding |
-| rate | at least 90 % of the pictures a second that the bare network makes on 2 threads, start included from 500 up |
+| rate | none: the share of the pictures a second that the bare network makes on 2 threads; .9 is aimed at |
 | flat | core-seconds and time per picture grow by at most 10 % |
 
 Exit 1 where a promise is broken. Memory is PSS (shared pages counted once) of the command, its workers and Ray
@@ -44,8 +44,6 @@ WORKERS = 2
 MOST_MEMORY = 4e9
 MOST_GROWTH = 1.1
 MOST_OVERHEAD = 1.1
-LEAST_SHARE = 0.9
-FULL_RATE = 500
 START_SECONDS = 10
 
 
@@ -205,9 +203,7 @@ def rate(options: argparse.Namespace, faces: Faces, promises: Promises) -> None:
     for way, (before, after) in found.items():
         mean = (before + after) / 2
         words = f"network alone, {way}: {mean:.2f} a second ({before:.2f} before, {after:.2f} after)"
-        # the start is what it is: few pictures are a matter of it
-        share = (each if options.count >= FULL_RATE else working) / mean
-        promises.keep(share >= LEAST_SHARE, f"rate, {words}: share {share:.3f} (at least {LEAST_SHARE})")
+        print(f"rate, {words}: share {each / mean:.3f}, {working / mean:.3f} from the first one on")
 
 
 # archives of any size
