@@ -27,7 +27,7 @@ from pipeline.codecs.metadata import (
     webp_options,
 )
 from pipeline.core.images import ImageError, Planes, on_white
-from pipeline.core.png import chunk, header, pixel_chunks
+from pipeline.core.png import chunk_of, header, pixel_chunks
 
 FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 """Format -> suffix of its files."""
@@ -135,20 +135,20 @@ def _write_png(
     height, width, channels = pixels.shape
     handle.write(header(height, width, channels, 8 * pixels.itemsize))
     for kind, content in metadata.colour:
-        handle.write(chunk(kind, content))
+        handle.write(chunk_of(kind, content))
     icc, lost = profile_of(metadata, channels, _PNG_PROFILE)
     if icc:
-        handle.write(chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
+        handle.write(chunk_of(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
     if metadata.dpi:
-        handle.write(chunk(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1)))
+        handle.write(chunk_of(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1)))
     exif, _ = exif_block(metadata.exif, width, height)
     if exif:
-        handle.write(chunk(b"eXIf", exif))
+        handle.write(chunk_of(b"eXIf", exif))
     text = {"Software": provenance["software"]} if "software" in provenance else {}
     for key, value in {**text, **metadata.text, KEYWORD: provenance_text(provenance)}.items():
         _text_chunk(handle, key, value.replace("\0", ""))
     if metadata.xmp:
-        handle.write(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
+        handle.write(chunk_of(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
     for part in pixel_chunks(_bands(pixels)):
         handle.write(part)
     return lost
@@ -157,9 +157,9 @@ def _write_png(
 def _text_chunk(handle: IO[bytes], key: str, value: str) -> None:
     keyword = key.encode("latin-1", "replace")[:79]
     try:
-        handle.write(chunk(b"tEXt", keyword + b"\0" + value.encode("latin-1")))
+        handle.write(chunk_of(b"tEXt", keyword + b"\0" + value.encode("latin-1")))
     except UnicodeEncodeError:
-        handle.write(chunk(b"iTXt", keyword + b"\0\0\0\0\0" + value.encode("utf-8", "replace")))
+        handle.write(chunk_of(b"iTXt", keyword + b"\0\0\0\0\0" + value.encode("utf-8", "replace")))
 
 
 # JPEG

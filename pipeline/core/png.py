@@ -45,7 +45,7 @@ def chunks(data: bytes) -> Iterator[Chunk]:
         start = end
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
+def chunk_of(kind: bytes, data: bytes) -> bytes:
     """A chunk with its length and checksum."""
     return b"".join(
         (struct.pack(">I4s", len(data), kind), data, struct.pack(">I", deflate.crc32(data, zlib.crc32(kind))))
@@ -55,7 +55,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 def header(height: int, width: int, channels: int, depth: int = 8) -> bytes:
     """Signature and first chunk of a PNG of 1 grey, 2 grey and alpha, 3 RGB or 4 RGB and alpha channels."""
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    return SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return SIGNATURE + chunk_of(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
 
 
 def pixel_chunks(bands: Iterable[NDArray[Any]]) -> Iterator[bytes]:
@@ -77,9 +77,9 @@ def pixel_chunks(bands: Iterable[NDArray[Any]]) -> Iterator[bytes]:
         np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
         above = rows[-1].copy()
         if data := compressor.compress(filtered):
-            yield chunk(b"IDAT", data)
-    yield chunk(b"IDAT", compressor.flush())
-    yield chunk(b"IEND", b"")
+            yield chunk_of(b"IDAT", data)
+    yield chunk_of(b"IDAT", compressor.flush())
+    yield chunk_of(b"IEND", b"")
 
 
 def large_png(pixels: NDArray[np.uint8]) -> bytes:

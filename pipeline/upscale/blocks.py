@@ -35,7 +35,7 @@ _LOW: Final = tuple((row, column) for row, column in product(range(4), repeat=2)
 _MIDDLE: Final = tuple((row, column) for row, column in product(range(6), repeat=2) if 0 < row + column < 6)
 """Frequencies by which qualities are compared."""
 _TOGETHER: Final = 8
-"""Probabilities that are multiplied before their logarithm is taken."""
+"""Densities that are multiplied before their logarithm is taken."""
 _LIKELY: Final = 3
 """Rows, and columns, at which a grid may begin that are looked at, of 8: those where neighbours jump most."""
 
@@ -118,7 +118,7 @@ def in_blocks(plane: NDArray[Any]) -> NDArray[Any]:
 
 @cache
 def _steps(every: int, frequencies: tuple[tuple[int, int], ...]) -> list[tuple[int, int, NDArray[np.float32], Any]]:
-    """Of each frequency: row, column, the different steps (n, 1) of every so manieth table, which each table has."""
+    """Of each frequency: row, column, the distinct steps (n, 1) of each `every`-th table, which of them it has."""
     tables = _tables()[::every].reshape(-1, SIDE, SIDE)
     result = []
     for row, column in frequencies:
@@ -135,17 +135,17 @@ def _odds(found: NDArray[Any], tables: list[tuple[int, int, NDArray[np.float32],
         values = values[np.abs(values) > _ZERO]
         if not len(values):
             continue
-        # how far from a multiple, in steps; squared; how likely
-        odds = values / steps
-        odds -= np.rint(odds)
-        odds *= odds
-        odds *= -0.5 * (steps / _SIGMA) ** 2
-        np.exp(odds, out=odds)
-        odds *= (1 - _OUTLIERS) * steps / (_SIGMA * np.sqrt(2 * np.pi))
-        odds += _OUTLIERS
+        # density of each value under each step, in place: its distance from a multiple, squared, and the normal law
+        density = values / steps
+        density -= np.rint(density)
+        density *= density
+        density *= -0.5 * (steps / _SIGMA) ** 2
+        np.exp(density, out=density)
+        density *= (1 - _OUTLIERS) * steps / (_SIGMA * np.sqrt(2 * np.pi))
+        density += _OUTLIERS
         # one logarithm of a product of several, which float32 still holds
-        several = odds[:, : odds.shape[1] // _TOGETHER * _TOGETHER].reshape(len(steps), _TOGETHER, -1)
-        rest = odds[:, several.shape[1] * several.shape[2] :]
-        likely = np.log(several.prod(axis=1)).sum(axis=1) + np.log(rest).sum(axis=1)
-        total += likely[which]
+        several = density[:, : density.shape[1] // _TOGETHER * _TOGETHER].reshape(len(steps), _TOGETHER, -1)
+        rest = density[:, several.shape[1] * several.shape[2] :]
+        logarithms = np.log(several.prod(axis=1)).sum(axis=1) + np.log(rest).sum(axis=1)
+        total += logarithms[which]
     return total

@@ -46,4 +46,4 @@ def test_what_is_installed_is_compiled_so_that_each_process_need_not() -> None:
         spec = importlib.util.find_spec(name)
         assert spec is not None
         assert spec.cached is not None
-        assert Path(spec.cached).exists(), f"{name} is compiled anew by every process"
+        assert Path(spec.cached).exists(), f"{name} is compiled anew by every process: make clean, then make install"
