@@ -75,7 +75,8 @@ class Checkout:
     """A process that does cases by the code of a checkout, on the data of this one."""
 
     def __init__(self, code: Path, faces: int):
-        environment = os.environ | {"PYTHONPATH": str(code.resolve())}
+        # as Ray's workers have it; numpy's idle threads would be counted as work
+        environment = os.environ | {"PYTHONPATH": str(code.resolve()), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, str(Path(__file__).resolve()), "--serve", "--faces", str(faces)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.process: subprocess.Popen[str] = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)  # type: ignore[call-overload]

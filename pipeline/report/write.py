@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.core.files import write_bytes, write_json
-from pipeline.core.images import encode_png
+from pipeline.core.png import large_png
 from pipeline.core.schema import METRICS, Row
 from pipeline.core.shards import evenly_spaced, write_rows
 from pipeline.evaluate.aggregate import aggregate, by_method, common_ids, read_parts
@@ -142,4 +142,4 @@ def write_worst(report: _Report) -> list[Case]:
 
 
 def _write_png(report: _Report, name: str, cases: Sequence[Case], columns: Sequence[str]) -> None:
-    write_bytes(report.folder / "sheets" / f"{name}.png", encode_png(report.draw(cases, columns), level=6))
+    write_bytes(report.folder / "sheets" / f"{name}.png", large_png(report.draw(cases, columns)))
