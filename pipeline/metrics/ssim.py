@@ -2,9 +2,10 @@
 
 The true picture's local moments are worked out once, in float64, and serve every result. Of a result, what it differs
 by is filtered, in float32: with d = result − truth, SSIM is (1 − μd² / (μx² + μy² + C1)) (1 − σd² / (σx² + σy² + C2)),
-so that roundings are those of a small number, and flat areas keep their variance. Strips that differ by much are
-filtered in float64. Own code, because torchmetrics averages over a border that it reflects, scikit-image's takes a
-second for a 1024x1024 picture, and neither gives crops and scales from one pass; tests hold it to both.
+so that roundings are those of a small number, and flat areas keep their variance. Strips that differ by much,
+and small pictures, are filtered in float64. Own code, because torchmetrics averages over a border that it reflects,
+scikit-image's takes a second for a 1024x1024 picture, and neither gives crops and scales from one pass; tests hold it
+to both.
 """
 
 import math
@@ -37,6 +38,8 @@ _STRIP: Final = 64
 _FAR: Final = 8.0
 """Root mean square of a strip's local mean differences, grey levels, above which float32 is not enough: σd² is what is
 left of blurred squares of them."""
+_LARGE: Final = 256 * 256
+"""Pixels from which float32 is used: of fewer, its roundings do not average out."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,9 @@ class Structure:
         if min(truth.shape[:2]) < WINDOW:
             raise ValueError(f"SSIM needs {WINDOW} pixels a side, got {truth.shape[1]}x{truth.shape[0]}")
         self.shape = truth.shape
+        depth = cv2.CV_32F if truth.shape[0] * truth.shape[1] >= _LARGE else cv2.CV_64F
         tops = range(0, truth.shape[0] - 2 * BORDER, _STRIP)
-        self._strips = [_Strip(truth[top : top + _STRIP + 2 * BORDER], cv2.CV_32F) for top in tops]
+        self._strips = [_Strip(truth[top : top + _STRIP + 2 * BORDER], depth) for top in tops]
 
     def compare(self, result: NDArray[Any], contrast: bool = False) -> Similarity:
         """Similarity of a result of the same shape and type; its contrast term is 0 where it is not asked for."""
