@@ -93,6 +93,7 @@ ROWS = {
     "realism-random-vgg": Row("VGG-19 of random weights", ("perceptual.network=random", "perceptual.file=null")),
     "realism-no-adversarial": Row("without the discriminator", ("realism.adversarial=0.0",)),
     "realism-no-consistency": Row("without the consistency term", ("realism.consistency=0.0",)),
+    "realism-no-isotropy": Row("without the isotropy term", ("realism.isotropy=0.0",)),
     "realism-one-size": Row("discriminator sees one size", ("discriminator.scales=1",)),
     "realism-r1": Row("R1, gamma 1", ("realism.r1=1.0",)),
     "realism-spectral": Row("spectral norm in the discriminator", ("discriminator.spectral_norm=true",)),

@@ -26,6 +26,9 @@ class Phase:
     """Weight of the VGG-19 term; 0 does not build it."""
     consistency: Weight = 0.0
     """Weight of the L1 term between result and ground truth reduced 4x: what is drawn must not change the average."""
+    isotropy: Weight = 0.0
+    """Weight of the directions that a result's fine structure has at the scale of use, where no ground truth keeps a
+    discriminator's generator from drawing a lattice."""
     r1: Weight = 0.0
     """Weight gamma of the discriminator's R1 gradient penalty on real images; it costs the discriminator a third pass.
     0 leaves it out."""

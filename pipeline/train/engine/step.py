@@ -13,6 +13,7 @@ from pipeline.models.device import autocast, choose_device, choose_precision, to
 from pipeline.models.networks import Discriminator, Generator
 from pipeline.train.engine.batches import Batch
 from pipeline.train.engine.config import TrainConfig, learning_rate
+from pipeline.train.engine.isotropy import anisotropy
 from pipeline.train.engine.losses import PerceptualLoss, adversarial_loss, gradient_penalty, mean_difference
 from pipeline.train.engine.process_group import ProcessGroup
 
@@ -105,6 +106,9 @@ class Updates:
             towards_real, judged = self._judge(self.discriminator, result, None if of_use else truth)
             loss = loss + config.adversarial * towards_real
             values |= {f"{name}{end}": value for name, value in judged.items()}
+        if config.isotropy and of_use:
+            values["anisotropy"] = anisotropy(result)
+            loss = loss + config.isotropy * values["anisotropy"]
         if config.consistency and not of_use:
             reduced = F.interpolate(result - truth, scale_factor=0.25, mode="bicubic", antialias=True)
             values["consistency"] = reduced.abs().mean()
