@@ -1,6 +1,6 @@
 """Which fine frequencies of pictures stand out from others of their radius: a drawn lattice does.
 
-python benchmarks/directions.py ORIGINALS RESULTS [RESULTS ...]    # folders of pictures, 8 bits, equally many
+python benchmarks/directions.py ORIGINALS RESULTS [RESULTS ...]    # folders of pictures
 
 Of each folder: by what factor the strongest fine frequency is above its ring's mean, at how many cycles a pixel along
 each axis, and how far all are from theirs (root mean square, as a factor). Mean magnitudes of 16x16 blocks' cosine

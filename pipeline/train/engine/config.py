@@ -27,8 +27,8 @@ class Phase:
     consistency: Weight = 0.0
     """Weight of the L1 term between result and ground truth reduced 4x: what is drawn must not change the average."""
     isotropy: Weight = 0.0
-    """Weight of the directions that a result's fine structure has at the scale of use, where no ground truth keeps a
-    discriminator's generator from drawing a lattice."""
+    """Weight of the term against directions in fine structure at the scale of use, where no ground truth keeps a result
+    from having a lattice. It looks at all pictures that a process has in memory together."""
     r1: Weight = 0.0
     """Weight gamma of the discriminator's R1 gradient penalty on real images; it costs the discriminator a third pass.
     0 leaves it out."""
@@ -62,7 +62,7 @@ class Common:
     """Decay of the moving average of the weights, which is what is kept as the result."""
     accumulate: Positive = 1
     """Parts that a batch is cut into, one after another, to save memory. Like `workers`, it does not change what is
-    learned."""
+    learned, but for `isotropy`, which then sees fewer pictures at a time."""
     compile: bool = False
     """`torch.compile`: slower to start, faster after it on a GPU; needs a C++ compiler."""
     precision: Precision = "auto"

@@ -1,8 +1,9 @@
 """What tells a drawn lattice from fine structure: a lattice has directions. Plain torch.
 
 In photographs of faces the finest frequencies are as strong in every direction: of 16x16 blocks' cosine coefficients
-from 0.19 cycles a pixel up, mean magnitudes of one radius lie within 10 % of one another. Where no ground truth tells a
-network which frequencies it may draw, it draws a few, as lines or a lattice on skin.
+from 0.19 cycles a pixel up, mean magnitudes of 40 photographs are at most 16 % above those of the same radius
+(benchmarks/directions.py). Where no ground truth tells a network which frequencies it may draw, it draws a few, as
+lines or a lattice on skin.
 """
 
 import math
@@ -30,7 +31,7 @@ def anisotropy(result: Tensor) -> Tensor:
     Up-Convolution", CVPR 2020), nothing is asked.
 
     Args:
-        result: (N, 3, h, w) in 0..1, sides from 16 up.
+        result: (N, 3, h, w) in 0..1, sides from 16 up; looked at together, since one crop has too few blocks to tell.
 
     Returns:
         Mean of the `deviations`' sizes beyond a margin, float32.

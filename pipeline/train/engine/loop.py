@@ -45,7 +45,7 @@ class Training:
 
     With torch.distributed initialised, every process builds its own `Training` on the same folder and data: they share
     each batch, and rank 0 alone validates, logs and writes. The result does not depend on the number of processes,
-    except for the rounding of sums.
+    except for the rounding of sums and for `isotropy`, which each process measures on its own share.
 
     Args:
         config: of the run.
