@@ -593,16 +593,21 @@ def test_results_of_the_averaged_weights_can_be_ground_truths(data: PairData, tm
     assert abs(float(truth.mean() - trained.updates.to_device(parts).mean())) < 0.02
 
 
-def test_what_has_directions_is_looked_for_at_the_scale_of_use_alone(tmp_path: Path) -> None:
+@pytest.fixture
+def also_of_use(tmp_path: Path) -> PairData:
+    """Few pairs, some of them at the scale of use."""
     images = write_inputs(tmp_path / "train", [face(index, 64) for index in range(3)], "train")
     write_manifest(tmp_path / "pairs.parquet", images, draws=1, of_use=1)
-    data = PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train")
+    return PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train")
+
+
+def test_what_has_directions_is_looked_for_at_the_scale_of_use_alone(also_of_use: PairData, tmp_path: Path) -> None:
     results = {}
     for weight in (0.0, 5.0):
         seen: dict[int, set[str]] = {}
         scales = {"256to1024": 1.0, "16to64": 1.0}
         config = tiny_config(**ADVERSARIAL, isotropy=weight, scales=scales, steps=12, log_every=1)
-        training = Training(config, data, [], tmp_path / f"{weight}")
+        training = Training(config, also_of_use, [], tmp_path / f"{weight}")
         results[weight] = training.run(lambda step, values, seen=seen: seen.setdefault(step, set()).update(values))  # type: ignore[misc]
         assert {("of_use" in names, "anisotropy" in names) for names in seen.values()} == {
             (True, weight > 0),
@@ -611,13 +616,12 @@ def test_what_has_directions_is_looked_for_at_the_scale_of_use_alone(tmp_path: P
     assert not same(weights(results[0.0]), weights(results[5.0]))
 
 
-def test_the_discriminator_learns_of_results_without_ground_truth_that_they_are_not_real(tmp_path: Path) -> None:
-    images = write_inputs(tmp_path / "train", [face(index, 64) for index in range(3)], "train")
-    write_manifest(tmp_path / "pairs.parquet", images, draws=1, of_use=1)
-    data = PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train")
+def test_the_discriminator_learns_of_results_without_ground_truth_that_they_are_not_real(
+    also_of_use: PairData, tmp_path: Path
+) -> None:
     seen: dict[int, set[str]] = {}
     config = tiny_config(**ADVERSARIAL, scales={"256to1024": 1.0, "16to64": 1.0}, steps=12, log_every=1)
-    training = Training(config, data, [], tmp_path / "work")
+    training = Training(config, also_of_use, [], tmp_path / "work")
     training.run(lambda step, values: seen.setdefault(step, set()).update(values))
     kinds = [("of_use" in names, "discriminator" in names) for names in seen.values()]
     assert set(kinds) == {(True, False), (False, True)}
