@@ -4,6 +4,7 @@ Run from the project's root: python -m stages.evaluate
 """
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,14 +16,17 @@ from pipeline.params.evaluate import Evaluate
 from pipeline.report.dvc_metrics import write_figures
 from pipeline.report.write import write
 from pipeline.runtime.console import console
+from pipeline.runtime.ray_session import prepare
 from pipeline.runtime.stage import StageError, run_stage, work_folder
 
 
 def main(settings: Evaluate) -> None:
     """Measure every method on every face, then write the reports."""
-    config, provenance = describe(settings)
-    work = work_folder("evaluate", provenance["data, sha256"], asdict(config), settings.unit)
-    measure_all(config, settings, work)
+    # while Ray starts, torch is imported and the data are hashed
+    with prepare(settings.address) if settings.on_ray else nullcontext():
+        config, provenance = describe(settings)
+        work = work_folder("evaluate", provenance["data, sha256"], asdict(config), settings.unit)
+        measure_all(config, settings, work)
     summary = write(work, config, Path("reports"), provenance)
     shutil.rmtree(work / "dvc", ignore_errors=True)  # of a run that was killed
     write_figures(work / "dvc", summary, Path("data"), Path(TRAINING))

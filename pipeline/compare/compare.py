@@ -235,7 +235,7 @@ def read_pair(pair: Pair, sources: Mapping[str, Source], baselines: Sequence[str
     Returns:
         The case, and why which methods have no result in it: ORIGINAL for all.
     """
-    case = Case(pair.name, pair.name)
+    case = Case(pair.name, pair.name, scale=SCALE)
     try:
         truth = decode(sources[ORIGINAL].read(pair.key))
     except (SourceError, ImageError) as error:

@@ -144,7 +144,7 @@ def enlarge_inputs(
             ) -> Iterator[Row]:
                 # in pieces: results of a whole shard need not be in memory at once
                 for start in range(0, count, _PIECE):
-                    for case in read_cases(own, split, scale, path.stem, start, min(start + _PIECE, count)):
+                    for case in read_cases(own, split, [scale], path.stem, start, min(start + _PIECE, count)):
                         if case.low is not None:
                             result = enlarge(case.low, case.chain)
                             size = result.shape[:2]

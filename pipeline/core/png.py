@@ -95,6 +95,40 @@ def large_png(pixels: NDArray[np.uint8]) -> bytes:
     return b"".join((header(*pixels.shape), *pixel_chunks([pixels])))
 
 
+def large_png_pixels(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
+    """Decode what `large_png` made of RGB, in half of a general decoder's time.
+
+    Returns:
+        uint8 (height, width, 3); None for any other file, a damaged one, and one of more than `max_pixels`.
+    """
+    found = list(chunks(data)) if data.startswith(SIGNATURE) else []
+    kinds = [chunk.kind for chunk in found]
+    if kinds != [b"IHDR", *[b"IDAT"] * (len(kinds) - 2), b"IEND"] or not all(chunk.sound for chunk in found):
+        return None
+    width, height, *form = struct.unpack_from(">IIBBBBB", data, found[0].start + 8)
+    if form != [8, 2, 0, 0, 0] or not 0 < width * height <= max_pixels:
+        return None
+    packed = b"".join(data[chunk.start + 8 : chunk.end - 4] for chunk in found[1:-1])
+    inflate, size = deflate.decompressobj(), height * (1 + 3 * width)
+    try:
+        # most files of others are known by their first row
+        if deflate.decompressobj().decompress(packed[:4096], 1) != b"\2":
+            return None
+        text = inflate.decompress(packed, size + 1)
+    except (deflate.error, zlib.error):  # type: ignore[misc]  # as its stubs have it
+        return None
+    if len(text) != size or not inflate.eof:
+        return None
+    rows = np.frombuffer(text, np.uint8).reshape(height, -1)
+    if (rows[:, 0] != 2).any():
+        return None
+    pixels = np.empty((height, 3 * width), np.uint8)
+    pixels[0] = rows[0, 1:]
+    for row in range(1, height):
+        np.add(pixels[row - 1], rows[row, 1:], out=pixels[row])
+    return pixels.reshape(height, width, 3)
+
+
 def ancillary(kind: bytes) -> bool:
     """True of a chunk that a decoder may do without."""
     return bool(kind[:1]) and bool(kind[0] & 0x20)

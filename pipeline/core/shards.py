@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import FacesrError, first_line
@@ -231,8 +232,33 @@ def row_ranges(folder: Path, pattern: str, size: int, limit: int | None = None) 
 
 
 def join_parts(parts: Path, pattern: str, target: Path, schema: pa.Schema) -> int:
-    """Stream the parts that match, in name order, into one shard, and return its rows."""
-    return write_rows(target, read_folder(parts, pattern=pattern), schema)
+    """Stream the parts of images that match, in name order, into one shard, and return its rows.
+
+    The shard is as `write_rows` makes it, but no image becomes a Python object.
+    """
+    rows = count = size = 0
+    held: list[pa.Table] = []
+    with atomic(target) as temporary, _image_writer(temporary, schema) as writer:
+        for path in shard_files(parts, pattern):
+            with _open(path) as file:
+                for group in range(file.num_row_groups):
+                    table, start = file.read_row_group(group), 0
+                    for stop, length in enumerate(_image_sizes(table), 1):
+                        count, size = count + 1, size + length
+                        if count == ROWS_PER_GROUP or size >= GROUP_BYTES:
+                            writer.write_table(pa.concat_tables([*held, table.slice(start, stop - start)]))
+                            held, start, rows, count, size = [], stop, rows + count, 0, 0
+                    held.append(table.slice(start))
+        if count or not rows:
+            writer.write_table(pa.concat_tables(held) if held else schema.empty_table())
+    return rows + count
+
+
+def _image_sizes(table: pa.Table) -> list[int]:
+    """Bytes of the encoded images of each row."""
+    fields = [field.name for field in table.schema if pa.types.is_struct(field.type)]
+    lengths = (pc.binary_length(pc.struct_field(table[name], "bytes")).fill_null(0).to_pylist() for name in fields)
+    return [sum(row) for row in zip(*lengths, strict=True)]
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:

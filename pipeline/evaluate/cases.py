@@ -6,6 +6,7 @@ They lie in three folders of shards with the same stems, and are joined by id:
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 from pipeline.core.chain import Chain
 from pipeline.core.degradation import degraded, reduce
 from pipeline.core.files import shard_files
-from pipeline.core.images import ImageError, Pixels, decode, resize
+from pipeline.core.images import MAX_PIXELS, ImageError, Pixels, decode, resize
+from pipeline.core.png import large_png_pixels
 from pipeline.core.scales import BASELINE, BASELINES, FACTOR, MEASURED_SPLITS, UPSCALED_SCALES, base_of
 from pipeline.core.schema import Row
 from pipeline.core.shards import count_rows, read_range, read_rows
@@ -88,6 +90,8 @@ class Case:
     """By method, baselines included; a method that failed is absent."""
     chain: Chain = field(default_factory=Chain)
     """What an input of a kind suffered."""
+    scale: str = ""
+    """Of MEASURED_SCALES."""
 
 
 def count_enlarged(config: EvaluationConfig, split: str, scale: str) -> int:
@@ -118,23 +122,28 @@ def _by_id(path: Path, wanted: set[str]) -> dict[str, Row]:
 
 def _pixels(row: Row) -> Pixels | None:
     """The decoded picture of a row; None where there is none, or a damaged one."""
+    data = (row["image"] or {}).get("bytes") or b""
+    pixels = large_png_pixels(data, MAX_PIXELS)
     try:
-        return decode((row["image"] or {}).get("bytes") or b"")
+        return decode(data) if pixels is None else pixels
     except ImageError:
         return None
 
 
-def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, start: int, stop: int) -> Iterator[Case]:
-    """Stream the cases of rows `start` to `stop` of an inputs shard, in row order.
+def read_cases(
+    config: EvaluationConfig, split: str, scales: Sequence[str], stem: str, start: int, stop: int
+) -> Iterator[Case]:
+    """Stream the cases of rows `start` to `stop` of an inputs shard, in row order, and of a face in that of `scales`.
 
     At 64to256 the 256 input is the truth and its reduction the input. At 256to1024 the face itself is the truth where
     it is four times its input. At a degraded scale the input is degraded as the results' rows say. A face without
-    such an original yields no case, nor does one that no network has a row of.
+    such an original yields no case, nor does one at a scale at which no network has a row of it. Cases of one face have
+    the same array as their truth.
 
     Args:
         config: where the shards are, and which methods to read.
         split: train or test.
-        scale: one of MEASURED_SCALES.
+        scales: of MEASURED_SCALES, of one base.
         stem: the shard's file name without suffix.
         start: first row of the inputs shard.
         stop: row after the last.
@@ -143,39 +152,49 @@ def read_cases(config: EvaluationConfig, split: str, scale: str, stem: str, star
     inputs = list(read_range(Path(config.inputs) / split / f"{stem}.parquet", start, stop, columns))
     wanted = {row["id"] for row in inputs}
     upscaled = {
-        method: _by_id(config.shards(method, scale) / f"{stem}.parquet", wanted)
-        for method in (*config.methods, *config.references)
+        scale: {
+            method: _by_id(config.shards(method, scale) / f"{stem}.parquet", wanted)
+            for method in (*config.methods, *config.references)
+        }
+        for scale in scales
     }
-    large = base_of(scale) == UPSCALED_SCALES[1]
+    large = base_of(scales[0]) == UPSCALED_SCALES[1]
     originals = _by_id(Path(config.faces) / f"{stem}.parquet", wanted) if large else {}
     for row in inputs:
-        done = {method: rows[row["id"]] for method, rows in upscaled.items() if row["id"] in rows}
-        if not any(method in done for method in config.methods):
-            continue  # not among the faces that were to be enlarged
-        case = Case(row["id"], row["name"])
-        if large:
-            original = originals.get(row["id"])
-            sides = (FACTOR * row["height"], FACTOR * row["width"])
-            if original is None or (original["height"], original["width"]) != sides:
-                continue
-            low, truth = _pixels(row), _pixels(original)
-        else:
-            truth = _pixels(row)
-            low = None if truth is None else reduce(truth)
-        if low is None or truth is None or truth.shape != (FACTOR * low.shape[0], FACTOR * low.shape[1], 3):
-            yield case
+        done = {
+            scale: {method: rows[row["id"]] for method, rows in methods.items() if row["id"] in rows}
+            for scale, methods in upscaled.items()
+        }
+        # of those that were to be enlarged
+        done = {scale: rows for scale, rows in done.items() if any(method in rows for method in config.methods)}
+        original = originals.get(row["id"]) if large else row
+        sides = tuple(FACTOR * row[side] if large else row[side] for side in ("height", "width"))
+        if not done or original is None or (original["height"], original["width"]) != sides:
             continue
-        if degradation := next(filter(None, (result.get("degradation") for result in done.values())), None):
-            description = json.loads(degradation)
-            low = degraded(low, description, truth)
-            case.chain = Chain(**description.get("chain", {}))
-        case.low, case.truth = low, truth
-        case.results = enlarge(low, config.baselines)
-        for method, upscaled_row in done.items():
-            result = _pixels(upscaled_row) if upscaled_row["status"] == "ok" else None
-            if result is not None and result.shape == truth.shape:
-                case.results[method] = result
-        yield case
+        truth = _pixels(original)
+        low = _pixels(row) if large else None if truth is None else reduce(truth)
+        for scale, rows in done.items():
+            yield _case(config, scale, row, low, truth, rows)
+
+
+def _case(
+    config: EvaluationConfig, scale: str, row: Row, low: Pixels | None, truth: Pixels | None, done: Mapping[str, Row]
+) -> Case:
+    """The case of a face at a scale: `low` as it is stored, `done` the methods' rows."""
+    case = Case(row["id"], row["name"], scale=scale)
+    if low is None or truth is None or truth.shape != (FACTOR * low.shape[0], FACTOR * low.shape[1], 3):
+        return case
+    if degradation := next(filter(None, (result.get("degradation") for result in done.values())), None):
+        description = json.loads(degradation)
+        low = degraded(low, description, truth)
+        case.chain = Chain(**description.get("chain", {}))
+    case.low, case.truth = low, truth
+    case.results = enlarge(low, config.baselines)
+    for method, upscaled_row in done.items():
+        result = _pixels(upscaled_row) if upscaled_row["status"] == "ok" else None
+        if result is not None and result.shape == truth.shape:
+            case.results[method] = result
+    return case
 
 
 def enlarge(low: Pixels, baselines: Sequence[str]) -> dict[str, Pixels]:
@@ -186,8 +205,11 @@ def enlarge(low: Pixels, baselines: Sequence[str]) -> dict[str, Pixels]:
 
 def find_cases(config: EvaluationConfig, split: str, scale: str, ids: Sequence[str]) -> list[Case]:
     """The cases of the given ids, in the order of `ids`; arguments as in `read_cases`."""
-    found: dict[str, Case] = {}
-    for path in shard_files(Path(config.inputs) / split):
-        for index in _indices(path, set(ids)):
-            found |= {case.id: case for case in read_cases(config, split, scale, path.stem, index, index + 1)}
+    places = [
+        (path.stem, index) for path in shard_files(Path(config.inputs) / split) for index in _indices(path, set(ids))
+    ]
+    # most of it is decoding and resizing, which need no interpreter
+    with ThreadPoolExecutor(4) as pool:
+        read = [pool.submit(list, read_cases(config, split, [scale], stem, row, row + 1)) for stem, row in places]
+        found = {case.id: case for cases in read for case in cases.result()}
     return [found[face_id] for face_id in ids if face_id in found]

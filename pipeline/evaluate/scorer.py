@@ -1,11 +1,12 @@
 """All that is measured on one face: pixels, defects, and whatever the networks at hand can say."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from pipeline.core.images import Pixels
 from pipeline.core.schema import Row
 from pipeline.evaluate.cases import Case, EvaluationConfig
 from pipeline.faces.detector import FaceFinder
@@ -55,26 +56,35 @@ class Scorer:
                     self.perceptual[kind] = perceptual.Perceptual(kind, files[name], config.device)
         finder = FaceFinder(files["detector"]) if "detector" in files else None
         self.identity = Identity(files["embedding"], finder) if "embedding" in files else None
+        self._truth: Pixels | None = None
+        self._reference: Reference | None = None
+        self._similarity: Callable[[Pixels], float | None] | None = None
 
     def measure(self, case: Case, split: str, scale: str, methods: Sequence[str]) -> Iterator[Row]:
         """A row of METRICS per method; without metrics where it has no result."""
         truth, low = case.truth, case.low
-        reference = Reference(truth) if truth is not None else None
+        if truth is not None and truth is not self._truth:
+            self._look_at(truth)
         reduced = Reduced(truth, low) if truth is not None and low is not None else None
-        similarity = self.identity.against(truth) if self.identity and truth is not None else None
         for method in methods:
             row: Row = {"id": case.id, "name": case.name, "split": split, "scale": scale, "method": method}
             result = case.results.get(method)
-            if reference is not None and truth is not None and result is not None:
-                row |= reference.measure(result)
+            if truth is not None and self._reference is not None and result is not None:
+                row |= self._reference.measure(result)
                 if reduced is not None:
                     row |= reduced.measure(result)
                 # five poolings of AlexNet leave nothing of less
                 if min(truth.shape[:2]) >= SMALLEST:
                     row |= {kind: distance(truth, result) for kind, distance in self.perceptual.items()}
-                if similarity is not None:
-                    row["identity"] = similarity(result)
+                if self._similarity is not None:
+                    row["identity"] = self._similarity(result)
             yield row
+
+    def _look_at(self, truth: Pixels) -> None:
+        """Work out what serves every result of a true picture, also those of other inputs made of it."""
+        self._reference = None  # it is large: never two at a time
+        self._truth, self._reference = truth, Reference(truth)
+        self._similarity = self.identity.against(truth) if self.identity else None
 
     def features(self, case: Case) -> Iterator[Row]:
         """A row of FEATURES per picture; none without an Inception network."""

@@ -5,40 +5,74 @@ of all units into the files under `reports/`. Nothing is downloaded and nothing 
 the same pictures give the same bytes, however the work was cut.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.degradation import MEASURED_SCALES
-from pipeline.core.scales import MEASURED_SPLITS, inputs_of
+from pipeline.core.scales import MEASURED_SPLITS, UPSCALED_SCALES, base_of, inputs_of
 from pipeline.core.schema import METRICS, Row
 from pipeline.core.shards import row_ranges, write_rows
 from pipeline.evaluate.cases import Case, EvaluationConfig, count_enlarged, read_cases
 from pipeline.evaluate.scorer import FEATURES, Scorer
+from pipeline.models.allocator import keep_freed_memory
 from pipeline.runtime.units import RowUnit, Statistics, do_units
 
 
-def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[RowUnit]:
-    """Cut the evaluation into units of at most `size` faces.
+@dataclass(frozen=True)
+class FaceUnit(RowUnit):
+    """Faces at every scale of one base, so that what is worked out of a true picture serves all of them.
+
+    `scale` is the base.
+    """
+
+    scales: Sequence[str] = ()
+    """That any face has results at."""
+    cases: int = 0
+    """Faces times the scales that they have results at."""
+
+    @property
+    def images(self) -> int:
+        """Cases."""
+        return self.cases
+
+
+def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[FaceUnit]:
+    """Cut the evaluation into units of at most `size` faces, and where these have many scales, twice as many cases.
 
     Whoever runs them may leave out units whose part exists already. Give each state of the data, and each `size`, a
     `parts` folder of its own: the report sums up every part that it finds.
 
     Returns:
-        Rows of an inputs shard each, at one scale.
+        Rows of an inputs shard each, at all scales of one base; the costly ones first, so that at the end no worker
+        waits for another's.
     """
     units = []
-    for split in MEASURED_SPLITS:
-        for scale in MEASURED_SCALES:
-            # only as many faces as were to be enlarged: the upscale stage writes a row for each of them, though not at
-            # every scale
-            alike = [other for other in MEASURED_SCALES if inputs_of(other) == inputs_of(scale)]
-            enlarged = max(count_enlarged(config, split, other) for other in alike)
-            inputs = Path(config.inputs) / split
-            for stem, start, stop in row_ranges(inputs, f"{split}-*.parquet", size, enlarged):
-                part = parts / f"{split}-{scale}-{stem}-{start:07d}-{stop:07d}.parquet"
-                units.append(RowUnit(str(part), start, stop, stem, split, scale=scale))
-    return units
+    for split, base in product(MEASURED_SPLITS, UPSCALED_SCALES):
+        enlarged = _count_enlarged(config, split, base)
+        rows = max(1, min(size, 2 * size // max(len(enlarged), 1)))
+        most, before = max(enlarged.values(), default=0), 0
+        for stem, start, stop in row_ranges(Path(config.inputs) / split, f"{split}-*.parquet", rows, most):
+            cases = {scale: min(count - before, stop - start) for scale, count in enlarged.items() if count > before}
+            part = parts / f"{split}-{base}-{stem}-{start:07d}-{stop:07d}.parquet"
+            unit = RowUnit(str(part), start, stop, stem, split, scale=base)
+            units.append(FaceUnit(**vars(unit), scales=list(cases), cases=sum(cases.values())))
+            before += stop - start
+    return sorted(units, key=lambda unit: (unit.scale != UPSCALED_SCALES[-1], -unit.cases))
+
+
+def _count_enlarged(config: EvaluationConfig, split: str, base: str) -> dict[str, int]:
+    """Faces that were to be enlarged, by scale; the upscale stage writes a row for each, though not at every base."""
+    counts = {
+        scale: max(
+            count_enlarged(config, split, other) for other in MEASURED_SCALES if inputs_of(other) == inputs_of(scale)
+        )
+        for scale in MEASURED_SCALES
+        if base_of(scale) == base
+    }
+    return {scale: count for scale, count in counts.items() if count}
 
 
 class EvaluationWorker:
@@ -50,6 +84,7 @@ class EvaluationWorker:
         Raises:
             WeightsError: weights are configured and unusable.
         """
+        keep_freed_memory()
         self.config = config
         self.scorer = Scorer(config)
 
@@ -67,7 +102,7 @@ class EvaluationWorker:
         for case in self.cases(unit):
             images += 1
             failed += any(method not in case.results and method not in self.config.references for method in methods)
-            rows += self.scorer.measure(case, unit.split, unit.scale, methods)
+            rows += self.scorer.measure(case, unit.split, case.scale, methods)
             features += self.scorer.features(case)
         if self.scorer.inception is not None:
             write_rows(part.parent / "features" / part.name, features, FEATURES)
@@ -75,9 +110,9 @@ class EvaluationWorker:
         write_rows(part, rows, METRICS)
         return {"images": images, "failed": failed}
 
-    def cases(self, unit: RowUnit) -> Iterator[Case]:
-        """The faces of a unit."""
-        return read_cases(self.config, unit.split, unit.scale, unit.stem, unit.start, unit.stop)
+    def cases(self, unit: Any) -> Iterator[Case]:
+        """The cases of a `FaceUnit`."""
+        return read_cases(self.config, unit.split, unit.scales, unit.stem, unit.start, unit.stop)
 
 
 def measure_all(config: EvaluationConfig, settings: Any, parts: Path) -> None:

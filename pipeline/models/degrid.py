@@ -29,20 +29,28 @@ def shuffled(positions: Tensor) -> Tensor:
 
 
 def degrid_positions(detail: Tensor, window: int) -> Tensor:
-    """As `degrid`, of (N, 48, h, w), the sub-pixel positions as channels: so a CPU needs a third of the time."""
+    """As `degrid`, of (N, 48, h, w), the sub-pixel positions as channels: so a CPU needs a third of the time.
+
+    Of bf16 the grid is worked out in bf16 where no gradient is asked for: its roundings are some thousandths of the
+    grid, which is small itself, and `detail` has been rounded by more.
+
+    Returns:
+        float32, or float64 of such.
+    """
+    large = detail.to(torch.promote_types(detail.dtype, torch.float32))
     # with and without a gradient alike; the meta device, on which memory is counted, has no autocast
     with torch.autocast("cuda" if detail.is_cuda else "cpu", enabled=False):
         if torch.is_grad_enabled() and detail.requires_grad:
-            taken: Tensor = _Degrid.apply(detail, window)
+            taken: Tensor = _Degrid.apply(large, window)
             return taken
-        return _forward(detail, window)
+        return large - _grid(detail, window)
 
 
 class _Degrid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, detail: Tensor, window: int) -> Tensor:
         ctx.window = window  # type: ignore[attr-defined]
-        return _forward(detail, window)
+        return detail - _grid(detail, window)
 
     @staticmethod
     @once_differentiable
@@ -51,7 +59,8 @@ class _Degrid(torch.autograd.Function):
         return F.pixel_unshuffle(large, 4), None
 
 
-def _forward(detail: Tensor, window: int) -> Tensor:
+def _grid(detail: Tensor, window: int) -> Tensor:
+    """What is to be taken out, of the type that `detail` has."""
     line = torch.zeros(4, 12, dtype=torch.float64)
     for position in range(4):  # of neighbouring blocks, and of its own: `grid` is a pixel less its neighbourhood
         line[position, position + 2 : position + 7] = torch.tensor([1, 2, 2, 2, 1]) / 8
@@ -69,7 +78,7 @@ def _forward(detail: Tensor, window: int) -> Tensor:
     grid = F.conv2d(around, kernel.to(detail).repeat(3, 1, 1, 1), groups=3)
     for size, padding in _sides(window):
         grid = F.avg_pool2d(grid, size, stride=1, padding=padding, count_include_pad=False)
-    return detail - grid
+    return grid
 
 
 def _transposed(gradient: Tensor, window: int) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.core.chain import TOLD
 from pipeline.core.limits import Count, Limits, Positive
+from pipeline.models.bicubic import enlarge_by_products
 from pipeline.models.degrid import degrid, degrid_positions, shuffled
 
 Norm = Literal["none", "instance"]
@@ -183,11 +184,11 @@ class Generator(nn.Module):
             features = level((up(features) + skips.pop()) * 0.5**0.5)
         for convolution in self.tail:
             features = convolution(F.interpolate(F.leaky_relu(features, 0.2), scale_factor=2))
-        detail = self.to_rgb(F.leaky_relu(features, 0.2)).float()
+        detail = self.to_rgb(F.leaky_relu(features, 0.2))
         if not self.config.even:
-            return detail if self.tail else shuffled(detail)
+            return detail.float() if self.tail else shuffled(detail.float())
         if self.tail:
-            return degrid(detail, self.config.even)
+            return degrid(detail.float(), self.config.even)
         return shuffled(degrid_positions(detail, self.config.even))
 
 
@@ -197,7 +198,11 @@ def enlarge(x: Tensor) -> Tensor:
     `antialias=True` selects that kernel; torch's other bicubic has a = -0.75.
     """
     # channels-last, the operator takes three times as long on a CPU
-    return F.interpolate(x.float().contiguous(), scale_factor=4, mode="bicubic", antialias=True, align_corners=False)
+    x = x.float().contiguous()
+    enlarged = enlarge_by_products(x, 4)
+    if enlarged is None:
+        enlarged = F.interpolate(x, scale_factor=4, mode="bicubic", antialias=True, align_corners=False)
+    return enlarged
 
 
 class Discriminator(nn.Module):

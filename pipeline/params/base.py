@@ -28,6 +28,11 @@ class Workers(Section):
     address: str | None = None
     """Ray cluster; null: a local one."""
 
+    @property
+    def on_ray(self) -> bool:
+        """False where one worker does everything in the stage's own process."""
+        return self.workers != 1 or self.address is not None
+
 
 class GpuWorkers(Workers):
     """Processes that may use a GPU."""

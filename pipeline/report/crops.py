@@ -1,6 +1,7 @@
 """Where the eyes, the mouth and the hair of a face are, for pictures that show them large."""
 
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -21,12 +22,14 @@ class FaceCrops:
         detector = config.networks.get("detector")
         self._finder = FaceFinder(Path(detector)) if detector else None
         self._known: dict[str, CropCentres] = {}
+        self._alone = Lock()  # a detector looks at one picture at a time, and sheets are drawn by threads
 
     def __call__(self, case: Case) -> CropCentres:
         """Crops of a case, looked for in its true picture."""
-        if case.id not in self._known:
-            self._known[case.id] = self._find(case)
-        return self._known[case.id]
+        with self._alone:
+            if case.id not in self._known:
+                self._known[case.id] = self._find(case)
+            return self._known[case.id]
 
     def _find(self, case: Case) -> CropCentres:
         if self._finder is None or case.truth is None or not (faces := self._finder.find(case.truth)):

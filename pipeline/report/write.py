@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -105,18 +106,24 @@ class _Report:
 
 def write_sheets(report: _Report) -> dict[Group, list[Case]]:
     """Write a sheet for each split and scale but those of kinds, and return the cases on them."""
-    shown = {}
-    for group, methods in by_method(report.rows).items():
-        if findings.is_kind(group):
-            continue
-        references = [method for method in report.config.references if method in methods]
-        columns = [*(method for method in report.config.methods if method in methods), *references]
-        # where a reference covers few faces, those are shown
-        common = set(common_ids(methods, references))
-        full = [method for method in references if common <= methods[method].keys()]
-        ids = common_ids(methods, full) or sorted(common)
-        shown[group] = report.find(*group, [ids[index] for index in evenly_spaced(len(ids), report.config.sheet_faces)])
-        _write_png(report, joined("-", *group), shown[group], columns)
+    shown: dict[Group, list[Case]] = {}
+    with ThreadPoolExecutor(2) as pool:
+        written = []
+        for group, methods in by_method(report.rows).items():
+            if findings.is_kind(group):
+                continue
+            references = [method for method in report.config.references if method in methods]
+            columns = [*(method for method in report.config.methods if method in methods), *references]
+            # where a reference covers few faces, those are shown
+            common = set(common_ids(methods, references))
+            full = [method for method in references if common <= methods[method].keys()]
+            ids = common_ids(methods, full) or sorted(common)
+            faces = [ids[index] for index in evenly_spaced(len(ids), report.config.sheet_faces)]
+            shown[group] = report.find(*group, faces)
+            # one sheet is drawn while the next one's faces are read
+            written.append(pool.submit(_write_png, report, joined("-", *group), shown[group], columns))
+        for sheet in written:
+            sheet.result()
     return shown
 
 

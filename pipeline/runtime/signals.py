@@ -1,9 +1,11 @@
 """Signals: end at once with the code that the caller promises, or save first and end then."""
 
+import atexit
 import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -45,6 +47,31 @@ def _exit(number: int, frame: FrameType | None) -> NoReturn:
         sys.stderr.flush()
         sys.stdout.flush()
     os._exit(128 + number)
+
+
+def end_with(run: Callable[..., Any], *arguments: Any, **named: Any) -> NoReturn:
+    """Call what is all that this process does, and end it with the exit code that it asks for.
+
+    As Python ends a process, but that no module is taken apart, which takes torch and Ray most of a second: threads are
+    waited for, what was registered to be done at exit is done, and streams are written out. Any other exception than
+    SystemExit ends the process as usual.
+    """
+    code: Any = 0
+    try:
+        run(*arguments, **named)
+    except SystemExit as ending:
+        code = ending.code
+    if code is not None and not isinstance(code, int):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # as Python does first: waits, also for pools that are idle
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or 120  # as Python says that its reader is gone
+    os._exit(code or 0)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ the key is the hash of all that the work depends on. Finished work moves into th
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,7 +17,7 @@ from pipeline.core.files import content_hash
 from pipeline.params.base import Section
 from pipeline.params.read import ParamsError, read_sections
 from pipeline.runtime.console import console
-from pipeline.runtime.signals import exit_on_sigterm
+from pipeline.runtime.signals import end_with, exit_on_sigterm
 from pipeline.version import __version__
 
 WORK = Path("work")
@@ -36,6 +36,12 @@ def run_stage(main: Callable[..., None], **sections: type[Section]) -> NoReturn:
         main: of the stage; gets the sections in their order.
         sections: class of each section that the stage depends on, by its name.
     """
+    if main.__module__ == "__main__":  # the process has nothing else to do
+        end_with(_run, main, sections)
+    _run(main, sections)
+
+
+def _run(main: Callable[..., None], sections: Mapping[str, type[Section]]) -> NoReturn:
     exit_on_sigterm()
     try:
         main(*read_sections(sections).values())

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.core.scales import FACTOR
+from pipeline.models.networks import enlarge
 
 REPAIRED: Final = 0.5 / 255
 """Mean difference of a result reduced and its input from which the network is taken to have repaired the input, not
@@ -21,7 +22,7 @@ def back_projected(result: Tensor, low: Tensor, steps: int, repairs: bool = Fals
     """Add what a result reduced lacks of its input, enlarged, `steps` times (Irani & Peleg, 1991).
 
     Args:
-        result: (N, 3, 4h, 4w).
+        result: (N, 3, 4h, 4w); ZSSR's are smaller on their way there.
         low: (N, 3, h, w).
         steps: 0 adds nothing.
         repairs: where much is lacking at first the network has repaired the input: there nothing is added.
@@ -45,6 +46,8 @@ def back_projected(result: Tensor, low: Tensor, steps: int, repairs: bool = Fals
         lacking = lacking - rows @ added @ columns.T
         added = lacking * share
         total = total + added
+    if result.shape[-2:] == (FACTOR * height, FACTOR * width):
+        return enlarge(total).add_(result)
     return F.interpolate(total, size=result.shape[-2:], mode="bicubic", antialias=True).add_(result)
 
 

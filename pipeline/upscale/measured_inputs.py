@@ -21,7 +21,6 @@ from pipeline.core.scales import AUGMENTED, FACTOR, SIDE, UPSCALED_SCALES, base_
 from pipeline.core.schema import Row, upscaled_row
 from pipeline.core.shards import read_range
 from pipeline.runtime.units import RowUnit
-from pipeline.upscale.upscaler import Upscaler
 
 CLEAN_CHAIN = Chain()
 
@@ -116,6 +115,8 @@ def enlarge_degraded(
         chain: what the input suffered.
         file: JPEG that `low` was decoded from.
     """
+    from pipeline.upscale.upscaler import Upscaler  # only here: who plans the work needs no torch
+
     if not isinstance(enlarge, Upscaler) or chain == CLEAN_CHAIN:
         return enlarge(low)
     if enlarge.blind:

@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import Pixels
@@ -13,7 +15,9 @@ from pipeline.core.shards import join_parts, read_folder, row_ranges, write_rows
 from pipeline.models.allocator import keep_freed_memory
 from pipeline.runtime.units import RowUnit, Statistics
 from pipeline.upscale.measured_inputs import Face, MeasuredInputs, enlarge_degraded
-from pipeline.upscale.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from pipeline.upscale.upscaler import Upscaler
 
 
 def plan_units(
@@ -79,8 +83,10 @@ class UpscaleWorker(ShardUpscaler):
     """
 
     def __init__(self, inputs: MeasuredInputs, models: Mapping[str, str], options: Mapping[str, object]):
+        from pipeline.upscale.upscaler import Upscaler  # only here: who plans the work needs no torch
+
         super().__init__(inputs)
-        self.models, self.options = models, options
+        self.models, self.options, self._load = models, options, Upscaler.load
         self.upscalers: dict[tuple[str, bool], Upscaler] = {}
 
     def model(self, unit: RowUnit) -> str:
@@ -97,10 +103,10 @@ class UpscaleWorker(ShardUpscaler):
             else:
                 yield result
 
-    def _upscaler(self, unit: RowUnit) -> Upscaler:
+    def _upscaler(self, unit: RowUnit) -> "Upscaler":
         key = unit.method, bool(inputs_of(unit.scale))
         if key not in self.upscalers:
-            upscaler = Upscaler.load(Path(self.models[unit.method]), clean_only=True, **self.options)  # type: ignore[arg-type]
+            upscaler = self._load(Path(self.models[unit.method]), clean_only=True, **self.options)  # type: ignore[arg-type]
             # realism: see params; noise is nothing to agree with, and a blind generator cannot tell
             if METHODS[unit.method] == "realism" or (upscaler.blind and inputs_of(unit.scale)):
                 upscaler.back_projection = 0
@@ -114,8 +120,13 @@ def assemble(units: Sequence[RowUnit], work: Path) -> list[Row]:
     Returns:
         Method, name, status and error of the rows that failed, also of those that an earlier try had finished.
     """
-    for method, scale, stem in dict.fromkeys((unit.method, unit.scale, unit.stem) for unit in units):
+
+    def join(method: str, scale: str, stem: str) -> None:
         target = work / "out" / method / scale / f"{stem}.parquet"
         join_parts(work / "parts" / method / scale, f"{stem}-*.parquet", target, UPSCALED)
+
+    with ThreadPoolExecutor(4) as pool:
+        shards = dict.fromkeys((unit.method, unit.scale, unit.stem) for unit in units)
+        list(pool.map(lambda shard: join(*shard), shards))
     rows = read_folder(work / "out", ["method", "name", "status", "error"], "**/*.parquet")
     return [row for row in rows if row["status"] == "failed"]

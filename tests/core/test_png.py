@@ -10,7 +10,7 @@ from PIL import Image
 from support.stages import python
 
 from pipeline.core.images import decode, encode_png
-from pipeline.core.png import chunks, deflate, header, large_png, pixel_chunks
+from pipeline.core.png import chunk_of, chunks, deflate, header, large_png, large_png_pixels, pixel_chunks
 
 NOISE = np.random.default_rng(0)
 
@@ -72,3 +72,44 @@ Path("large.png").write_bytes(large_png(np.load("pixels.npy")))
     done = python(script, tmp_path)
     assert done.returncode == 0, done.stderr
     assert np.array_equal(decode((tmp_path / "large.png").read_bytes()), pixels)
+
+
+def test_a_large_png_is_read_back_and_every_other_file_is_left_to_others() -> None:
+    pixels = smooth(70, 131)
+    data = large_png(pixels)
+    read = large_png_pixels(data, 70 * 131)
+    assert read is not None
+    assert np.array_equal(read, pixels)
+    signature, header_end = data[:8], data[:33]
+    text = chunk_of(b"tEXt", b"Title\0a face")
+    turned = chunk_of(b"eXIf", b"MM\0*\0\0\0\x08\0\0")
+    others = {
+        "of another encoder": encode_png(pixels),
+        "grey": large_png(smooth(70, 131, 1)),
+        "with alpha": large_png(smooth(70, 131, 4)),
+        "of 16 bits": b"".join((header(70, 131, 3, 16), *pixel_chunks([smooth(70, 131, 3, 16)]))),
+        "with words": header_end + text + data[33:],
+        "perhaps turned": header_end + turned + data[33:],
+        "no PNG": b"P6 1 1 255 abc",
+        "empty": b"",
+        "nothing but a signature": signature,
+    }
+    assert {name: large_png_pixels(other, 1 << 20) for name, other in others.items()} == dict.fromkeys(others)
+
+
+def test_a_damaged_large_png_or_one_of_more_pixels_than_allowed_is_not_read() -> None:
+    pixels = smooth(70, 131)
+    data = large_png(pixels)
+    assert large_png_pixels(data, 70 * 131 - 1) is None
+    for place in (20, 60, len(data) // 2, len(data) - 15):
+        broken = bytearray(data)
+        broken[place] ^= 1
+        assert large_png_pixels(bytes(broken), 1 << 20) is None
+    assert large_png_pixels(data[:-40], 1 << 20) is None
+
+
+@pytest.mark.parametrize("rows", [1, 69, 71, 5000])
+def test_pixels_that_are_fewer_or_more_than_the_header_says_are_not_read(rows: int) -> None:
+    body = deflate.compress((b"\2" + bytes(3 * 131)) * rows)
+    data = header(70, 131, 3) + chunk_of(b"IDAT", body) + chunk_of(b"IEND", b"")
+    assert large_png_pixels(data, 1 << 30) is None

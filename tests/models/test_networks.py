@@ -12,7 +12,7 @@ from support.pictures import face, psnr
 
 from pipeline.core.images import resize
 from pipeline.models.checkpoint import ModelError, interpolate, load_generator, save_generator
-from pipeline.models.degrid import degrid
+from pipeline.models.degrid import degrid, degrid_positions
 from pipeline.models.device import choose_precision
 from pipeline.models.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, enlarge
 from pipeline.upscale.upscaler import Upscaler
@@ -136,6 +136,19 @@ def test_a_grid_of_period_four_is_taken_out_and_nothing_else() -> None:
     assert (degrid(smooth, 9) - smooth)[inner].abs().mean() < 0.02 * grid.std()
     slope = torch.linspace(0, 1, 512).expand(1, 3, 512, 512)
     assert torch.allclose(degrid(slope, 9)[inner], slope[inner], atol=1e-6)
+
+
+def test_in_bf16_the_grid_is_taken_out_to_a_small_part_of_a_grey_level() -> None:
+    torch.manual_seed(0)
+    detail = (0.1 * torch.randn(2, 48, 24, 40)).bfloat16().contiguous(memory_format=torch.channels_last)
+    grid = torch.zeros(1, 48, 1, 1)
+    grid[:, 5] = 0.03
+    detail = (detail + grid).bfloat16()
+    with torch.inference_mode():
+        found, expected = degrid_positions(detail, 9), degrid_positions(detail.float(), 9)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 0.1 / 255
+    assert (found - detail.float()).abs().max() > 1 / 255
 
 
 def test_weights_written_before_there_were_tails_still_load(tmp_path: Path) -> None:

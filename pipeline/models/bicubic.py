@@ -1,0 +1,52 @@
+"""Bicubic enlargement on a CPU as products with narrow matrices: torch's operator in half of its time.
+
+On x86 with MKL the bits are the same, since both add up a few products in the same order.
+"""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_BLOCK = 16
+"""Input pixels whose results are worked out together: wide enough for a product of matrices, few zeros in them."""
+_LARGEST = 1024
+"""Side, input pixels, of which all weights are looked at once: 16 MB."""
+
+
+def enlarge_by_products(x: Tensor, factor: int) -> Tensor | None:
+    """Enlarge float32 (N, c, h, w) as `F.interpolate(…, mode="bicubic", antialias=True)` does.
+
+    Returns:
+        (N, c, factor h, factor w); None where that operator is to be used: on other devices, where gradients are asked
+        for, in exports, and for pictures of more than `_LARGEST` pixels a side.
+    """
+    plain = x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_exporting()
+    if not plain or max(x.shape[-2:]) > _LARGEST:
+        return None
+    with torch.autocast("cpu", enabled=False):  # in bf16 the weights themselves would be rounded
+        count, channels, height, width = x.shape
+        which, weights = _bands(width, factor)
+        windows = x.index_select(-1, which.flatten()).view(-1, *which.shape).transpose(0, 1)
+        wide = torch.bmm(windows, weights.transpose(1, 2)).transpose(0, 1)
+        wide = wide.reshape(count, channels, height, -1)[..., : factor * width]
+        which, weights = _bands(height, factor)
+        windows = wide.index_select(-2, which.flatten()).view(count, channels, *which.shape, factor * width)
+        return (weights @ windows).view(count, channels, -1, factor * width)[..., : factor * height, :]
+
+
+@lru_cache(maxsize=64)
+def _bands(side: int, factor: int) -> tuple[Tensor, Tensor]:
+    """Pixels of a line that each block of results is made of, (blocks, taps), and their weights, (blocks, n, taps)."""
+    lines = torch.eye(side)[:, None, None]  # one line a picture, of one row
+    matrix = F.interpolate(lines, size=(1, factor * side), mode="bicubic", antialias=True)[:, 0, 0].T
+    blocks = torch.split(matrix, factor * _BLOCK)
+    used = [torch.nonzero(block.any(dim=0)).flatten() for block in blocks]
+    taps = max(int(pixels[-1] - pixels[0]) + 1 for pixels in used)
+    first = torch.tensor([min(int(pixels[0]), side - taps) for pixels in used])
+    which = first[:, None] + torch.arange(taps)
+    weights = torch.zeros(len(blocks), factor * _BLOCK, taps)
+    for number, block in enumerate(blocks):
+        weights[number, : len(block)] = block[:, which[number]]
+    return which, weights
