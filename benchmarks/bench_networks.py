@@ -16,6 +16,7 @@ one by one. Of the machine: a matrix product of 2048x2048 in that precision, and
 the longer of GFLOP at the product's rate and of the least traffic (weights, input and result once) at the copy's
 rate; `x` is the median over it. `cpu ms` is processor time of all threads, `ratio` that of a case over that of our
 network as torch runs it, channels-last, in the same precision. What a fused engine saves lies between `MB` and that.
+Freed memory is kept for all of them, as our workers keep it.
 """
 
 import argparse
@@ -45,6 +46,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.core.scales import FACTOR
 from pipeline.models import networks
+from pipeline.models.allocator import keep_freed_memory
 from pipeline.models.checkpoint import load_generator
 from pipeline.upscale.weights import choose
 
@@ -362,6 +364,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as workers do, and for all networks alike
     device = torch.device(options.device)
     cases: list[Case] = []
     with tempfile.TemporaryDirectory() as folder:

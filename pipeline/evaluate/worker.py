@@ -64,15 +64,13 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[Fa
 
 
 def _count_enlarged(config: EvaluationConfig, split: str, base: str) -> dict[str, int]:
-    """Faces that were to be enlarged, by scale; the upscale stage writes a row for each, though not at every base."""
-    counts = {
-        scale: max(
-            count_enlarged(config, split, other) for other in MEASURED_SCALES if inputs_of(other) == inputs_of(scale)
-        )
-        for scale in MEASURED_SCALES
-        if base_of(scale) == base
+    """Among how many first faces are those that were to be enlarged, by scale: at 64to256 small ones have no row."""
+    counts = {scale: count_enlarged(config, split, scale) for scale in MEASURED_SCALES}
+    return {
+        scale: max(other for name, other in counts.items() if inputs_of(name) == inputs_of(scale))
+        for scale, count in counts.items()
+        if base_of(scale) == base and count
     }
-    return {scale: count for scale, count in counts.items() if count}
 
 
 class EvaluationWorker:

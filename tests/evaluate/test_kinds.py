@@ -25,6 +25,8 @@ from pipeline.core.schema import FACES
 from pipeline.core.shards import read_rows
 from pipeline.evaluate.aggregate import aggregate
 from pipeline.evaluate.cases import EvaluationConfig, find_cases
+from pipeline.evaluate.worker import EvaluationWorker, plan_units
+from pipeline.metrics.fidelity import Reference
 from pipeline.models.checkpoint import save_generator
 from pipeline.models.networks import Generator, GeneratorConfig
 from pipeline.params.baselines import Baselines
@@ -86,6 +88,36 @@ def test_the_kinds_are_those_that_are_typical_in_archives() -> None:
         "thumbnail": {"reduction": "box", "jpeg": 85, "subsampling": "4:2:0"},
     }
     assert set(MEASURED_SCALES) >= {"256to1024-jpeg75", "64to256-thumbnail", "256to1024-augmented", "256to1024"}
+
+
+def test_a_true_picture_is_looked_at_once_for_all_inputs_that_are_made_of_it(
+    project: tuple[Path, EvaluationConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, config = project
+    looked: list[Pixels] = []
+
+    def look(truth: Pixels) -> Reference:
+        looked.append(truth)
+        return Reference(truth)
+
+    monkeypatch.setattr("pipeline.evaluate.scorer.Reference", look)
+    units = plan_units(config, tmp_path, 16)
+    worker = EvaluationWorker(config)
+    done = [worker(unit) for unit in units]
+    # three faces on clean inputs at both bases, two of them on seven kinds at one
+    assert [unit.images for unit in units] == [one["images"] for one in done]
+    assert sum(one["images"] for one in done) == 2 * 3 + 2 * len(KINDS)
+    assert len(looked) == 2 * 3
+    assert aggregate(tmp_path, config) == aggregate(root / "parts", config)
+
+
+def test_a_unit_of_faces_with_many_kinds_is_cut_to_twice_as_many_cases(
+    project: tuple[Path, EvaluationConfig], tmp_path: Path
+) -> None:
+    _, config = project
+    large = [unit for unit in plan_units(config, tmp_path, 4) if unit.scale == "256to1024"]
+    assert [unit.images for unit in large] == [1 + len(KINDS), 1 + len(KINDS), 1]
+    assert [(unit.start, unit.stop) for unit in large] == [(0, 1), (1, 2), (2, 3)]
 
 
 def test_what_an_input_suffers_depends_on_seed_face_and_scale_alone() -> None:
