@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 
 from pipeline.core.files import publish
-from pipeline.core.scales import MEASURED_SPLITS, METHODS, UPSCALED_SCALES, base_of
+from pipeline.core.scales import MEASURED_SPLITS, METHODS
 from pipeline.params.pairs import Pairs
 from pipeline.params.upscale import Upscale
 from pipeline.runtime.ray_session import prepare
@@ -41,8 +41,6 @@ def main(settings: Upscale, pairs: Pairs) -> None:
             for split, method, (scale, faces) in product(splits, METHODS, limits.items())
             for unit in plan_units(work, INPUTS, split, method, scale, settings.unit, faces.get(split))
         ]
-        # the costly ones first, so that at the end no worker waits for another's
-        units.sort(key=lambda unit: base_of(unit.scale) != UPSCALED_SCALES[-1])
         how = settings.model_dump(include={"workers", "cpus_per_worker", "gpus_per_worker", "address"})
         inputs = MeasuredInputs(str(INPUTS), str(FACES), settings.seed, degradations)
         do_units("upscale", UpscaleWorker, (inputs, models, options), units, **how)

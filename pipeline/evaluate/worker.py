@@ -7,7 +7,7 @@ the same pictures give the same bytes, however the work was cut.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,10 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[Fa
     `parts` folder of its own: the report sums up every part that it finds.
 
     Returns:
-        Rows of an inputs shard each, at all scales of one base; the costly ones first, so that at the end no worker
-        waits for another's.
+        Rows of an inputs shard each, at all scales of one base: those of one base and the other by turns, so that what
+        is done in a while says how long the rest takes, and large ones first, so that no worker waits for another's.
     """
-    units = []
+    units: dict[str, list[FaceUnit]] = {base: [] for base in reversed(UPSCALED_SCALES)}
     for split, base in product(MEASURED_SPLITS, UPSCALED_SCALES):
         enlarged = _count_enlarged(config, split, base)
         rows = max(1, min(size, 2 * size // max(len(enlarged), 1)))
@@ -58,9 +58,10 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[Fa
             cases = {scale: min(count - before, stop - start) for scale, count in enlarged.items() if count > before}
             part = parts / f"{split}-{base}-{stem}-{start:07d}-{stop:07d}.parquet"
             unit = RowUnit(str(part), start, stop, stem, split, scale=base)
-            units.append(FaceUnit(**vars(unit), scales=list(cases), cases=sum(cases.values())))
+            units[base].append(FaceUnit(**vars(unit), scales=list(cases), cases=sum(cases.values())))
             before += stop - start
-    return sorted(units, key=lambda unit: (unit.scale != UPSCALED_SCALES[-1], -unit.cases))
+    ordered = (sorted(some, key=lambda unit: -unit.cases) for some in units.values())
+    return [unit for together in zip_longest(*ordered) for unit in together if unit is not None]
 
 
 def _count_enlarged(config: EvaluationConfig, split: str, base: str) -> dict[str, int]:
