@@ -246,12 +246,17 @@ def join_parts(parts: Path, pattern: str, target: Path, schema: pa.Schema) -> in
                     for stop, length in enumerate(_image_sizes(table), 1):
                         count, size = count + 1, size + length
                         if count == ROWS_PER_GROUP or size >= GROUP_BYTES:
-                            writer.write_table(pa.concat_tables([*held, table.slice(start, stop - start)]))
+                            writer.write_table(_in_one_piece([*held, table.slice(start, stop - start)]))
                             held, start, rows, count, size = [], stop, rows + count, 0, 0
                     held.append(table.slice(start))
         if count or not rows:
-            writer.write_table(pa.concat_tables(held) if held else schema.empty_table())
+            writer.write_table(_in_one_piece(held) if held else schema.empty_table())
     return rows + count
+
+
+def _in_one_piece(tables: list[pa.Table]) -> pa.Table:
+    """Rows of all, as if made at once: where a piece ends a page does, and bytes would tell how the work was cut."""
+    return pa.concat_tables(tables).combine_chunks()
 
 
 def _image_sizes(table: pa.Table) -> list[int]:

@@ -72,14 +72,16 @@ def test_a_stage_says_which_shard_is_damaged_in_one_line(tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("count", "size"), [(0, 1), (7, 1000), (100, 10), (101, 10), (260, 10), (9, 30 << 20)])
+@pytest.mark.parametrize(
+    ("count", "size"), [(0, 1), (7, 1000), (100, 10), (101, 10), (260, 10), (40, 300_000), (9, 30 << 20)]
+)
 def test_joined_parts_have_the_bytes_of_a_shard_that_was_written_at_once(tmp_path: Path, count: int, size: int) -> None:
     every = [
         row | {"image": {"bytes": bytes(size), "path": None} if index % 7 else None}
         for index, row in enumerate(rows(count, 1))
     ]
-    for start in range(0, count, 17):
-        write_rows(tmp_path / f"part-{start:05d}.parquet", every[start : start + 17], PICTURES)
+    for start in range(0, count, 7):
+        write_rows(tmp_path / f"part-{start:05d}.parquet", every[start : start + 7], PICTURES)
     assert join_parts(tmp_path, "part-*.parquet", tmp_path / "joined.parquet", PICTURES) == count
     assert write_rows(tmp_path / "whole.parquet", every, PICTURES) == count
     assert (tmp_path / "joined.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
