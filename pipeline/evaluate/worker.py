@@ -56,7 +56,7 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[Fa
         most, before = max(enlarged.values(), default=0), 0
         for stem, start, stop in row_ranges(Path(config.inputs) / split, f"{split}-*.parquet", rows, most):
             cases = {scale: min(count - before, stop - start) for scale, count in enlarged.items() if count > before}
-            part = parts / f"{split}-{base}-{stem}-{start:07d}-{stop:07d}.parquet"
+            part = parts / f"faces-{split}-{base}-{stem}-{start:07d}-{stop:07d}.parquet"
             unit = RowUnit(str(part), start, stop, stem, split, scale=base)
             units[base].append(FaceUnit(**vars(unit), scales=list(cases), cases=sum(cases.values())))
             before += stop - start
