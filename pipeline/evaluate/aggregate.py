@@ -20,7 +20,7 @@ from pipeline.core.scales import MEASURED_SPLITS
 from pipeline.core.schema import Row
 from pipeline.core.shards import read_folder
 from pipeline.evaluate.cases import EvaluationConfig
-from pipeline.evaluate.scorer import TRUTH
+from pipeline.evaluate.scorer import TRUTH, features_folder
 from pipeline.evaluate.statistics import PairedTest, bootstrap, holm, paired
 from pipeline.evaluate.summary import Score, Summary, known_first
 from pipeline.metrics import distances
@@ -64,7 +64,7 @@ class _Group:
     """One split and scale."""
 
     def __init__(self, parts: Path, split: str, scale: str, methods: dict[str, Faces], config: EvaluationConfig):
-        self.parts, self.pattern = parts, f"{split}-{scale}-*.parquet"
+        self.folder = features_folder(parts, split, scale)
         self.methods, self.config = methods, config
 
     def score(self, method: str, ids: Sequence[str]) -> Score:
@@ -115,8 +115,7 @@ class _Group:
     def _features(self, method: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Feature vectors (faces, size) of each resize, in the order of `ids`."""
         found: Faces = {}
-        for path in shard_files(self.parts / "features", self.pattern):
-            # a scale's name may begin another's
+        for path in shard_files(self.folder):
             table = pq.read_table(path, filters=[("method", "=", method)])
             found |= {row["id"]: row for row in table.to_pylist()}
         return {name: np.stack([np.frombuffer(found[face_id][name], "<f4") for face_id in ids]) for name in RESIZES}

@@ -28,6 +28,12 @@ FEATURES: Final = pa.schema(
     ]
 )
 
+
+def features_folder(parts: Path, split: str, scale: str) -> Path:
+    """Where the units' files of FEATURES of a split and scale are."""
+    return parts / "features" / split / scale
+
+
 SMALLEST: Final = 64
 """Side, pixels, below which the perceptual networks are shown nothing."""
 

@@ -16,7 +16,7 @@ from pipeline.core.scales import MEASURED_SPLITS, UPSCALED_SCALES, base_of, inpu
 from pipeline.core.schema import METRICS, Row
 from pipeline.core.shards import row_ranges, write_rows
 from pipeline.evaluate.cases import Case, EvaluationConfig, count_enlarged, read_cases
-from pipeline.evaluate.scorer import FEATURES, Scorer
+from pipeline.evaluate.scorer import FEATURES, Scorer, features_folder
 from pipeline.models.allocator import keep_freed_memory
 from pipeline.runtime.units import RowUnit, Statistics, do_units
 
@@ -95,16 +95,17 @@ class EvaluationWorker:
         """
         part = Path(unit.part)
         rows: list[Row] = []
-        features: list[Row] = []
+        features: dict[str, list[Row]] = {}
         images = failed = 0
         methods = self.config.all_methods
         for case in self.cases(unit):
             images += 1
             failed += any(method not in case.results and method not in self.config.references for method in methods)
             rows += self.scorer.measure(case, unit.split, case.scale, methods)
-            features += self.scorer.features(case)
+            features.setdefault(case.scale, []).extend(self.scorer.features(case))
         if self.scorer.inception is not None:
-            write_rows(part.parent / "features" / part.name, features, FEATURES)
+            for scale, found in features.items():
+                write_rows(features_folder(part.parent, unit.split, scale) / part.name, found, FEATURES)
         # last: the part's name is the mark that the unit is done
         write_rows(part, rows, METRICS)
         return {"images": images, "failed": failed}

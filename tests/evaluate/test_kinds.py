@@ -1,6 +1,7 @@
 """Methods are measured on inputs of named kinds: all from the same one, and apart from clean inputs."""
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.evaluation import SIDE, build, change, face, measure
+from support.evaluation import SIDE, FakeInception, build, change, face, measure
 from support.training import write_inputs
 from support.upscaling import make_models
 
@@ -26,6 +27,7 @@ from pipeline.core.shards import read_rows
 from pipeline.evaluate.aggregate import aggregate
 from pipeline.evaluate.cases import EvaluationConfig, find_cases
 from pipeline.evaluate.worker import EvaluationWorker, plan_units
+from pipeline.metrics import perceptual
 from pipeline.metrics.fidelity import Reference
 from pipeline.models.checkpoint import save_generator
 from pipeline.models.networks import Generator, GeneratorConfig
@@ -109,6 +111,28 @@ def test_a_true_picture_is_looked_at_once_for_all_inputs_that_are_made_of_it(
     assert sum(one["images"] for one in done) == 2 * 3 + 2 * len(KINDS)
     assert len(looked) == 2 * 3
     assert aggregate(tmp_path, config) == aggregate(root / "parts", config)
+
+
+def test_distances_of_clean_results_do_not_know_of_the_kinds(
+    project: tuple[Path, EvaluationConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, config = project
+    monkeypatch.setattr(perceptual, "InceptionFeatures", FakeInception)
+    config = replace(config, networks={"inception": "inception.pth"})
+    measure(config, tmp_path / "all")
+    clean = replace(config, upscaled=str(tmp_path / "clean"))
+    for method in config.methods:
+        source = Path(config.upscaled) / method / "256to1024"
+        shutil.copytree(source, tmp_path / "clean" / method / "256to1024")
+    measure(clean, tmp_path / "alone")
+    all_scales, alone = (aggregate(tmp_path / parts, config)["test"] for parts in ("all", "alone"))
+    distances = {method: score["fid"] for method, score in alone["256to1024"].items()}
+    assert all(distances.values())
+    assert {method: score["fid"] for method, score in all_scales["256to1024"].items()} == distances
+    for kind in KINDS:
+        worse = {method: score["fid"] for method, score in all_scales[scale_of(kind)].items()}
+        assert all(worse.values())
+        assert worse != distances
 
 
 def test_a_unit_of_faces_with_many_kinds_is_cut_to_twice_as_many_cases(

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support.evaluation import CONFIG, METHODS, SIDE, build, change, face, image, measure
+from support.evaluation import CONFIG, METHODS, SIDE, FakeInception, build, change, face, image, measure
 
-from pipeline.core.images import Pixels, pixel_hash, psnr, resize
+from pipeline.core.images import pixel_hash, psnr, resize
 from pipeline.core.schema import FACES, UPSCALED
 from pipeline.core.shards import write_rows
 from pipeline.evaluate import aggregate as aggregation
@@ -134,16 +134,6 @@ def test_without_inception_weights_fid_is_null_with_the_way_to_get_it(tmp_path: 
     score = aggregate(tmp_path / "parts", CONFIG)["test"]["64to256"]["facesr"]
     assert score["fid"] is None
     assert "no inception weights" in score["fid_reason"]
-
-
-class FakeInception:
-    """Features that are colour means: as good as any for what is done with them."""
-
-    def __init__(self, weights: Path, device: str) -> None:
-        self.weights = weights
-
-    def __call__(self, pixels: Pixels, resize: str) -> np.ndarray:
-        return np.concatenate([pixels.mean(axis=(0, 1)), pixels.std(axis=(0, 1))]).astype(np.float32)
 
 
 def test_fid_is_taken_over_the_common_faces_and_warns_of_its_sample(
