@@ -29,7 +29,7 @@ class FaceUnit(RowUnit):
     """
 
     scales: Sequence[str] = ()
-    """That any face has results at."""
+    """Of that base, at which any of the faces was enlarged."""
     cases: int = 0
     """Faces times the scales that they have results at."""
 

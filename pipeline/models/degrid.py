@@ -37,13 +37,13 @@ def degrid_positions(detail: Tensor, window: int) -> Tensor:
     Returns:
         float32, or float64 of such.
     """
-    large = detail.to(torch.promote_types(detail.dtype, torch.float32))
+    wide = detail.to(torch.promote_types(detail.dtype, torch.float32))
     # with and without a gradient alike; the meta device, on which memory is counted, has no autocast
     with torch.autocast("cuda" if detail.is_cuda else "cpu", enabled=False):
         if torch.is_grad_enabled() and detail.requires_grad:
-            taken: Tensor = _Degrid.apply(large, window)
+            taken: Tensor = _Degrid.apply(wide, window)
             return taken
-        return large - _grid(detail, window)
+        return wide - _grid(detail, window)
 
 
 class _Degrid(torch.autograd.Function):

@@ -120,13 +120,19 @@ def assemble(units: Sequence[RowUnit], work: Path) -> list[Row]:
     Returns:
         Method, name, status and error of the rows that failed, also of those that an earlier try had finished.
     """
-
-    def join(method: str, scale: str, stem: str) -> None:
-        target = work / "out" / method / scale / f"{stem}.parquet"
-        join_parts(work / "parts" / method / scale, f"{stem}-*.parquet", target, UPSCALED)
-
+    shards = dict.fromkeys((unit.method, unit.scale, unit.stem) for unit in units)
     with ThreadPoolExecutor(4) as pool:
-        shards = dict.fromkeys((unit.method, unit.scale, unit.stem) for unit in units)
-        list(pool.map(lambda shard: join(*shard), shards))
+        joined = [
+            pool.submit(
+                join_parts,
+                work / "parts" / method / scale,
+                f"{stem}-*.parquet",
+                work / "out" / method / scale / f"{stem}.parquet",
+                UPSCALED,
+            )
+            for method, scale, stem in shards
+        ]
+        for shard in joined:
+            shard.result()
     rows = read_folder(work / "out", ["method", "name", "status", "error"], "**/*.parquet")
     return [row for row in rows if row["status"] == "failed"]
