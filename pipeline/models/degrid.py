@@ -37,6 +37,7 @@ def degrid_positions(detail: Tensor, window: int) -> Tensor:
     Returns:
         float32, or float64 of such.
     """
+    detail = detail.contiguous(memory_format=torch.channels_last)
     wide = detail.to(torch.promote_types(detail.dtype, torch.float32))
     # with and without a gradient alike; the meta device, on which memory is counted, has no autocast
     with torch.autocast("cuda" if detail.is_cuda else "cpu", enabled=False):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pipeline.core.chain import TOLD
 from pipeline.core.limits import Count, Limits, Positive
 from pipeline.models.bicubic import enlarge_by_products
+from pipeline.models.convolution import Convolution
 from pipeline.models.degrid import degrid, degrid_positions, shuffled
 
 Norm = Literal["none", "instance"]
@@ -90,8 +91,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, width_in: int, width_out: int, *, norm: str = "none", down: bool = False, up: bool = False):
         super().__init__()
         self.down, self.up = down, up
-        self.first = nn.Conv2d(width_in, width_in, 3, padding=1)
-        self.second = nn.Conv2d(width_in, width_out, 3, padding=1)
+        self.first = Convolution(width_in, width_in)
+        self.second = Convolution(width_in, width_out)
         self.shortcut = nn.Conv2d(width_in, width_out, 1, bias=False) if width_in != width_out else nn.Identity()
         instance = norm == "instance"
         self.norm1 = nn.InstanceNorm2d(width_in, affine=True) if instance else nn.Identity()
@@ -120,7 +121,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         widths, norm = config.widths, config.norm
-        self.from_rgb = nn.Conv2d(3 + len(config.told), widths[0], 3, padding=1)
+        self.from_rgb = Convolution(3 + len(config.told), widths[0])
         pairs = list(pairwise(widths))
         self.encoder = nn.ModuleList(_chain(wide, config.blocks, norm) for wide, _ in pairs)
         self.downs = nn.ModuleList(ResidualBlock(wide, deep, norm=norm, down=True) for wide, deep in pairs)
@@ -129,11 +130,11 @@ class Generator(nn.Module):
         self.decoder = nn.ModuleList(_chain(wide, config.blocks, norm) for wide, _ in reversed(pairs))
         if config.tail == "shuffle":
             self.tail = nn.ModuleList()  # nothing between the features and the convolution to 16 pixels at once
-            self.to_rgb = nn.Conv2d(widths[0], 3 * 16, 3, padding=1)
+            self.to_rgb = Convolution(widths[0], 3 * 16)
         else:
             tail = widths[0], max(widths[0] // 2, 8), max(widths[0] // 4, 8)
-            self.tail = nn.ModuleList(nn.Conv2d(wide, narrow, 3, padding=1) for wide, narrow in pairwise(tail))
-            self.to_rgb = nn.Conv2d(tail[-1], 3, 3, padding=1)
+            self.tail = nn.ModuleList(Convolution(wide, narrow) for wide, narrow in pairwise(tail))
+            self.to_rgb = Convolution(tail[-1], 3)
         for module in self.modules():
             # on the meta device there is nothing to draw, and drawing there imports torch's compiler: two seconds
             if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
@@ -173,7 +174,11 @@ class Generator(nn.Module):
             told = x.new_zeros(len(x), len(TOLD)) if told is None else told.to(x.dtype)
             planes = told[:, :, None, None].expand(-1, -1, *x.shape[2:])
             centred = torch.cat([centred, planes], dim=1)
-        features = self.from_rgb(centred.to(self.from_rgb.weight.dtype))
+        weight = self.from_rgb.weight
+        # images lie in memory as the weights do, whoever made them
+        last = weight.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        features = self.from_rgb(centred.to(weight.dtype).contiguous(memory_format=layout))
         skips: list[Tensor] = []
         for level, down in zip(self.encoder, self.downs, strict=True):
             features = level(features)
@@ -228,9 +233,9 @@ def _chain(width: int, blocks: int, norm: str) -> nn.Sequential:
 def _patch_network(config: DiscriminatorConfig) -> nn.Sequential:
     """One scale of the discriminator."""
     widths = config.widths
-    layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
+    layers: list[nn.Module] = [Convolution(3, widths[0])]
     layers += [ResidualBlock(wide, deep, down=True) for wide, deep in pairwise(widths)]
-    layers += [nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], widths[-1], 3, padding=1)]
+    layers += [nn.LeakyReLU(0.2), Convolution(widths[-1], widths[-1])]
     layers += [nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 1, 1)]
     network = nn.Sequential(*layers)
     for module in network.modules():

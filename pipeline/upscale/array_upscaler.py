@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
+from pipeline.models.convolution import layout
 from pipeline.models.device import choose_device, choose_precision, out_of_memory, to_pixels, to_tensor
 from pipeline.models.networks import Generator, enlarge
 from pipeline.upscale.back_projection import REPAIR_REACH, back_projected
@@ -62,7 +63,7 @@ class ArrayUpscaler:
         self.device = choose_device()
         self.dtype = choose_precision(precision, self.device)
         # the weights themselves in low precision: autocast would convert them again for every picture
-        self.generator = generator.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+        self.generator = generator.to(self.device, self.dtype).to(memory_format=layout(self.device, self.dtype)).eval()
         self.metadata = metadata
         self.tile = tile
         self.back_projection = back_projection
@@ -239,7 +240,6 @@ class ArrayUpscaler:
         bottom = max(16, -(-height // multiple) * multiple) - height
         if right or bottom:
             low = F.pad(low, (0, right, 0, bottom), mode="replicate")
-        low = low.contiguous(memory_format=torch.channels_last)
         values = None if self.blind else torch.tensor(told, dtype=torch.float32, device=low.device)
         return self.generator(low, values)[..., : FACTOR * height, : FACTOR * width]
 

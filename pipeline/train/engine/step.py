@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pipeline.core.images import Pixels
 from pipeline.models.checkpoint import flatten_optimizer, part, restore_optimizer
+from pipeline.models.convolution import layout
 from pipeline.models.device import autocast, choose_device, choose_precision, to_pixels
 from pipeline.models.networks import Discriminator, Generator
 from pipeline.train.engine.batches import Batch
@@ -38,10 +39,11 @@ class Updates:
         self.device = choose_device()
         self.dtype = choose_precision(config.precision, self.device)
         torch.manual_seed(config.seed)
-        self.generator = self._on_device(Generator(config.generator))
+        fast = layout(self.device, self.dtype)
+        self.generator = self._on_device(Generator(config.generator), fast)
         if start is not None:
             self.generator.load_state_dict(start.state_dict())
-        self.ema = self._on_device(Generator(config.generator)).requires_grad_(False).eval()
+        self.ema = self._on_device(Generator(config.generator), fast).requires_grad_(False).eval()
         self.ema.load_state_dict(self.generator.state_dict())
         networks: dict[str, torch.nn.Module] = {"generator": self.generator}
         self.discriminator: Discriminator | None = None
@@ -196,8 +198,8 @@ class Updates:
         """The precision of the run."""
         return autocast(self.device, self.dtype)
 
-    def _on_device(self, module: Module) -> Module:
-        return module.to(self.device).to(memory_format=torch.channels_last)
+    def _on_device(self, module: Module, as_laid: torch.memory_format = torch.channels_last) -> Module:
+        return module.to(self.device).to(memory_format=as_laid)
 
     def to_device(self, images: Tensor) -> Tensor:
         """uint8 (N, h, w, 3) -> float32 (N, 3, h, w) in [0, 1]; the permuted view is already channels-last."""
