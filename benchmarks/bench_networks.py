@@ -15,11 +15,13 @@ GFLOP: two for a multiply-add, counted by torch. MB: weights, inputs and outputs
 one by one. Of the machine: a matrix product of 2048x2048 in that precision, and a copy (read and written). `floor` is
 the longer of GFLOP at the product's rate and of the least traffic (weights, input and result once) at the copy's
 rate; `x` is the median over it. `cpu ms` is processor time of all threads, `ratio` that of a case over that of our
-network as torch runs it, channels-last, in the same precision. What a fused engine saves lies between `MB` and that.
+network as `facesr upscale` runs it (channels-last; contiguous, by Winograd's algorithm, in fp32 with AVX2 alone), in
+the same precision. What a fused engine saves lies between `MB` and that.
 Freed memory is kept for all of them, as our workers keep it.
 """
 
 import argparse
+import copy
 import io
 import json
 import math
@@ -31,7 +33,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,9 +47,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.core.scales import FACTOR
-from pipeline.models import networks
+from pipeline.models import convolution, networks
 from pipeline.models.allocator import keep_freed_memory
 from pipeline.models.checkpoint import load_generator
+from pipeline.models.convolution import layout
 from pipeline.upscale.weights import choose
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -155,9 +158,14 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def plain_convolutions() -> AbstractContextManager[Any]:
+    """Convolve as others do, so that operations can be counted and written down."""
+    return patch.object(convolution, "_has_only_avx2", lambda: False)
+
+
 def eager(network: nn.Module, low: Tensor, layout: torch.memory_format) -> Callable[[], Any]:
     """As torch runs it."""
-    network = network.to(memory_format=layout)
+    network = copy.deepcopy(network).to(memory_format=layout)  # each case its own: weights keep the last layout
     low = low.contiguous(memory_format=layout)
     return lambda: network(low)
 
@@ -177,7 +185,8 @@ def exported(network: nn.Module, low: Tensor, folder: Path) -> Path:
     path = folder / "network.onnx"
     if not path.exists():
         # exporters lack the antialiased operator; enlarging, its antialiasing does nothing, and it takes as long
-        with patch.object(networks, "enlarge", lambda low: F.interpolate(low, scale_factor=FACTOR, mode="bicubic")):
+        bicubic = patch.object(networks, "enlarge", lambda low: F.interpolate(low, scale_factor=FACTOR, mode="bicubic"))
+        with bicubic, plain_convolutions():
             torch.onnx.export(
                 network, (low,), str(path), input_names=["image"], output_names=["enlarged"], dynamo=False
             )
@@ -255,7 +264,7 @@ def prepare(
     scripted = isinstance(network, torch.jit.ScriptModule)
     typed = Cast(network, PRECISIONS[precision]) if scripted else network.to(PRECISIONS[precision])
     low_typed = low if scripted else low.to(PRECISIONS[precision])
-    with torch.inference_mode(), FlopCounterMode(display=False) as flops, Traffic() as traffic:
+    with torch.inference_mode(), plain_convolutions(), FlopCounterMode(display=False) as flops, Traffic() as traffic:
         typed(low_typed)
     weights = sum(value.numel() * value.element_size() for value in typed.parameters())
     least = weights + (1 + FACTOR**2) * low_typed.numel() * low_typed.element_size()
@@ -322,16 +331,20 @@ def measure(cases: list[Case], rounds: int, longest: float, device: torch.device
                     case.processor.append(time.process_time() - start)
 
 
-def is_ours(case: Case, precision: str) -> bool:
-    """True if it is our network as torch runs it: what others are compared with."""
-    return (case.network, case.engine, case.precision) == ("facesr", "channels-last", precision)
+def is_ours(case: Case, precision: str, device: torch.device) -> bool:
+    """True if it is our network as `facesr upscale` runs it: what others are compared with."""
+    contiguous = layout(device, PRECISIONS[precision]) is torch.contiguous_format
+    engine = "contiguous" if contiguous else "channels-last"
+    return (case.network, case.engine, case.precision) == ("facesr", engine, precision)
 
 
-def rows_of(cases: list[Case], rates: dict[str, float]) -> list[dict[str, Any]]:
+def rows_of(cases: list[Case], rates: dict[str, float], device: torch.device) -> list[dict[str, Any]]:
     """Median, spread and floor of each case."""
     rows = []
     # none where others' engines alone were asked for
-    ours = {case.precision: statistics.median(case.processor) for case in cases if is_ours(case, case.precision)}
+    ours = {
+        case.precision: statistics.median(case.processor) for case in cases if is_ours(case, case.precision, device)
+    }
     for case in cases:
         middle = statistics.median(case.seconds)
         low, _, high = statistics.quantiles(case.seconds, n=4) if len(case.seconds) > 1 else [middle] * 3
@@ -341,8 +354,8 @@ def rows_of(cases: list[Case], rates: dict[str, float]) -> list[dict[str, Any]]:
             values
             | {"median": middle, "quartiles": [low, high], "floor": floor, "times_floor": middle / floor}
             | {
-                "median_processor": (own := statistics.median(case.processor)),
-                "ratio": own / ours[case.precision] if case.precision in ours else math.nan,
+                "median_processor": (spent := statistics.median(case.processor)),
+                "ratio": spent / ours[case.precision] if case.precision in ours else math.nan,
             }
         )
     return rows
@@ -377,7 +390,7 @@ def main() -> None:
             cases += ncnn_cases(options)
         rates = machine(device, options.precisions)
         measure(cases, options.rounds, options.longest, device)
-    rows = rows_of(cases, rates)
+    rows = rows_of(cases, rates, device)
     said = ", ".join(f"{rates[name]:.0f} GFLOP/s in {name}" for name in options.precisions)
     print(
         f"{options.side}x{options.side} on {device}, {options.threads} threads: {said}, copy {rates['copy']:.1f} GB/s"
