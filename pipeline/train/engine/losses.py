@@ -15,6 +15,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from pipeline.core.errors import first_line
 from pipeline.models.checkpoint import part
+from pipeline.models.convolution import Convolution
 from pipeline.pretrained.registry import WeightsError
 from pipeline.pretrained.vgg19 import CONVOLUTIONS, layer_indices
 
@@ -64,7 +65,7 @@ class PerceptualLoss(nn.Module):
 
     def extract(self, x: Tensor) -> list[Tensor]:
         """Features of (N, 3, h, w) in [0, 1] at the layers named, shallowest first."""
-        x = (x - self.mean) / self.std
+        x = ((x - self.mean) / self.std).contiguous()
         found = []
         for index, layer in enumerate(self.features):
             x = layer(x)
@@ -78,7 +79,7 @@ def _stack() -> list[nn.Module]:
     width = 3
     for _, channels, count in CONVOLUTIONS:
         for _ in range(count):
-            layers += [nn.Conv2d(width, channels, 3, padding=1), nn.ReLU(inplace=True)]
+            layers += [Convolution(width, channels), nn.ReLU(inplace=True)]
             width = channels
         layers.append(nn.MaxPool2d(2))
     return layers

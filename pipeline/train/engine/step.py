@@ -56,7 +56,7 @@ class Updates:
         """Networks and their optimizers."""
         self.perceptual: PerceptualLoss | None = None
         if config.perceptual > 0:
-            self.perceptual = self._on_device(PerceptualLoss(config.layers, config.vgg))
+            self.perceptual = self._on_device(PerceptualLoss(config.layers, config.vgg), fast)
         # the modules keep their own names for weights files; only the calls go through the compiled ones
         self._generate = torch.compile(self.generator) if config.compile else self.generator
         self._extract = torch.compile(self.perceptual) if config.compile and self.perceptual else self.perceptual
