@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.synthetic.functions import exp, power
+
 SIZE = 1024
 # OpenCV is typed too loosely for exact element types; the names say which one is meant.
 F32 = npt.NDArray[Any]
@@ -28,7 +30,7 @@ def smoothstep(edge0: float, edge1: float, x: F32) -> F32:
 def bump(x: F32, centre: float, width: float) -> F32:
     """Return the Gaussian exp(-((x - centre) / width)^2) of an array, in float32."""
     t = (x - np.float32(centre)) * np.float32(1 / width)
-    return np.asarray(np.exp(-t * t), np.float32)
+    return np.asarray(exp(-t * t), np.float32)
 
 
 def curve(points: npt.ArrayLike, count: int) -> F32:
@@ -39,7 +41,7 @@ def curve(points: npt.ArrayLike, count: int) -> F32:
     i = np.minimum(s.astype(np.int32), len(p) - 4)
     t = (s - i)[:, None]
     a, b, c, d = p[i], p[i + 1], p[i + 2], p[i + 3]
-    out = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+    out = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * power(t, 3))
     return np.asarray(out, np.float32)
 
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from pipeline.synthetic.canvas import F32, SIZE, U8, Rng, bump, crop, curve, darken, fixed, polygon_mask, smoothstep
+from pipeline.synthetic.functions import cos, power, sin
 from pipeline.synthetic.pose import Pose, half_width
 from pipeline.synthetic.traits import Traits
 
@@ -30,7 +31,7 @@ def draw_ear(image: U8, rng: Rng, traits: Traits, pose: Pose, side: int) -> None
     b = (y - middle[1]) / pose.unit
     a = a - 0.16 * -b * 1.0 + 0.04
     width = np.interp(b, [-0.9, -0.75, -0.4, 0.1, 0.55, 0.8, 0.95], [0.14, 0.27, 0.36, 0.32, 0.24, 0.18, 0.1])
-    rho = np.sqrt((a / width.astype(np.float32)) ** 2 + np.abs(b / 0.86) ** 3.2)
+    rho = np.sqrt((a / width.astype(np.float32)) ** 2 + power(np.abs(b / 0.86), 3.2))
     mask = smoothstep(1.02, 0.985, rho)
     height = 0.22 * bump(rho, 0.84, 0.13) * smoothstep(0.7, 0.3, b) + 0.12 * bump(a, 0.05, 0.07) * bump(b, -0.02, 0.38)
     height = height - 0.2 * bump(a, -0.09, 0.13) * bump(b, 0.10, 0.24) + 0.05 * bump(b, 0.66, 0.2) * bump(a, 0, 0.25)
@@ -72,10 +73,10 @@ def draw_earring(image: U8, rng: Rng, traits: Traits, pose: Pose, side: int, sty
 
 def _rim(shape: int, side: int) -> F32:
     t = np.linspace(0, 2 * np.pi, 72, dtype=np.float32)
-    power = (1.0, 0.6, 0.78)[shape]
-    c, s = np.cos(t), np.sin(t)
-    x = np.sign(c) * np.abs(c) ** power * (0.74, 0.80, 0.80)[shape]
-    y = np.sign(s) * np.abs(s) ** power * (0.70, 0.52, 0.62)[shape]
+    exponent = (1.0, 0.6, 0.78)[shape]
+    c, s = cos(t), sin(t)
+    x = np.sign(c) * power(np.abs(c), exponent) * (0.74, 0.80, 0.80)[shape]
+    y = np.sign(s) * power(np.abs(s), exponent) * (0.70, 0.52, 0.62)[shape]
     y = y + (0.0, 0.0, -0.10)[shape] * x
     return np.asarray(np.stack([side * (1.0 + x), 0.12 + y], axis=1), np.float32)
 

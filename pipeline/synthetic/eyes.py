@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from pipeline.synthetic.canvas import F32, SIZE, U8, Rng, bump, curve, smoothstep, strokes
+from pipeline.synthetic.functions import arctan2, cos, power, sin
 from pipeline.synthetic.pose import Pose
 from pipeline.synthetic.traits import Traits
 
@@ -16,19 +17,19 @@ def _lids(traits: Traits, x: F32) -> tuple[F32, F32]:
     """Return the heights of the upper and lower lid at `x` (-1 nose side, 1 temple side)."""
     a = np.clip(np.abs(x), 0, 1)
     skewed = np.clip(np.abs(x + 0.08), 0, 1)
-    upper = -0.225 * traits.eye_open * (1 - skewed**2.3) + traits.eye_slant * x
-    lower = 0.125 * (1 - a**2.6) * (1 - 0.12 * max(0.0, traits.smile)) + traits.eye_slant * x
+    upper = -0.225 * traits.eye_open * (1 - power(skewed, 2.3)) + traits.eye_slant * x
+    lower = 0.125 * (1 - power(a, 2.6)) * (1 - 0.12 * max(0.0, traits.smile)) + traits.eye_slant * x
     return np.asarray(upper, np.float32), np.asarray(lower, np.float32)
 
 
 def _iris(rng: Rng, traits: Traits, dx: F32, dy: F32, radius: float) -> F32:
     r = np.sqrt(dx * dx + dy * dy) / radius
-    angle = np.arctan2(dy, dx)
+    angle = arctan2(dy, dx)
     fibres = np.zeros_like(r)
     for _ in range(7):
         count = int(rng.integers(9, 70))
         bend = float(rng.uniform(-1.2, 1.2))
-        fibres += np.cos(count * angle + bend * 6 * r + float(rng.uniform(0, 6.3)))
+        fibres += cos(count * angle + bend * 6 * r + float(rng.uniform(0, 6.3)))
     fibres *= 0.12
     tone = 0.82 + 0.42 * fibres + 0.5 * bump(r, 0.52, 0.14) - 0.62 * smoothstep(0.78, 1.0, r)
     # The iris is lit through the cornea, so it glows on the side away from the light.
@@ -64,7 +65,7 @@ def draw_eye(
     skin *= 1 - above[..., None] * np.array([0.05, 0.09, 0.09], np.float32)
     skin *= 1 + (shelf * 0.10)[..., None] * np.array([1.2, 0.9, 0.9], np.float32)
 
-    ball = 1 - 0.36 * np.clip(np.abs(x), 0, 1) ** 2.2
+    ball = 1 - 0.36 * power(np.clip(np.abs(x), 0, 1), 2.2)
     ball = ball * (1 - 0.50 * bump(y - upper, 0.0, 0.085)) * (1 - 0.14 * bump(y - lower, 0, 0.04))
     white = np.array([208, 200, 197], np.float32) * (1 - 0.10 * traits.depth)
     veins = 0.035 * smoothstep(0.5, 1.0, np.abs(x))
@@ -83,7 +84,7 @@ def draw_eye(
     eye = (eye * (1 - cover) + iris * cover) * (0.25 + 0.8 * lit)
 
     cx, cy = float(traits.light[0]) * 0.11, float(traits.light[1]) * 0.12
-    window = smoothstep(1.1, 0.75, np.abs((dx - cx) / 0.036) ** 3 + np.abs((dy - cy) / 0.042) ** 3) * 0.92
+    window = smoothstep(1.1, 0.75, power(np.abs((dx - cx) / 0.036), 3) + power(np.abs((dy - cy) / 0.042), 3)) * 0.92
     echo = bump(dx + cx * 1.1, 0, 0.05) * bump(dy + cy * 1.1, 0, 0.035) * 0.22
     wet = bump(y - lower, -0.018, 0.010) * bump(x, 0.25, 0.3) * 0.3
     spark = np.clip(window + echo + wet, 0, 1)[..., None]
@@ -145,7 +146,7 @@ def draw_brow(image: U8, rng: Rng, traits: Traits, pose: Pose, side: int) -> Non
     root = spine[at] + across * off[:, None]
     rise = np.interp(t, [0, 0.25, 0.6, 1], [1.35, 0.75, 0.15, -0.12]) - off / np.maximum(thick, 0.02) * -0.35
     rise = rise + rng.normal(0, 0.12, count)
-    turn_x, turn_y = np.cos(rise), -np.sin(rise)
+    turn_x, turn_y = cos(rise), -sin(rise)
     direction = np.stack([along[:, 0] * turn_x - along[:, 1] * turn_y, along[:, 1] * turn_x + along[:, 0] * turn_y], 1)
     length = rng.uniform(0.12, 0.23, count) * np.interp(t, [0, 0.2, 1], [0.75, 1, 0.8])
     s = np.linspace(0, 1, 4, dtype=np.float32)[None, :, None]

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from pipeline.synthetic.canvas import F32, U8, Rng, blurred_column, curve, darken, fill, polygon_mask, strokes
+from pipeline.synthetic.functions import cos, power, sin, tanh
 from pipeline.synthetic.pose import Pose, half_width, outline
 from pipeline.synthetic.traits import Traits
 
@@ -33,10 +34,10 @@ def _shade(traits: Traits, paths: F32, lock: F32) -> F32:
     along /= np.linalg.norm(along, axis=1, keepdims=True) + np.float32(1e-6)
     half = light + np.array([0, 0, 1], np.float32)
     half /= np.float32(np.linalg.norm(half))
-    gloss = np.power(np.clip(1 - np.sum(along * half, axis=1) ** 2, 0, 1), 14)
+    gloss = power(np.clip(1 - np.sum(along * half, axis=1) ** 2, 0, 1), 14)
     tone = 0.10 + 0.40 * diffuse + 0.38 * gloss * diffuse + lock
     # The bright end is bent rather than cut off, so that strands stay apart in the gloss.
-    return np.asarray(np.clip(np.where(tone > 0.6, 0.6 + 0.4 * np.tanh((tone - 0.6) * 2), tone), 0, 0.999), np.float32)
+    return np.asarray(np.clip(np.where(tone > 0.6, 0.6 + 0.4 * tanh((tone - 0.6) * 2), tone), 0, 0.999), np.float32)
 
 
 def draw_strands(image: U8, rng: Rng, traits: Traits, pose: Pose, paths: F32, lock: F32, pieces: int = 1) -> None:
@@ -85,7 +86,7 @@ def draw_sheet(
     at = at + fray * rng.normal(0, 1, (count, 1)).astype(np.float32) * s
     if wave:
         phase = (np.round(t * 9)[:, None] * 0.9).astype(np.float32)
-        at = at + wave * np.sin(s * np.float32(rng.uniform(13, 19)) + phase) * np.clip(s * 2 - 0.2, 0, 1)
+        at = at + wave * sin(s * np.float32(rng.uniform(13, 19)) + phase) * np.clip(s * 2 - 0.2, 0, 1)
     paths = inner[None] * (1 - at[..., None]) + outer[None] * at[..., None]
     paths = paths + rng.normal(0, 0.012, (count, 1, 2))
     order = rng.permutation(count)
@@ -107,9 +108,9 @@ def lay_ground(image: U8, traits: Traits, pose: Pose, polygon: F32, shadow: floa
 def skull_line(traits: Traits, thick: float, sides: float, count: int) -> F32:
     """Return the outer line of the hair from the left side (height `sides`) over the top to the right."""
     t = np.linspace(0, np.pi, count, dtype=np.float32)
-    v: F32 = sides - (sides + 3.5) * np.maximum(np.sin(t), 0) ** 0.85
+    v: F32 = sides - (sides + 3.5) * power(np.maximum(sin(t), 0), 0.85)
     w: F32 = half_width(traits, np.minimum(v, 0).astype(np.float32)) * np.float32(0.99)
-    u: F32 = -np.sign(np.cos(t)) * w
+    u: F32 = -np.sign(cos(t)) * w
     grow = np.interp(v, [-3.5, -1.0, sides], [thick, 0.62 * thick, 0.10 * thick])
     u = u + np.sign(u) * grow
     v = v - np.interp(v, [-3.5, -2.4, -1.0], [0.85 * thick, 0.55 * thick, 0])

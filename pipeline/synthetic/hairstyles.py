@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from pipeline.synthetic.canvas import F32, SIZE, U8, Rng, curve, darken, polygon_mask, soften
+from pipeline.synthetic.functions import cos, exp, power, sin
 from pipeline.synthetic.hair import draw_sheet, draw_strands, hairline, lay_ground, locks, skull_line
 from pipeline.synthetic.pose import Pose, half_width
 from pipeline.synthetic.traits import Traits
@@ -99,7 +100,7 @@ def _crop_cut(image: U8, rng: Rng, traits: Traits, pose: Pose) -> None:
     if bun:
         knot = np.array([[0.0, -3.6 - thick]], np.float32)
         angle = np.linspace(0, 2 * np.pi, 40)
-        ball = knot + 0.8 * np.stack([np.cos(angle), 0.7 * np.sin(angle)], axis=1)
+        ball = knot + 0.8 * np.stack([cos(angle), 0.7 * sin(angle)], axis=1)
         lay_ground(image, traits, pose, np.asarray(ball, np.float32), 0.0)
     # The ground starts behind the hairline, whose own hairs are seen one by one against the skin.
     ground = np.concatenate([low * 0.93 + high * 0.07, high[::-1]])
@@ -107,7 +108,7 @@ def _crop_cut(image: U8, rng: Rng, traits: Traits, pose: Pose) -> None:
     comb = float(rng.choice([-1, 1]) * rng.uniform(0.5, 1.2))
     count = 5200 if not bun else 3000
     a = _spread(rng, low, high, count)
-    d = rng.random(count).astype(np.float32) ** 0.85
+    d = power(rng.random(count).astype(np.float32), 0.85)
     foot = _along(low, a)
     rise = _along(high, a) - foot
     tall = np.linalg.norm(rise, axis=1, keepdims=True) + np.float32(1e-3)
@@ -132,7 +133,7 @@ def _crop_cut(image: U8, rng: Rng, traits: Traits, pose: Pose) -> None:
     paths = root[:, None] + length[:, None, None] * (direction[:, None] * s + bent[:, None] * s * s)
     paths = np.asarray(paths, np.float32)
     lock = lock - 0.10 * (1 - d) * (not bun)
-    order = np.argsort(-d)
+    order = np.argsort(-d, kind="stable")  # another kind sorts equal ones as the processor does
     for part in np.array_split(order, 4):
         draw_strands(image, rng, traits, pose, paths[part], lock[part].astype(np.float32), 2)
 
@@ -163,8 +164,8 @@ def _curls(image: U8, rng: Rng, traits: Traits, pose: Pose) -> None:
     phase = rng.uniform(0, 2 * np.pi, count)[:, None]
     drift = rng.uniform(0, 2 * np.pi, count)[:, None] if afro else rng.normal(np.pi / 2, 0.7, count)[:, None]
     reach = size[:, None] * (2.2 if afro else 4.2)
-    x = root[:, :1] + size[:, None] * np.cos(turns * s + phase) + np.cos(drift) * reach * s
-    y = root[:, 1:] + size[:, None] * 0.7 * np.sin(turns * s + phase) + np.sin(drift) * reach * s
+    x = root[:, :1] + size[:, None] * cos(turns * s + phase) + cos(drift) * reach * s
+    y = root[:, 1:] + size[:, None] * 0.7 * sin(turns * s + phase) + sin(drift) * reach * s
     paths = np.asarray(np.stack([x, y], axis=2), np.float32)
     twin = np.concatenate([paths, paths + rng.normal(0, 0.014, (count, 1, 2)).astype(np.float32)])
     lock = rng.normal(-0.02, 0.08, count).astype(np.float32)
@@ -205,11 +206,11 @@ def draw_front_hair(image: U8, rng: Rng, traits: Traits, pose: Pose) -> None:
 def _beard_density(traits: Traits, u: F32, v: F32) -> F32:
     """Return how densely a beard grows at face coordinates, 0..1; lips and cheeks are left free."""
     edge = half_width(traits, v)
-    cheek_line = 1.95 - 1.75 * np.clip((np.abs(u) - 0.9) / 1.1, 0, 1) ** 1.3
+    cheek_line = 1.95 - 1.75 * power(np.clip((np.abs(u) - 0.9) / 1.1, 0, 1), 1.3)
     jaw = np.clip((v - cheek_line) / 0.4, 0, 1) * np.clip((edge + 0.02 - np.abs(u)) / 0.06, 0, 1)
     lips = np.clip((np.abs(u) / 1.02) ** 2 + ((v - 2.2) / 0.33) ** 2 - 1, 0, 0.25) * 4
     moustache = np.clip((v - 1.66) / 0.1, 0, 1) * (v < 2.2) * np.clip((1.12 - np.abs(u)) / 0.2, 0, 1)
-    patch = 1 - 0.6 * np.exp(-(((np.abs(u) - 0.5) / 0.2) ** 2) - ((v - 2.72) / 0.16) ** 2)
+    patch = 1 - 0.6 * exp(-(((np.abs(u) - 0.5) / 0.2) ** 2) - ((v - 2.72) / 0.16) ** 2)
     return np.asarray(np.maximum(jaw, moustache) * lips * patch, np.float32)
 
 

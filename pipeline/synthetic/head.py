@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from pipeline.synthetic.canvas import F32, U8, Rng, blurred, blurred_column, bump, crop, smoothstep
+from pipeline.synthetic.functions import exp, power
 from pipeline.synthetic.pose import COLS, GRID, ROWS, U0, V0, Pose, half_width, neck_width
 from pipeline.synthetic.traits import Traits
 
@@ -40,7 +41,7 @@ def _skull(traits: Traits) -> tuple[F32, F32]:
     inside = smoothstep(0.6, -0.6, (ratio - 1) * w * GRID / slant) * (w > 0.02)
     inside = blurred(inside, 1.3)
     r = np.minimum(ratio, 0.985)
-    section = np.sqrt(1 - np.power(r, 2.35))
+    section = np.sqrt(1 - power(r, 2.35))
     chin = traits.chin
     profile: F32 = np.interp(
         _V,
@@ -60,7 +61,7 @@ def _nose(traits: Traits) -> F32:
     ).astype(np.float32)
     height = blurred_column(height, 3)
     width = np.interp(_V, [-0.7, -0.2, 0.5, 1.1, 1.5], [0.42, 0.25, 0.29, 0.36, 0.36]).astype(np.float32)
-    ridge = height * np.exp(-np.power(np.abs(_U)[None, :] / (width[:, None] * n), 2.2))
+    ridge = height * exp(-power(np.abs(_U)[None, :] / (width[:, None] * n), 2.2))
     tip = 0.13 * _spot(0, 1.17 + end, 0.27 * n, 0.24)
     wings = 0.25 * _pair(0.37 * n, 1.34 + end, 0.15 * n, 0.17)
     return np.asarray(ridge + tip + wings, np.float32)
@@ -83,7 +84,7 @@ def _features(traits: Traits) -> F32:
     fold = 0.025 + 0.05 * old + 0.05 * max(0.0, traits.smile)
     t = (_V - 1.35) / 0.95
     at = 0.52 + 0.42 * t
-    line = np.exp(-(((np.abs(_U)[None, :] - at[:, None]) / 0.13) ** 2)) * bump(t, 0.5, 0.5)[:, None]
+    line = exp(-(((np.abs(_U)[None, :] - at[:, None]) / 0.13) ** 2)) * bump(t, 0.5, 0.5)[:, None]
     z -= np.asarray(fold * line, np.float32)
     if old > 0.35:
         for v in (-1.2, -1.5, -1.78):
@@ -97,7 +98,7 @@ def _neck(traits: Traits) -> F32:
     spread = np.interp(_V, [2.0, 3.7, 4.3, 4.9], [w, w, w + 0.22, w + 1.1]).astype(np.float32)[:, None]
     r = np.minimum(np.abs(_U)[None, :] / spread, 0.985)
     z = 1.25 * np.sqrt(1 - r * r) - 0.35
-    cords = 0.10 * np.exp(-(((np.abs(_U)[None, :] - (0.95 - 0.42 * (_V[:, None] - 3.6))) / 0.16) ** 2))
+    cords = 0.10 * exp(-(((np.abs(_U)[None, :] - (0.95 - 0.42 * (_V[:, None] - 3.6))) / 0.16) ** 2))
     throat = 0.10 * _spot(0, 4.05, 0.2, 0.22) * (1.0 if traits.male else 0.2)
     return np.asarray(z + cords + throat, np.float32)
 
@@ -195,7 +196,7 @@ def build_skin(rng: Rng, traits: Traits, pose: Pose) -> Skin:
     half /= np.float32(np.linalg.norm(half))
     glint = np.clip(nx * half[0] + ny * half[1] + nz * half[2], 0, 1)
     oily = 0.5 + 0.6 * _spot(0, 0.9, 0.4, 0.8) + 0.35 * _spot(0, -1.3, 1.3, 0.6) + 0.2 * _pair(1.2, 0.7, 0.5, 0.4)
-    gloss = (0.045 * glint**10 + 0.075 * glint**34) * oily * shadow * inside
+    gloss = (0.045 * power(glint, 10) + 0.075 * power(glint, 34)) * oily * shadow * inside
     colour = _albedo(rng, traits) * light + (gloss[..., None] * traits.key)
     # Square root stands for the display's gamma; it is the cheap inverse of the square above.
     rgb = np.sqrt(np.clip(colour, 0, 1)) * 255

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.synthetic.canvas import F32, U8, Rng, bump, smoothstep
+from pipeline.synthetic.functions import cos, power, sin
 from pipeline.synthetic.traits import Traits
 
 CENTRE = 2.15  # height of the mouth line, in face units
@@ -25,20 +26,20 @@ def draw_mouth(image: U8, rng: Rng, traits: Traits, u: F32, v: F32, light: F32) 
     a = np.clip(np.abs(x), 0, 1)
     arc = np.sqrt(1 - a * a)
     pixel = 1 / 120
-    lift = np.float32(-0.04 - 0.17 * traits.smile) * (a**1.8 - 0.35)
-    seam = CENTRE + lift + 0.016 * np.cos(x * 7.0) * arc * (1 - traits.mouth_open) - 0.01
-    gap = 0.21 * traits.mouth_open * (1 - a**2.4) * smoothstep(1.0, 0.72, a)
+    lift = np.float32(-0.04 - 0.17 * traits.smile) * (power(a, 1.8) - 0.35)
+    seam = CENTRE + lift + 0.016 * cos(x * 7.0) * arc * (1 - traits.mouth_open) - 0.01
+    gap = 0.21 * traits.mouth_open * (1 - power(a, 2.4)) * smoothstep(1.0, 0.72, a)
     top_edge = seam - 0.35 * gap
     low_edge = seam + gap
     bow = 1 - 0.24 * bump(x, 0, 0.13) + 0.06 * (bump(x, 0.2, 0.12) + bump(x, -0.2, 0.12))
-    top = top_edge - 0.195 * traits.lip_upper * bow * np.clip(1 - a**1.5, 0, 1)
-    bottom = low_edge + 0.235 * traits.lip_lower * np.clip(1 - (a / 0.93) ** 2.5, 0, 1)
+    top = top_edge - 0.195 * traits.lip_upper * bow * np.clip(1 - power(a, 1.5), 0, 1)
+    bottom = low_edge + 0.235 * traits.lip_lower * np.clip(1 - power(a / 0.93, 2.5), 0, 1)
 
     colour = _lip_colour(traits, rng)
     creases = np.zeros_like(u)
     for _ in range(6):
         k = float(rng.uniform(25, 120))
-        creases += np.sin(k * x * (1 + 0.10 * (v - CENTRE)) + float(rng.uniform(0, 6.3)))
+        creases += sin(k * x * (1 + 0.10 * (v - CENTRE)) + float(rng.uniform(0, 6.3)))
     creases *= 0.028
     lit = np.sqrt(np.clip(light, 0.02, 1.3))
 
@@ -84,7 +85,7 @@ def _inside(u: F32, v: F32, top_edge: F32, gap: F32, x: F32, lit: F32) -> F32:
     bent = np.abs(u) * (1 + 0.55 * np.abs(u))
     index = np.floor(bent / 0.155)
     within = np.abs(bent / 0.155 - index - 0.5) * 2
-    length = 0.15 - 0.018 * (index % 2) - 0.012 * within**4 - 0.03 * np.abs(u)
+    length = 0.15 - 0.018 * (index % 2) - 0.012 * power(within, 4) - 0.03 * np.abs(u)
     depth = v - top_edge
     tooth = smoothstep(0.010, -0.010, depth - length)
     tone = (0.93 - 0.22 * smoothstep(0.84, 1.0, within)) * (1 - 0.38 * bump(depth, 0.0, 0.035))

@@ -6,6 +6,10 @@ is a height field lit by one lamp and the sky; hair, brows, lashes and beards ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
+
 import cv2
 import numpy as np
 
@@ -19,7 +23,8 @@ from pipeline.synthetic.pose import GRID, U0, V0, Pose, draw_pose, neck_width, o
 from pipeline.synthetic.scene import draw_backdrop, draw_clothes
 from pipeline.synthetic.traits import Traits, draw_traits
 
-VERSION = 1  # bump when the bytes change
+VERSION = 1  # bump when other people are drawn, or in another way
+_drawing = RLock()
 
 
 def file_name(index: int) -> str:
@@ -95,9 +100,9 @@ def _render(rng: Rng) -> U8:
 def portrait(seed: int, index: int, size: int = SIZE) -> U8:
     """Return portrait `index` of the series `seed`: RGB, uint8, shape (size, size, 3), values 0..255.
 
-    The same arguments give the same bytes in any process and order, as long as `VERSION` and the versions of
-    NumPy and OpenCV stay the same; which wheel of OpenCV it is makes no difference. Every size is drawn at 1024
-    and reduced: by area where `size` divides 1024, else by OpenCV's area resize at a fractional scale.
+    The same arguments give the same bytes in any process and order and on any x86-64 processor, as long as this package
+    and the versions of NumPy and OpenCV stay the same; which wheel of OpenCV it is makes no difference. Every size is
+    drawn at 1024 and reduced: by area where `size` divides 1024, else by OpenCV's area resize at a fractional scale.
 
     Raises ValueError if `size` is below 1 or above 1024, or if `seed` or `index` is negative.
     """
@@ -106,7 +111,20 @@ def portrait(seed: int, index: int, size: int = SIZE) -> U8:
     if seed < 0 or index < 0:
         raise ValueError(f"seed and index must not be negative: {seed}, {index}")
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([VERSION, seed, index])))
-    image = _render(rng)
-    if size == SIZE:
-        return image
-    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+    with _plain_opencv():
+        image = _render(rng)
+        if size == SIZE:
+            return image
+        return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+@contextmanager
+def _plain_opencv() -> Iterator[None]:
+    """Without what OpenCV has for one processor and not for another: each rounds in its own way."""
+    with _drawing:  # the setting is the process'
+        before = cv2.useOptimized()
+        cv2.setUseOptimized(False)
+        try:
+            yield
+        finally:
+            cv2.setUseOptimized(before)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from pipeline.synthetic.canvas import F32, SIZE, Rng, blurred
+from pipeline.synthetic.functions import cos, exp
 from pipeline.synthetic.traits import Traits
 
 # The grid of face coordinates in which skin is shaded: a little under half the resolution of the picture.
@@ -22,7 +23,7 @@ COLS, ROWS = int((U1 - U0) * GRID), int((V1 - V0) * GRID)
 
 def _depth(u: F32, v: F32) -> F32:
     round_ = np.maximum(0, 1 - (u / 2.4) ** 2) * np.maximum(0, 1 - ((v - 0.3) / 4.2) ** 2)
-    nose = np.exp(-((u / 0.5) ** 2) - ((v - 1.1) / 0.6) ** 2)
+    nose = exp(-((u / 0.5) ** 2) - ((v - 1.1) / 0.6) ** 2)
     return np.asarray(round_ + 0.10 * nose, np.float32)
 
 
@@ -113,7 +114,7 @@ def half_width(traits: Traits, v: F32) -> F32:
 def outline(traits: Traits, count: int = 160) -> F32:
     """Return the outline of head and neck as a closed polygon (N, 2) in face coordinates."""
     t = np.linspace(0, np.pi, count)
-    v = (-3.55 * (1 + np.cos(t)) / 2 + (3.61 + traits.chin) * (1 - np.cos(t)) / 2).astype(np.float32)
+    v = (-3.55 * (1 + cos(t)) / 2 + (3.61 + traits.chin) * (1 - cos(t)) / 2).astype(np.float32)
     w = half_width(traits, v)
     right = np.stack([w, v], axis=1)
     left = np.stack([-w[::-1], v[::-1]], axis=1)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from pipeline.synthetic.canvas import F32, SIZE, U8, Rng, blend, blurred, crop, curve, darken, polygon_mask
+from pipeline.synthetic.functions import cos, exp, sin
 from pipeline.synthetic.pose import Pose, neck_width
 from pipeline.synthetic.traits import Traits
 
@@ -65,7 +66,7 @@ def draw_backdrop(rng: Rng, traits: Traits) -> U8:
             cv2.rectangle(back, tuple(map(int, a)), tuple(map(int, b)), [float(c) for c in colour], -1)
         back = blurred(back, float(rng.uniform(3, 8)))
     elif kind == "studio":
-        glow = np.exp(-(((x - rng.uniform(-0.3, 0.3)) / 0.45) ** 2) - ((y - rng.uniform(-0.3, 0.3)) / 0.5) ** 2)
+        glow = exp(-(((x - rng.uniform(-0.3, 0.3)) / 0.45) ** 2) - ((y - rng.uniform(-0.3, 0.3)) / 0.5) ** 2)
         back = back * (0.65 + 0.6 * glow + 0.06 * _clouds(rng, 9))[..., None]
     elif kind == "wall":
         back = back * (1 + 0.07 * _clouds(rng, 6) + 0.04 * _clouds(rng, 24))[..., None]
@@ -103,27 +104,27 @@ def _fabric(rng: Rng, traits: Traits, top: int) -> U8:
     colour = _hsv(float(rng.random()), float(rng.uniform(0.0, 0.65)), value)
     y, x = np.mgrid[0:rows, 0:SIZE].astype(np.float32)
     gain = 1.0
-    cloth = np.broadcast_to(colour, (rows, SIZE, 3)).astype(np.float32, order="C")
+    cloth: F32 = np.broadcast_to(colour, (rows, SIZE, 3)).astype(np.float32, order="C")
     if traits.pattern == "knit":
         stitch = np.abs((x % 12) - 6) * 0.9
-        ridge = np.sin((y + stitch) * (2 * np.pi / 9)) * 0.11 + np.cos(x * (2 * np.pi / 12)) * 0.08
+        ridge = sin((y + stitch) * (2 * np.pi / 9)) * 0.11 + cos(x * (2 * np.pi / 12)) * 0.08
         cloth = cloth * (1 + ridge)[..., None]
     elif traits.pattern == "stripes":
         other = _hsv(float(rng.random()), 0.3, float(rng.uniform(0.2, 0.95)))
         period = float(rng.uniform(22, 60))
-        wave = np.clip(np.sin((y + 0.05 * np.abs(x - 512)) * 2 * np.pi / period) * 6, -0.5, 0.5) + 0.5
+        wave = np.clip(sin((y + 0.05 * np.abs(x - 512)) * 2 * np.pi / period) * 6, -0.5, 0.5) + 0.5
         cloth = cloth * wave[..., None] + other * (1 - wave[..., None])
     elif traits.pattern == "plaid":
         period = float(rng.uniform(44, 90))
-        bars = (np.sin(x * 2 * np.pi / period) > 0.3) * 0.28 + (np.sin(y * 2 * np.pi / period) > 0.3) * 0.28
-        thin = (np.sin(x * 2 * np.pi / period + 2) > 0.985) | (np.sin(y * 2 * np.pi / period + 2) > 0.985)
+        bars = (sin(x * 2 * np.pi / period) > 0.3) * 0.28 + (sin(y * 2 * np.pi / period) > 0.3) * 0.28
+        thin = (sin(x * 2 * np.pi / period + 2) > 0.985) | (sin(y * 2 * np.pi / period + 2) > 0.985)
         cloth = cloth * (1 - bars)[..., None] + (thin * 40.0)[..., None]
         gain = 0.8
     elif traits.pattern == "denim":
-        cloth = _hsv(0.6, 0.45, 0.2 + 0.4 * value) * (1 + 0.09 * np.sign(np.sin((x + y) * 1.6)))[..., None]
+        cloth = _hsv(0.6, 0.45, 0.2 + 0.4 * value) * (1 + 0.09 * np.sign(sin((x + y) * 1.6)))[..., None]
         gain = 1.5
     # A shoulder turns away from the light on one side, and folds run down from the neck.
-    fold = 0.10 * np.sin(x * 0.021 + 0.011 * y + float(rng.uniform(0, 6))) * np.clip(y / 60, 0, 1)
+    fold = 0.10 * sin(x * 0.021 + 0.011 * y + float(rng.uniform(0, 6))) * np.clip(y / 60, 0, 1)
     shade = 0.80 + 0.30 * float(traits.light[0]) * (x / SIZE - 0.5) * 2 + fold
     out = np.zeros((SIZE, SIZE, 3), np.uint8)
     out[top:] = np.clip(cloth * np.clip(shade, 0.3, 1.2)[..., None], 3, 252).astype(np.uint8)
