@@ -30,6 +30,7 @@ from pipeline.codecs.reader import read_picture
 from pipeline.codecs.writer import encode_picture
 from pipeline.core.images import Pixels
 from pipeline.models.allocator import keep_freed_memory
+from pipeline.models.convolution import layout
 from pipeline.models.device import to_pixels, to_tensor
 from pipeline.models.networks import Generator, enlarge
 from pipeline.upscale.back_projection import back_projected
@@ -52,7 +53,7 @@ def parts_of(low: Pixels, precision: str) -> dict[str, Callable[[], Any]]:
         result = generator(x)
         width = generator.config.widths[0]
         features = generator.from_rgb.weight.new_zeros(1, width, *low.shape[:2])
-        features = features.contiguous(memory_format=torch.channels_last)
+        features = features.contiguous(memory_format=layout(upscaler.device, upscaler.dtype))
     parts: dict[str, Callable[[], Any]] = {
         "read PNG": lambda: read_picture(file),
         "estimate": lambda: find_degradation(low, None),

@@ -155,7 +155,7 @@ def _bare(threads: int, count: int, barrier: Barrier, answers: "multiprocessing.
     keep_freed_memory()  # as workers do
     torch.set_num_threads(threads)
     upscaler = Upscaler.load()
-    x = torch.rand(1, 3, 256, 256, device=upscaler.device).contiguous(memory_format=torch.channels_last)
+    x = torch.rand(1, 3, 256, 256, device=upscaler.device)
     wait: Callable[[], None] = torch.cuda.synchronize if x.is_cuda else lambda: None
     with torch.inference_mode():
         upscaler.generator(x)
