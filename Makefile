@@ -22,7 +22,7 @@ repro: $(VENV)/.installed
 	@facesr table
 
 test: $(VENV)/.installed-dev lint
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	ruff format --check .

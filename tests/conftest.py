@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,25 @@ import torch
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+_LONGEST = (
+    "train/test_ray_train.py",
+    "test_end_to_end.py",
+    "bulk/test_node_check.py",
+    "versioning/test_experiments.py",
+    "versioning/test_story.py",
+    "bulk/test_ray.py",
+    "bulk/test_run.py",
+    "runtime/test_units.py",
+)
+"""Files that take most of a minute or more: begun last, one of them would be waited for alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; the others stay in their order."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture

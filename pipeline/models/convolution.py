@@ -11,6 +11,7 @@ from functools import lru_cache
 from threading import Barrier
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
@@ -121,7 +122,10 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _by_nnpack(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch._nnpack_spatial_convolution(x, weight, bias, [1, 1], [1, 1])
+    try:
+        return torch._nnpack_spatial_convolution(x, weight, bias, [1, 1], [1, 1])
+    except RuntimeError:  # it does not say of what; where memory is short, torch does
+        return F.conv2d(x, weight, bias, padding=1)
 
 
 @lru_cache(maxsize=2)

@@ -98,6 +98,19 @@ def test_what_gains_nothing_is_left_to_the_plain_convolution(what: str) -> None:
         assert torch.equal(module(x), F.conv2d(x, module.weight, module.bias, padding=1))
 
 
+def test_where_nnpack_fails_the_plain_convolution_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    module, x = Convolution(24, 24), torch.randn(1, 24, 48, 48)
+
+    def failing(*arguments: object) -> Tensor:
+        raise RuntimeError("NNPACK SpatialConvolution_updateOutput failed")
+
+    monkeypatch.setattr(torch, "_nnpack_spatial_convolution", failing)
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        assert torch.equal(module(x), F.conv2d(x, module.weight, module.bias, padding=1))
+
+
 def test_a_generator_lies_contiguous_in_float32_with_avx2_alone_and_else_channels_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
