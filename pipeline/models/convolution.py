@@ -47,6 +47,12 @@ def layout(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
     return torch.contiguous_format if winograd else torch.channels_last
 
 
+def laid_as(weight: Tensor, x: Tensor) -> Tensor:
+    """Images (N, c, h, w) in the layout of the weights (out, in, 3, 3) that convolve them first."""
+    last = weight.is_contiguous(memory_format=torch.channels_last)
+    return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
 def _uses_winograd(device: torch.device) -> bool:
     return device.type == "cpu" and _has_only_avx2()
 
@@ -81,7 +87,7 @@ class _Winograd(torch.autograd.Function):
         same, asked = [1, 1], [of_x, *of_weights]
         if not any(asked):
             return first, None, None
-        # of weights no products can be saved so; contiguous, oneDNN takes two thirds of the time
+        # torch does not offer NNPACK's gradient of weights; contiguous, oneDNN's takes two thirds of the time
         tensors = (gradient.contiguous(), x.contiguous(), weight.contiguous())
         of_input, *rest = torch.ops.aten.convolution_backward(
             *tensors, [len(weight)], same, same, same, False, [0, 0], 1, asked

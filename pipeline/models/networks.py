@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pipeline.core.chain import TOLD
 from pipeline.core.limits import Count, Limits, Positive
 from pipeline.models.bicubic import enlarge_by_products
-from pipeline.models.convolution import Convolution
+from pipeline.models.convolution import Convolution, laid_as
 from pipeline.models.degrid import degrid, degrid_positions, shuffled
 
 Norm = Literal["none", "instance"]
@@ -175,10 +175,7 @@ class Generator(nn.Module):
             planes = told[:, :, None, None].expand(-1, -1, *x.shape[2:])
             centred = torch.cat([centred, planes], dim=1)
         weight = self.from_rgb.weight
-        # images lie in memory as the weights do, whoever made them
-        last = weight.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if last else torch.contiguous_format
-        features = self.from_rgb(centred.to(weight.dtype).contiguous(memory_format=layout))
+        features = self.from_rgb(laid_as(weight, centred.to(weight.dtype)))
         skips: list[Tensor] = []
         for level, down in zip(self.encoder, self.downs, strict=True):
             features = level(features)

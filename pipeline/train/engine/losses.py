@@ -15,7 +15,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from pipeline.core.errors import first_line
 from pipeline.models.checkpoint import part
-from pipeline.models.convolution import Convolution
+from pipeline.models.convolution import Convolution, laid_as
 from pipeline.pretrained.registry import WeightsError
 from pipeline.pretrained.vgg19 import CONVOLUTIONS, layer_indices
 
@@ -65,7 +65,7 @@ class PerceptualLoss(nn.Module):
 
     def extract(self, x: Tensor) -> list[Tensor]:
         """Features of (N, 3, h, w) in [0, 1] at the layers named, shallowest first."""
-        x = ((x - self.mean) / self.std).contiguous()
+        x = laid_as(next(self.features.parameters()), (x - self.mean) / self.std)
         found = []
         for index, layer in enumerate(self.features):
             x = layer(x)
