@@ -58,6 +58,24 @@ def patched(local: bool) -> Iterator[None]:
         yield
 
 
+_HELPERS = ("PlacementGroupCleanerCallback", "DatasetsCallback")
+"""Callbacks of Ray Train that start a process each: one watches whether the driver lives, by asking a dashboard, and
+the other one shares out Ray's own datasets."""
+
+
+def without_helpers(trainer: Any) -> Any:
+    """The trainer of a training on a local Ray, without processes that help nobody there.
+
+    Nobody answers the one that asks the dashboard: the end of every training would wait 12 seconds for it.
+    """
+    create = getattr(trainer, "_create_default_callbacks", None)
+    if create is not None:
+        trainer._create_default_callbacks = lambda: [
+            callback for callback in create() if type(callback).__name__ not in _HELPERS
+        ]
+    return trainer
+
+
 def alive_actors(job: str) -> list[str]:
     """Class names of the actors of a job (its id in hex) that are alive."""
     import ray

@@ -21,6 +21,7 @@ import torch
 from pipeline.core.errors import FacesrError
 from pipeline.params.train import Train
 from pipeline.runtime.console import Advance, console, progress
+from pipeline.runtime.ray_patches import without_helpers
 from pipeline.runtime.ray_session import NoRoomError, WorkerError, one_line, session
 from pipeline.train.live_log import SHOWN
 from pipeline.train.phases import TrainRun, train_phases
@@ -135,8 +136,9 @@ def _trainer(run: TrainRun, scratch: Path) -> Any:
         # slowly, because others keep the machine busy, are not killed for it and started again
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+        os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")  # for the dashboard
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
-    return TorchTrainer(
+    trainer = TorchTrainer(
         _process,
         train_loop_config={"root": Path.cwd(), "run": run},
         torch_config=torch_config,
@@ -153,6 +155,7 @@ def _trainer(run: TrainRun, scratch: Path) -> Any:
             worker_runtime_env={"env_vars": variables},
         ),
     )
+    return without_helpers(trainer) if settings.address is None else trainer
 
 
 def _has_gpus(settings: Train) -> bool:

@@ -46,7 +46,7 @@ with session(cluster.address):
     report["missing"] = error(driver_only.nothing, ())
 
     # many units that take their time, until all has happened: Ray Data looks for new nodes every 20 seconds
-    units = [{"number": n, "seconds": 0.5, "nodes": [mortal.node_id, ""]} for n in range(600)]
+    units = [{"number": n, "seconds": 1.0, "nodes": [mortal.node_id, ""]} for n in range(200)]
     for answer in run_units(
         Squares, (folder,), units, workers=(1, 40), address=cluster.address, alive=report["alive"].append
     ):
@@ -88,10 +88,10 @@ def test_a_node_that_joins_gets_work_and_room_that_never_comes_is_not_waited_for
 
 
 def test_a_lost_node_costs_nothing_and_every_result_arrives_once(report: dict) -> None:
-    assert sorted(answer["number"] for answer in report["answers"]) == list(range(600))
+    assert sorted(answer["number"] for answer in report["answers"]) == list(range(200))
     # it had done some, and something was left to do
     assert report["first"] in {answer["node"] for answer in report["answers"]}
-    assert report["lost"] < 550
+    assert report["lost"] < 190
 
 
 def test_a_worker_knows_where_it_runs_and_that_a_lost_node_is_dead(report: dict) -> None:

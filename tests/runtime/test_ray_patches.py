@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.runtime.ray_patches import RayVersionError, patched, replacements
+from pipeline.runtime.ray_patches import RayVersionError, patched, replacements, without_helpers
 
 
 def test_the_installed_ray_has_every_private_member_that_is_used() -> None:
@@ -27,6 +27,20 @@ def test_members_are_replaced_while_ray_starts_and_put_back_even_after_an_error(
         start()
     assert not set(map(id, before)) & set(map(id, during))
     assert members() == before
+
+
+def test_a_training_on_this_machine_starts_no_process_that_waits_for_a_dashboard() -> None:
+    from ray.train.torch import TorchTrainer
+
+    def names() -> set[str]:
+        return {type(callback).__name__ for callback in trainer._create_default_callbacks()}
+
+    trainer = TorchTrainer(print)
+    helpers = {"PlacementGroupCleanerCallback", "DatasetsCallback"}
+    before = names()
+    assert helpers < before
+    assert without_helpers(trainer) is trainer
+    assert names() == before - helpers
 
 
 def test_a_ray_that_cannot_be_kept_on_this_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def run(folder: Path, *command: str, code: int = 0, **environment: str) -> str:
     Returns:
         Standard output.
     """
-    changed = {"DVC_NO_ANALYTICS": "1", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120"}
+    changed = {"DVC_NO_ANALYTICS": "1", "COLUMNS": "120"}
     changed |= {"OMP_NUM_THREADS": "1"}  # threads that wait for each other make tiny networks slow on a busy machine
     changed |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"} | environment
     done = subprocess.run(
