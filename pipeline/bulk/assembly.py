@@ -292,7 +292,7 @@ def _recover_shard(output: Output, mark: str, needed: Set[tuple[Any, ...]]) -> N
 def _stream_parquet(handle: IO[bytes], output: Output, rows: Iterable[Row], advance: Advance) -> None:
     # pictures are compressed already
     with pq.ParquetWriter(handle, PICTURES, compression="none") as writer:
-        for group in consecutive_groups(rows, itemgetter("bytes"), GROUP_BYTES, ROWS_PER_GROUP):
+        for group in consecutive_groups(rows, itemgetter("bytes"), GROUP_BYTES, lambda _: ROWS_PER_GROUP):
             images = [{"bytes": output.result_path(row["file"]).read_bytes(), "path": row["file"]} for row in group]
             table = [row | {"image": image} for row, image in zip(group, images, strict=True)]
             writer.write_table(pa.Table.from_pylist(table, schema=PICTURES))

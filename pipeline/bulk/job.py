@@ -25,7 +25,7 @@ from pipeline.bulk.ownership import (
     refuse_inputs,
     write_targets,
 )
-from pipeline.bulk.plan import BulkUnit, Item, items_of, listing_hash, units_of
+from pipeline.bulk.plan import CUT, BulkUnit, Item, items_of, listing_hash, units_of
 from pipeline.bulk.record import JobError, RowTable, RunRecord, part_rows, read_part, read_record, write_part
 from pipeline.bulk.settings import Engine, Settings, absolute
 from pipeline.core.schema import Row
@@ -162,7 +162,7 @@ def _go_on(job: Job, before: RunRecord) -> Job:
     there = _available(job.output)
     if before.listing != job.record.listing:
         job = replace(job, note=_changed(job.items, rows))
-    elif all(row["status"] != "ok" or there(row) for row in rows):
+    elif before.cut == CUT and all(row["status"] != "ok" or there(row) for row in rows):
         carried = job.parts / CARRIED
         return _planned(job, read_part(carried) if carried.exists() else None)
     # cut anew, into parts of their own: those that are there number other units

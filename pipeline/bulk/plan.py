@@ -26,8 +26,12 @@ OWN_FILES = {"manifest.parquet", "manifest.csv", "view.html"}
 """What lies in OUTPUT beside results: no folder of results may be called so."""
 
 LARGEST_UNIT = 32
-"""Pictures in a work unit, at most: what a killed worker loses. Small archives are cut finer, so that all workers have
-work."""
+"""Pictures in a work unit, at most: what a killed worker loses."""
+SHARE = 16
+"""Units get smaller towards the end, each this part of what is left, so that all workers end at about the same time
+(guided self-scheduling, Polychronopoulos and Kuck, 1987)."""
+CUT = 1
+"""Changes when the same items are cut into other units: what is on record of units is then of other ones."""
 
 UNIT_BYTES = 16 << 20
 """Encoded bytes in a unit, at most, where the listing knows them: a few large photographs are a unit's work too."""
@@ -133,19 +137,28 @@ def _suffix(name: str, settings: Settings) -> str:
 
 def units_of(items: Sequence[Item], parts: StoragePath) -> list[BulkUnit]:
     """Cut items into units of consecutive ones, whose parts lie in the folder `parts`."""
-    largest = max(1, min(LARGEST_UNIT, len(items) // 16))
-    groups = consecutive_groups(items, lambda item: item.size, UNIT_BYTES, largest)
+    groups = consecutive_groups(
+        items, lambda item: item.size, UNIT_BYTES, lambda done: min(LARGEST_UNIT, (len(items) - done) // SHARE)
+    )
     return [BulkUnit((parts / f"{number:06d}.parquet").uri, group) for number, group in enumerate(groups)]
 
 
 def consecutive_groups(
-    items: Iterable[T], size: Callable[[T], int], most_bytes: int, most: int | None = None
+    items: Iterable[T], size: Callable[[T], int], most_bytes: int, most: Callable[[int], int] | None = None
 ) -> Iterator[list[T]]:
-    """Cut items into groups of at most `most` items and `most_bytes` bytes; a larger item is a group of its own."""
+    """Cut items into groups of at most `most_bytes` bytes; a larger item is a group of its own.
+
+    Args:
+        items: in order.
+        size: bytes of an item.
+        most_bytes: of a group.
+        most: items in a group, by the number of those before it; below 1 counts as 1. None: any number.
+    """
     group: list[T] = []
     total = 0
-    for item in items:
-        if group and (len(group) == most or total + size(item) > most_bytes):
+    for done, item in enumerate(items):
+        full = most is not None and len(group) >= most(done - len(group))
+        if group and (full or total + size(item) > most_bytes):
             yield group
             group, total = [], 0
         group.append(item)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.bulk.outputs import Output
+from pipeline.bulk.plan import CUT
 from pipeline.bulk.settings import Engine, Settings
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import content_hash
@@ -137,6 +138,8 @@ class RunRecord:
     """Hash of all of INPUT's path, by which runs are compared."""
     parts: str = ""
     """Name of the folder for rows of finished units; empty: as `listing`."""
+    cut: int = 0
+    """How the listing is cut into units: `plan.CUT` of the code that began."""
 
     @classmethod
     def of(
@@ -144,7 +147,7 @@ class RunRecord:
     ) -> "RunRecord":
         """Of a run from `source`, a path or URI."""
         path = StoragePath.of(source)
-        return cls(facesr, path.name, output.path.name, settings, engine, listing, count, _input_id(path))
+        return cls(facesr, path.name, output.path.name, settings, engine, listing, count, _input_id(path), cut=CUT)
 
     @property
     def public(self) -> "RunRecord":

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from support.archives import as_tar, as_zip
 from support.upscaling import encoded, make_models, manifest_rows, upscale
 
-from pipeline.bulk.plan import items_of
+from pipeline.bulk.plan import UNIT_BYTES, Item, items_of, units_of
 from pipeline.bulk.settings import Settings
 from pipeline.sources.base import Entry
+from pipeline.storage.path import StoragePath
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,22 @@ def targets(*names: str, **settings: str) -> list[str]:
 )
 def test_two_entries_that_are_one_path_get_two_names(names: list[str], expected: list[str]) -> None:
     assert targets(*names) == expected
+
+
+@given(st.lists(st.integers(0, 2 * UNIT_BYTES) | st.integers(0, 1000), max_size=200) | st.just([1] * 1000))
+def test_units_hold_every_item_once_in_order_within_bounds_and_get_smaller_towards_the_end(sizes: list[int]) -> None:
+    items = [Item(f"{index}.png", index, "", f"{index}.png", "", size) for index, size in enumerate(sizes)]
+    units = units_of(items, StoragePath.of("parts"))
+    assert [item for unit in units for item in unit.items] == items
+    assert len({unit.part for unit in units}) == len(units)
+    left = len(items)
+    for unit in units:
+        assert len(unit.items) <= max(1, min(32, left // 16))
+        assert len(unit.items) == 1 or sum(item.size for item in unit.items) <= UNIT_BYTES
+        left -= len(unit.items)
+    if sizes == [1] * 1000:
+        assert [len(unit.items) for unit in units[:16]] == [32] * 16
+        assert [len(unit.items) for unit in units[-16:]] == [1] * 16
 
 
 NAMES = st.lists(
