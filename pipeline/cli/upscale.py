@@ -87,6 +87,7 @@ def upscale(
     from pipeline.bulk.listing import listed
     from pipeline.bulk.outputs import Output
     from pipeline.bulk.settings import RunOptions, Settings
+    from pipeline.core.arrow import spare_pandas
     from pipeline.core.errors import FacesrError
     from pipeline.runtime.signals import exit_on_sigterm
     from pipeline.runtime.stage import StageError
@@ -144,6 +145,8 @@ def upscale(
                 _show_plan(listing, as_json)
                 return
             # a run that is there already may have nothing left to do: it starts Ray when it knows
+            if listing.options.in_process:
+                spare_pandas()
             known = listing.output.unfinished or listing.output.manifest.exists()
             with listing.options.ray(wanted=not known):
                 # while Ray starts

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from pipeline.core.arrow import spare_pandas
 from pipeline.runtime.ray_patches import alive_actors
 from pipeline.runtime.ray_session import one_line
 
@@ -25,6 +26,7 @@ class _Actor:
     def __init__(self, build: Callable[..., Any], arguments: tuple[Any, ...], kind: type, threads: int) -> None:
         self.kind = kind
         self.failure: tuple[str, str] | None = None
+        spare_pandas()
         try:
             self.worker = build(*arguments)
         except Exception as error:

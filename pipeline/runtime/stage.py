@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pipeline.core.arrow import spare_pandas
 from pipeline.core.errors import FacesrError
 from pipeline.core.files import content_hash
 from pipeline.params.base import Section
@@ -43,6 +44,7 @@ def run_stage(main: Callable[..., None], **sections: type[Section]) -> NoReturn:
 
 def _run(main: Callable[..., None], sections: Mapping[str, type[Section]]) -> NoReturn:
     exit_on_sigterm()
+    spare_pandas()
     try:
         main(*read_sections(sections).values())
     except ParamsError as error:

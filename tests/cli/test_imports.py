@@ -24,7 +24,7 @@ def test_help_stays_fast_because_nothing_that_computes_is_imported_for_it(tmp_pa
 
 def test_one_picture_is_enlarged_without_starting_or_importing_what_many_pictures_need(tmp_path: Path) -> None:
     (tmp_path / "small.png").write_bytes(encode_png(portrait(1, 0)[::16, ::16]))
-    modules = {"ray", "scipy", "cv2", "torchvision", "dvc"}
+    modules = {"ray", "scipy", "cv2", "torchvision", "dvc", "pandas"}
     done = python(RUN.format(arguments=["upscale", "small.png", "large.png"], modules=modules), tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "large.png").is_file()
