@@ -19,6 +19,7 @@ LUMA: Final = np.array([0.299, 0.587, 0.114])
 _QUALITIES: Final = range(10, 98)
 _COARSE: Final = 4
 """Steps of quality that are tried first."""
+_EIGHT: Final = np.uint64(0x0101010101010101)
 _FEW: Final = 128
 _MANY: Final = 512
 """Blocks that are looked at, at most: to find the grid, and to find the quality. They are spread over the picture."""
@@ -30,6 +31,10 @@ _OUTLIERS: Final = 0.03
 """Share of coefficients that rounding does not explain."""
 _LEAST: Final = 60.0
 """Logarithm of the odds by which a grid must be likelier than none."""
+_SPARSE: Final = 4
+_HOPELESS: Final = -200.0
+"""The same of each `_SPARSE`-th block, below which the others are not looked at: of 4,336 pictures with a grid that is
+found -146 was the least, of most without one it is -250 to -550."""
 _LOW: Final = tuple((row, column) for row, column in product(range(4), repeat=2) if 0 < row + column < 4)
 """Frequencies by which grids are compared."""
 _MIDDLE: Final = tuple((row, column) for row, column in product(range(6), repeat=2) if 0 < row + column < 6)
@@ -62,7 +67,9 @@ def hidden_quality(planes: NDArray[Any]) -> float | None:
         return None
     luma = planes @ LUMA if planes.shape[2] == 3 else planes[..., 0]
     # where colours were cut off, luma is not what was compressed
-    whole: NDArray[np.bool_] = np.all((planes > 0) & (planes < 255), axis=2)
+    inside = (planes > 0) & (planes < 255)
+    # channel by channel: along an axis of 3 it takes seven times as long
+    whole = np.logical_and.reduce([inside[..., channel] for channel in range(planes.shape[2])])
     if (quality := _quality(luma, whole)) is not None:
         return quality  # nobody has cut anything off
     odds: dict[tuple[int, int], float] = {}
@@ -84,6 +91,8 @@ def _likely(luma: NDArray[Any]) -> list[int]:
 def _quality(luma: NDArray[Any], whole: NDArray[np.bool_]) -> float | None:
     """As `hidden_quality`, of luma (h, w) whose first block begins at its corner; `whole` where it was not cut off."""
     found = _coefficients(luma, whole, _MANY)
+    if _odds(found[::_SPARSE], _steps(1, _MIDDLE)).max() < _HOPELESS:
+        return None
     odds = _odds(found, _steps(1, _MIDDLE))
     best = int(odds.argmax())
     return float(_QUALITIES[best // 2]) if odds[best] > _LEAST else None
@@ -102,7 +111,9 @@ def _coefficients(luma: NDArray[Any], whole: NDArray[np.bool_], most: int) -> ND
     """Of blocks without pixels that were cut off, (n, 8, 8), n at most `most`."""
     rows, columns = luma.shape[0] // SIDE, luma.shape[1] // SIDE
     cut = slice(SIDE * rows), slice(SIDE * columns)
-    chosen = np.flatnonzero(whole[cut].reshape(rows, SIDE, columns, SIDE).all(axis=(1, 3)))
+    # eight truths side by side are one number
+    eights = np.ascontiguousarray(whole[cut]).view(np.uint64).reshape(rows, SIDE, columns)
+    chosen = np.flatnonzero((eights == _EIGHT).all(axis=1))
     chosen = chosen[:: -(-len(chosen) // most) or 1]
     # only those are copied
     blocks = luma[cut].reshape(rows, SIDE, columns, SIDE)[chosen // columns, :, chosen % columns]

@@ -130,11 +130,13 @@ def _both(plane: NDArray[Any], taps: NDArray[np.float32]) -> NDArray[Any]:
     """Filter rows and columns, valid area."""
     for axis in (0, 1):
         count = plane.shape[axis] - len(taps) + 1
-        total = np.zeros((), np.float32)
-        for at, tap in enumerate(taps):
+        # slices, which are not copied
+        slices = [plane[at : at + count] if axis == 0 else plane[:, at : at + count] for at in range(len(taps))]
+        total = slices[0] * taps[0]
+        product = np.empty_like(total)
+        for tap, moved in zip(taps[1:], slices[1:], strict=True):
             if tap:
-                # slices, which are not copied
-                total = total + tap * (plane[at : at + count] if axis == 0 else plane[:, at : at + count])
+                total += np.multiply(moved, tap, out=product)
         plane = total
     return plane
 
