@@ -28,7 +28,7 @@ OWN_FILES = {"manifest.parquet", "manifest.csv", "view.html"}
 LARGEST_UNIT = 32
 """Pictures in a work unit, at most: what a killed worker loses."""
 SHARE = 16
-"""Units get smaller towards the end, each this part of what is left, so that all workers end at about the same time
+"""Units get smaller towards the end, each a sixteenth of what is left, so that all workers end at about the same time
 (guided self-scheduling, Polychronopoulos and Kuck, 1987)."""
 CUT = 1
 """Changes when the same items are cut into other units: what is on record of units is then of other ones."""
@@ -155,12 +155,12 @@ def consecutive_groups(
         most: items in a group, by the number of those before it; below 1 counts as 1. None: any number.
     """
     group: list[T] = []
-    total = 0
+    total, longest = 0, None if most is None else most(0)
     for done, item in enumerate(items):
-        full = most is not None and len(group) >= most(done - len(group))
+        full = longest is not None and len(group) >= longest
         if group and (full or total + size(item) > most_bytes):
             yield group
-            group, total = [], 0
+            group, total, longest = [], 0, None if most is None else most(done)
         group.append(item)
         total += size(item)
     if group:

@@ -144,9 +144,9 @@ def upscale(
             if dry_run:
                 _show_plan(listing, as_json)
                 return
-            # a run that is there already may have nothing left to do: it starts Ray when it knows
             if listing.options.in_process:
                 spare_pandas()
+            # a run that is there already may have nothing left to do: it starts Ray when it knows
             known = listing.output.unfinished or listing.output.manifest.exists()
             with listing.options.ray(wanted=not known):
                 # while Ray starts
