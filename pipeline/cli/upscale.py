@@ -87,8 +87,8 @@ def upscale(
     from pipeline.bulk.listing import listed
     from pipeline.bulk.outputs import Output
     from pipeline.bulk.settings import RunOptions, Settings
-    from pipeline.core.arrow import spare_pandas
     from pipeline.core.errors import FacesrError
+    from pipeline.core.imports import spare_meta_kernels, spare_pandas
     from pipeline.runtime.signals import exit_on_sigterm
     from pipeline.runtime.stage import StageError
     from pipeline.sources.base import Reading
@@ -146,6 +146,7 @@ def upscale(
                 return
             if listing.options.in_process:
                 spare_pandas()
+            spare_meta_kernels()
             # a run that is there already may have nothing left to do: it starts Ray when it knows
             known = listing.output.unfinished or listing.output.manifest.exists()
             with listing.options.ray(wanted=not known):

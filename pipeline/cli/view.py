@@ -72,6 +72,7 @@ def demo(
     console.print("draw a portrait at 1024x1024 and reduce it to 256x256")
     from pipeline.core.files import write_bytes
     from pipeline.core.images import decode, encode_png, psnr, resize
+    from pipeline.core.imports import spare_meta_kernels, spare_pandas
     from pipeline.core.scales import FACTOR
     from pipeline.synthetic.canvas import SIZE
     from pipeline.synthetic.portrait import portrait
@@ -81,6 +82,8 @@ def demo(
     write_bytes(out / "original.png", encode_png(original))
     write_bytes(out / "portrait.png", encode_png(low))
     console.print("load the released generator and enlarge it")
+    spare_pandas()
+    spare_meta_kernels()
     from pipeline.bulk.listing import listed
     from pipeline.bulk.outputs import Output
     from pipeline.bulk.settings import RunOptions, Settings

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import pickle
 import sys
 import threading
 import traceback
@@ -9,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from pipeline.core.arrow import spare_pandas
+from pipeline.core.imports import spare_meta_kernels, spare_pandas
 from pipeline.runtime.ray_patches import alive_actors
 from pipeline.runtime.ray_session import one_line
 
@@ -21,13 +22,18 @@ class _Actor:
     """A worker in a process of its own: JSON of [index, unit] in, JSON of [index, statistics, error, traceback] out.
 
     An error is a result like others: Ray would wrap it into pages of its own, and log those.
+
+    Args:
+        work: pickled worker class, arguments and class of the units: unpickled here, they are imported as is said here.
+        threads: of the worker.
     """
 
-    def __init__(self, build: Callable[..., Any], arguments: tuple[Any, ...], kind: type, threads: int) -> None:
-        self.kind = kind
+    def __init__(self, work: bytes, threads: int) -> None:
         self.failure: tuple[str, str] | None = None
         spare_pandas()
+        spare_meta_kernels()
         try:
+            build, arguments, self.kind = pickle.loads(work)  # noqa: S301  # of the driver, as all that Ray brings
             self.worker = build(*arguments)
         except Exception as error:
             self.failure = one_line(error), traceback.format_exc()

@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.core.arrow import spare_pandas
 from pipeline.core.errors import FacesrError
 from pipeline.core.files import content_hash
+from pipeline.core.imports import spare_pandas
 from pipeline.params.base import Section
 from pipeline.params.read import ParamsError, read_sections
 from pipeline.runtime.console import console

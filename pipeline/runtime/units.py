@@ -117,7 +117,7 @@ def run_units(
             )
         least, most = pool_size(workers, len(units), room(cpus, gpus), growing=address is not None)
         items = _Items(units)
-        actor = (build, arguments, type(units[0]), cpus)
+        actor = (ray.cloudpickle.dumps((build, arguments, type(units[0]))), cpus)
         if address is None:
             pool = fixed_pool(actor, items, most, cpus, gpus)
         else:

@@ -1,0 +1,56 @@
+"""Imports of pyarrow and torch without parts that take a process long and that it has no use for."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+
+class _Hidden(MetaPathFinder):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError(f"{fullname} is hidden", name=fullname)
+        return None
+
+
+def spare_pandas() -> None:
+    """Let pyarrow make arrays without pandas, which it imports for the first one only to ask if values are a Series.
+
+    It looks once. What asks for pandas itself, later, finds it, and pyarrow then takes its objects as ever.
+    """
+    if "pandas" in sys.modules:
+        return
+    import pyarrow as pa
+
+    hidden = _Hidden()
+    sys.meta_path.insert(0, hidden)
+    try:
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(hidden)
+
+
+class _MetaKernels(ModuleType):
+    """In the place of torch's module of that name, until something asks for one of its functions."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # of the import system, which asks what kind of module it is
+            raise AttributeError(name)
+        sys.modules.pop(self.__name__, None)
+        return getattr(import_module(self.__name__), name)
+
+
+def spare_meta_kernels() -> None:
+    """Let torch be imported without what computes on its `meta` device, a quarter of its import: .4 s.
+
+    For a process that enlarges a picture and ends: compiling and exporting networks need it, and so does counting a
+    network's memory. Tensors without data can still be made and given other data. Where torch is imported already
+    nothing changes.
+    """
+    if "torch" not in sys.modules:
+        sys.modules["torch._meta_registrations"] = _MetaKernels("torch._meta_registrations")
