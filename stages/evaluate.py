@@ -22,7 +22,7 @@ from pipeline.runtime.stage import StageError, run_stage, work_folder
 
 def main(settings: Evaluate) -> None:
     """Measure every method on every face, then write the reports."""
-    # while Ray starts, torch is imported and the data are hashed
+    # while Ray starts, the data are hashed
     with prepare(settings.address) if settings.on_ray else nullcontext():
         config, provenance = describe(settings)
         work = work_folder("evaluate", provenance["data, sha256"], asdict(config), settings.unit)

@@ -6,7 +6,7 @@ from typing import Final
 
 from pipeline.core.errors import FacesrError
 from pipeline.core.images import Pixels, decode
-from pipeline.models.checkpoint import ModelError
+from pipeline.models.weights_file import ModelError
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp")
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import Pixels
 from pipeline.core.scales import FACTOR
-from pipeline.models.checkpoint import FORMAT, ModelError
 from pipeline.models.device import choose_device
+from pipeline.models.weights_file import FORMAT, ModelError
 from pipeline.upscale.tiles import enlarge_tiles
 from pipeline.upscale.upscaler import Upscaler
 

@@ -32,7 +32,7 @@ from pipeline.core.scales import FACTOR
 from pipeline.core.schema import UPSCALE_MANIFEST, Row
 from pipeline.faces.detector import FaceFinder
 from pipeline.metrics.identity import Identity
-from pipeline.models.checkpoint import ModelError
+from pipeline.models.weights_file import ModelError
 from pipeline.sources.base import Source, SourceError
 from pipeline.storage.path import StorageError
 from pipeline.upscale.array_upscaler import NotFiniteError

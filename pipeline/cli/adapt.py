@@ -108,7 +108,7 @@ def _start(model: Path | None, realism_model: Path | None) -> "tuple[Path, Path 
 
 
 def _refuse_to_overwrite(plan: "Plan", archive: Path, to_json: Path | None, overwrite: bool) -> None:
-    from pipeline.models.checkpoint import is_generator
+    from pipeline.models.weights_file import is_generator
 
     starts = [path.resolve() for path in (plan.fidelity, plan.realism) if path]
     for target in (plan.out, plan.realism_out):

@@ -35,22 +35,43 @@ def spare_pandas() -> None:
         sys.meta_path.remove(hidden)
 
 
+_KERNELS = "torch._meta_registrations"
+
+
 class _MetaKernels(ModuleType):
     """In the place of torch's module of that name, until something asks for one of its functions."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # of the import system, which asks what kind of module it is
             raise AttributeError(name)
-        sys.modules.pop(self.__name__, None)
-        return getattr(import_module(self.__name__), name)
+        return getattr(_all_kernels(), name)
+
+
+class _BeforeCompiler(MetaPathFinder):
+    """Brings them before torch's compiler, which computes with them."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname == "torch._dynamo":
+            sys.meta_path.remove(self)
+            _all_kernels()
+        return None
+
+
+def _all_kernels() -> ModuleType:
+    if isinstance(sys.modules.get(_KERNELS), _MetaKernels):
+        del sys.modules[_KERNELS]
+    return import_module(_KERNELS)
 
 
 def spare_meta_kernels() -> None:
     """Let torch be imported without what computes on its `meta` device, a quarter of its import: .4 s.
 
-    For a process that enlarges a picture and ends: compiling and exporting networks need it, and so does counting a
-    network's memory. Tensors without data can still be made and given other data. Where torch is imported already
-    nothing changes.
+    For a process that enlarges pictures and ends. Tensors without data can still be made there and given other data;
+    what compiles, exports or trains a network gets all of it when it begins. Where torch is imported already nothing
+    changes.
     """
     if "torch" not in sys.modules:
-        sys.modules["torch._meta_registrations"] = _MetaKernels("torch._meta_registrations")
+        sys.modules[_KERNELS] = _MetaKernels(_KERNELS)
+        sys.meta_path.insert(0, _BeforeCompiler())

@@ -8,6 +8,7 @@ from pipeline.core.files import content_hash
 from pipeline.core.scales import METHODS
 from pipeline.evaluate.cases import EvaluationConfig, Provenance
 from pipeline.evaluate.networks import NETWORKS, find_networks
+from pipeline.models.weights_file import read_metadata
 from pipeline.runtime.stage import environment
 
 FACES: Final = "data/faces"
@@ -27,12 +28,10 @@ def describe(settings: Any) -> tuple[EvaluationConfig, Provenance]:
 
     Raises:
         WeightsError: a weights file that settings name does not exist.
-        ModelError: a generator cannot be read.
+        ModelError: a generator's file cannot be read.
     """
-    from pipeline.models.checkpoint import load_generator  # only here: torch is imported while Ray starts
-
     networks, problems = find_networks({name: getattr(settings, name) for name in NETWORKS}, settings.device)
-    models = {name: load_generator(Path("models") / f"{name}.safetensors")[1] for name in METHODS.values()}
+    models = {name: read_metadata(Path("models") / f"{name}.safetensors") for name in METHODS.values()}
     references = sorted(path.name for path in Path(BASELINES).glob("*") if path.is_dir())
     described = Path(BASELINES) / "methods.json"
     others = json.loads(described.read_text()) if described.is_file() else {}

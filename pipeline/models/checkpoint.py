@@ -12,25 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pipeline.core.errors import FacesrError, first_line
+from pipeline.core.errors import first_line
 from pipeline.core.files import file_hash, write_bytes
 from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.weights_file import FORMAT, Metadata, ModelError, Provenance, check_format, described, opened
 
-FORMAT = "facesr-generator-1"
 _BLOCKS = 256
 """More blocks than a file has tensors are not built to see whether they fit."""
-
-
-Provenance = dict[str, Any]
-"""Where weights come from, as JSON: hashes of data and params, phase, step …"""
-
-
-Metadata = dict[str, Any]
-"""What a weights file says of its generator: `config`, `provenance`, `sha256`."""
-
-
-class ModelError(FacesrError):
-    """A weights file that cannot be used; the message says which and why."""
 
 
 def save_generator(
@@ -46,56 +34,24 @@ def save_generator(
     _write(path, tensors, metadata)
 
 
-def is_generator(path: Path) -> bool:
-    """True if a file is a generator that `save_generator` wrote."""
-    try:
-        with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("format") == FORMAT
-    except (SafetensorError, OSError):
-        return False
-
-
-def check_format(path: Path, found: str | None, known: str) -> None:
-    """Refuse a file whose format is not `known`, such as `facesr-generator-1`, or an earlier number of it.
-
-    Raises:
-        ModelError: of a newer facesr, or not of facesr at all.
-    """
-    family, _, newest = known.rpartition("-")
-    name, _, number = (found or "").rpartition("-")
-    if name != family or not number.isdecimal():
-        raise ModelError(f"{path}: readable, but not a generator written by facesr")
-    if int(number) > int(newest):
-        raise ModelError(f"{path}: written by a newer facesr (format {found}, read here is {known}): update facesr")
-
-
 def load_generator(path: Path) -> tuple[Generator, Metadata]:
     """Rebuild a generator (float32, evaluation mode) from its file, or the averaged weights from a training state.
 
     Raises:
         ModelError: missing, damaged, or not a facesr generator.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if "state" not in metadata:
-                check_format(path, metadata.get("format"), FORMAT)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such weights file") from error
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({first_line(error)})") from error
-    except (RuntimeError, MemoryError) as error:
-        raise ModelError(f"{path}: not enough memory to load it ({first_line(error)})") from error
+    with opened(path, "pt") as file:
+        metadata = file.metadata() or {}
+        if "state" not in metadata:
+            check_format(path, metadata.get("format"), FORMAT)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
         if "state" in metadata:
             state = json.loads(metadata["state"])
             values, provenance = state["config"], state.get("provenance", {}) | {"step": state.get("step")}
             tensors = part(tensors, "ema")
         else:
-            values, provenance = json.loads(metadata["config"]), json.loads(metadata["provenance"])
-            if not isinstance(provenance, dict):
-                raise TypeError("its provenance is no JSON object")
+            values, provenance = described(path, metadata)
         config = GeneratorConfig.from_dict(values)
         if max(config.blocks, config.bottleneck) > max(len(tensors), _BLOCKS):
             raise ValueError("its settings are of a larger network than its weights")

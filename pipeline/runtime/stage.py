@@ -22,6 +22,8 @@ from pipeline.runtime.signals import end_with, exit_on_sigterm
 from pipeline.version import __version__
 
 WORK = Path("work")
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Of NVIDIA, AMD and WSL: without one of them there is no GPU that torch could use."""
 
 
 class StageError(FacesrError):
@@ -68,9 +70,16 @@ def work_folder(stage: str, *depends_on: Path | Any, root: Path = WORK) -> Path:
 
 def environment() -> dict[str, str]:
     """Collect versions and hardware, for provenance."""
+    names = ("torch", "numpy", "pillow", "pyarrow", "ray", "opencv-python-headless")
+    versions = {name: version(name) for name in names}
+    here = {"facesr": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    return here | versions | _gpu()
+
+
+def _gpu() -> dict[str, str]:
+    """Name of the first GPU; torch, which takes two seconds to import, is asked only where there may be one."""
+    if "torch" not in sys.modules and not any(Path(device).exists() for device in _GPU_DEVICES):
+        return {}
     import torch
 
-    names = ("torch", "numpy", "pillow", "pyarrow", "ray", "opencv-python-headless")
-    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
-    versions = {name: version(name) for name in names}
-    return {"facesr": __version__, "python": platform.python_version(), "machine": platform.machine()} | versions | gpu
+    return {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}

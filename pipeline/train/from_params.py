@@ -4,7 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from pipeline.core.files import file_hash
-from pipeline.models.checkpoint import Provenance
+from pipeline.models.weights_file import Provenance
 from pipeline.params.train import Train
 from pipeline.pretrained.registry import find_or_fetch
 from pipeline.train.engine.config import Common, Phase, TrainConfig

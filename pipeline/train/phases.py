@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.core.files import content_hash, file_hash
-from pipeline.models.checkpoint import Provenance, load_generator
+from pipeline.models.checkpoint import load_generator
 from pipeline.models.device import choose_device
+from pipeline.models.weights_file import Provenance
 from pipeline.params.train import Train
 from pipeline.runtime.console import console
 from pipeline.train.engine.batches import PairData

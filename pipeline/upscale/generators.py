@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from pipeline.models.checkpoint import Metadata, ModelError, interpolate, load_generator
+from pipeline.models.checkpoint import interpolate, load_generator
 from pipeline.models.networks import Generator
+from pipeline.models.weights_file import Metadata, ModelError
 from pipeline.upscale.onnx_generator import SUFFIX, OnnxGenerator, load_onnx
 
 

@@ -34,7 +34,8 @@ from pipeline.core.degradation import reduce
 from pipeline.core.images import encode_png, resize
 from pipeline.core.schema import FACES, UPSCALED
 from pipeline.core.shards import write_rows
-from pipeline.models.checkpoint import ModelError, load_generator
+from pipeline.models.checkpoint import load_generator
+from pipeline.models.weights_file import ModelError
 from pipeline.params.all_sections import load_params
 from pipeline.params.read import ParamsError
 from pipeline.runtime.units import RowUnit

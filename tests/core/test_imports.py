@@ -39,6 +39,18 @@ with torch.device("meta"):
     assert torch.nn.Conv2d(3, 4, 3)(torch.zeros(1, 3, 8, 8)).shape == (1, 4, 6, 6)
 """
 
+COMPILED = """
+from pipeline.core.imports import spare_meta_kernels
+spare_meta_kernels()
+import torch
+square = torch.compile(lambda x: (x @ x.T).softmax(1), backend="aot_eager")
+assert square(torch.ones(4, 4)).shape == (4, 4)
+layer = torch.nn.Linear(2, 2)
+torch.optim.Adam(layer.parameters()).step()
+with torch.device("meta"):
+    assert torch.nn.Conv2d(3, 4, 3)(torch.zeros(1, 3, 8, 8)).shape == (1, 4, 6, 6)
+"""
+
 TORCH_IS_THERE = """
 import sys
 import torch
@@ -56,6 +68,11 @@ def test_arrays_are_made_without_pandas_and_tables_still_become_frames(tmp_path:
 
 def test_torch_computes_without_its_meta_kernels_and_gives_them_to_whoever_asks_for_one(tmp_path: Path) -> None:
     done = python(WITHOUT_META_KERNELS, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_torchs_compiler_finds_its_meta_kernels(tmp_path: Path) -> None:
+    done = python(COMPILED, tmp_path)
     assert done.returncode == 0, done.stderr
 
 

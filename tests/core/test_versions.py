@@ -15,8 +15,9 @@ from support.training import CHANCES, write_inputs, write_manifest
 from pipeline.core.chain import CHAIN_COLUMNS
 from pipeline.core.schema import FACES, FORMAT_KEY, FORMATS, PAIRS, UPSCALED
 from pipeline.core.shards import ShardError, read_rows
-from pipeline.models.checkpoint import FORMAT, ModelError, load_generator
+from pipeline.models.checkpoint import load_generator
 from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.weights_file import FORMAT, ModelError
 from pipeline.train.engine.batches import PairData
 
 CONFIG = GeneratorConfig((8,), 0, 1)

@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 from support.pictures import face, psnr
 
 from pipeline.core.images import resize
-from pipeline.models.checkpoint import ModelError, interpolate, load_generator, save_generator
+from pipeline.models.checkpoint import interpolate, load_generator, save_generator
 from pipeline.models.degrid import degrid, degrid_positions
 from pipeline.models.device import choose_precision
 from pipeline.models.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, enlarge
+from pipeline.models.weights_file import ModelError
 from pipeline.upscale.upscaler import Upscaler
 from pipeline.upscale.weights import NoModelError
 

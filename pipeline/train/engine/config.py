@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pipeline.core.limits import Count, LearningRate, Limits, Positive, Precision, Share, Weight
 from pipeline.core.scales import TRAINED_SCALES
-from pipeline.models.checkpoint import Provenance
 from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
+from pipeline.models.weights_file import Provenance
 from pipeline.train.engine.batches import BatchConfig
 
 
