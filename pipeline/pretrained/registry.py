@@ -1,6 +1,8 @@
 """Networks that come from elsewhere: where they lie, where to get them, and their checksums."""
 
+import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -77,10 +79,15 @@ NETWORKS = {
 
 
 def cache_folder() -> Path:
-    """Torch's own cache, so that a network which torchvision has fetched already is found."""
-    import torch  # only here: it takes seconds, and workers that measure without networks or look for faces need none
+    """Torch's own cache, so that a network which torchvision has fetched already is found.
 
-    return Path(torch.hub.get_dir()) / "checkpoints"
+    Where torch is not imported, which takes two seconds and which measuring without networks does not need, the place
+    is worked out as `torch.hub.get_dir` documents it.
+    """
+    if "torch" in sys.modules:
+        return Path(sys.modules["torch"].hub.get_dir()) / "checkpoints"
+    usual = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
+    return Path(os.environ.get("TORCH_HOME", usual)).expanduser() / "hub/checkpoints"
 
 
 def _cached(name: str) -> Path | None:

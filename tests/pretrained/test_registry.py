@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from support.stages import python
 
 from pipeline.pretrained import registry
 from pipeline.pretrained.registry import Network, WeightsError
@@ -29,6 +30,29 @@ def test_a_missing_detector_is_said_with_its_address_the_option_and_the_place(ca
         assert part in said
     assert "params" not in said
     assert "\n" not in said
+
+
+WHERE = """
+from pipeline.pretrained.registry import cache_folder
+before = cache_folder()
+import torch
+assert before == cache_folder(), (before, cache_folder())
+torch.hub.set_dir("elsewhere")
+assert str(cache_folder()).startswith("elsewhere")
+"""
+
+
+@pytest.mark.parametrize(
+    "environment", [{}, {"XDG_CACHE_HOME": "~/cache"}, {"TORCH_HOME": "~/torch", "XDG_CACHE_HOME": "/cache"}]
+)
+def test_networks_are_looked_for_where_torch_keeps_them_before_and_after_its_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    monkeypatch.delenv("TORCH_HOME")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    done = python(WHERE, tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ["embedding", "detector-320"])
