@@ -73,15 +73,16 @@ class Steps:
     def forward(self) -> float:
         """Processor seconds of the generator alone, as training calls it."""
         started = time.process_time()
-        with self.updates.autocast():
-            self.updates._generate(self.updates.to_device(self.batch.low), self.batch.told)
+        share = self.updates.share
+        with share.autocast():
+            share.generate(share.to_device(self.batch.low), self.batch.told)
         return time.process_time() - started
 
     def losses(self) -> float:
         """Processor seconds of the generator and of all terms, the discriminator's gradients among them."""
         low, truth, told = self.batch
         started = time.process_time()
-        self.updates._generator_loss(self.updates.to_device(low), self.updates.to_device(truth), told)
+        self.updates.share.losses(self.updates.share.to_device(low), self.updates.share.to_device(truth), told)
         return time.process_time() - started
 
 

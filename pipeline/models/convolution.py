@@ -104,7 +104,7 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     x, weight = x.contiguous(), weight.contiguous()
     count, height = len(x), x.shape[2]
     threads = torch.get_num_threads()
-    pool = _pool(os.getpid(), threads)  # before any call: NNPACK then computes within the thread that calls
+    pool = threads_of_one_core(threads)  # before any call: NNPACK then computes within the thread that calls
     strips = 1 if threads == 1 else -(-threads // count)
     step = -(-height // (strips * _TILE)) * _TILE
     if count == 1 and step >= height:
@@ -134,13 +134,19 @@ def _by_nnpack(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, weight, bias, padding=1)
 
 
+def threads_of_one_core(count: int) -> ThreadPoolExecutor:
+    """A pool of threads in which torch computes on one core each."""
+    return _pool(os.getpid(), count)
+
+
 @lru_cache(maxsize=2)
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads that compute on one core each; of this process, since a fork has none of them."""
+    """Of this process, since a fork has none of them."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="convolution")
     together = Barrier(threads)
 
     def prepare(_: int) -> None:
+        torch.get_num_threads()  # a thread's first look at it would take the process' number again
         torch.set_num_threads(1)
         together.wait()  # each thread has to come here
 

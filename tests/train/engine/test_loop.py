@@ -585,13 +585,13 @@ def test_results_of_the_averaged_weights_can_be_ground_truths(data: PairData, tm
     assert not empty.numel()
     with torch.no_grad():
         trained.updates.generator.to_rgb.bias += 9  # the weights in training are others than the averaged ones
-    low, truth = trained.updates._pair_of_results(trained.updates.to_device(parts), empty.shape[1])
+    low, truth = trained.updates.share.pair_of_results(trained.updates.share.to_device(parts), empty.shape[1])
     assert truth.shape == (len(parts), 3, *empty.shape[1:3])
     assert low.shape[2] * 4 == truth.shape[2]
     reduced = torch.nn.functional.interpolate(truth, scale_factor=0.25, mode="bicubic", antialias=True)
     assert (low - reduced.clamp(0, 1)).abs().max() < 0.6 / 255
     # what is learned from is what is seen in the inputs: as bright as they are
-    assert abs(float(truth.mean() - trained.updates.to_device(parts).mean())) < 0.02
+    assert abs(float(truth.mean() - trained.updates.share.to_device(parts).mean())) < 0.02
 
 
 @pytest.fixture
@@ -639,7 +639,7 @@ def test_the_discriminator_learns_of_results_without_ground_truth_that_they_are_
     before = called_real()
     for parameter in judge.parameters():
         parameter.grad = None
-    training.updates._judge(judge, result, None)
+    training.updates.share.judge(judge, result, None)
     with torch.no_grad():
         for parameter in judge.parameters():
             assert parameter.grad is not None
