@@ -22,7 +22,7 @@ Values = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShare:
     """What a thread computes with."""
 
     config: TrainConfig
@@ -37,7 +37,7 @@ class Share:
     perceptual: Callable[[Tensor, Tensor], Tensor] | None
     """VGG-19's loss, which has no gradients of its own."""
 
-    def another(self) -> "Share":
+    def another(self) -> "BatchShare":
         """For one thread more: networks whose weights are these, in the same memory, and whose gradients are not."""
         generator = _with_own_gradients(self.generator)
         discriminator = None if self.discriminator is None else _with_own_gradients(self.discriminator)
@@ -57,7 +57,7 @@ class Share:
         """Those with gradients."""
         return [self.generator, *([] if self.discriminator is None else [self.discriminator])]
 
-    def take_gradients(self, other: "Share") -> None:
+    def take_gradients(self, other: "BatchShare") -> None:
         """Add another share's gradients to these; it has none then."""
         for mine, theirs in zip(self.networks(), other.networks(), strict=True):
             pairs = list(zip(mine.parameters(), theirs.parameters(), strict=True))

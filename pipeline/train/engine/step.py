@@ -12,7 +12,7 @@ from pipeline.train.engine.batches import Batch
 from pipeline.train.engine.config import TrainConfig, learning_rate
 from pipeline.train.engine.losses import PerceptualLoss
 from pipeline.train.engine.process_group import ProcessGroup
-from pipeline.train.engine.share import Module, Share, Values
+from pipeline.train.engine.share import BatchShare, Module, Values
 
 _OPTIMIZERS = {"generator": "optimizer", "discriminator": "judge_optimizer"}
 """Network -> name of its optimizer in training states, which others of before can be taken up by."""
@@ -54,7 +54,7 @@ class Updates:
         generate = torch.compile(self.generator) if config.compile else self.generator
         perceptual = torch.compile(self.perceptual) if config.compile and self.perceptual else self.perceptual
         networks_here = (self.generator, self.discriminator, self.ema)
-        self.share = Share(config, self.device, self.dtype, *networks_here, generate, perceptual)
+        self.share = BatchShare(config, self.device, self.dtype, *networks_here, generate, perceptual)
         threads = self._threads()
         self.shares = [self.share, *(self.share.another() for _ in range(1, threads))]
         """One for each thread."""
@@ -101,7 +101,7 @@ class Updates:
         pieces = [Batch(*piece) for piece in zip(*(t.chunk(len(self.shares)) for t in batch), strict=True)]
         weights = [len(piece.low) / count for piece in pieces]
         threads = threads_of_one_core(len(self.shares))
-        values = list(threads.map(Share.add_gradients, self.shares[: len(pieces)], pieces, weights))
+        values = list(threads.map(BatchShare.add_gradients, self.shares[: len(pieces)], pieces, weights))
         for other in self.shares[1 : len(pieces)]:  # in their order: sums are the same each time
             self.share.take_gradients(other)
         return list(zip(weights, values, strict=True))
