@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from support.stages import python
 
 WITHOUT_PANDAS = """
@@ -66,16 +67,16 @@ def test_arrays_are_made_without_pandas_and_tables_still_become_frames(tmp_path:
     assert done.returncode == 0, done.stderr
 
 
-def test_torch_computes_without_its_meta_kernels_and_gives_them_to_whoever_asks_for_one(tmp_path: Path) -> None:
-    done = python(WITHOUT_META_KERNELS, tmp_path)
-    assert done.returncode == 0, done.stderr
-
-
-def test_torchs_compiler_finds_its_meta_kernels(tmp_path: Path) -> None:
-    done = python(COMPILED, tmp_path)
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_torch_that_is_imported_already_stays_as_it_is(tmp_path: Path) -> None:
-    done = python(TORCH_IS_THERE, tmp_path)
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(WITHOUT_META_KERNELS, id="computed with, and asked for one by name"),
+        pytest.param(COMPILED, id="compiled and trained with"),
+        pytest.param(TORCH_IS_THERE, id="imported before"),
+    ],
+)
+def test_torch_works_without_its_meta_kernels_and_gives_them_to_whoever_needs_them(
+    tmp_path: Path, program: str
+) -> None:
+    done = python(program, tmp_path)
     assert done.returncode == 0, done.stderr
