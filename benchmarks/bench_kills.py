@@ -29,7 +29,7 @@ import psutil
 from upscale_common import Faces, Promises, folder, make_generator, manifest_of, rows_of, run, tree, work_of
 from upscale_kills import Cluster, Journals, Started, cluster_for
 
-from pipeline.models.networks import GeneratorConfig
+from pipeline.models.config import GeneratorConfig
 
 VICTIMS = ("run", "worker", "node")
 OUTPUTS = ("zip", "folder")

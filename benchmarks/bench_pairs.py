@@ -31,7 +31,8 @@ from pipeline.core.shards import write_batches, write_rows
 from pipeline.pairs.manifest import draw_manifest
 from pipeline.params.pairs import Pairs
 from pipeline.synthetic.portrait import portrait
-from pipeline.train.engine.batches import BatchConfig, PairData
+from pipeline.train.engine.batches import PairData
+from pipeline.train.engine.config import BatchConfig
 
 
 def _rate(seconds: float, work: object) -> float:

@@ -41,7 +41,7 @@ class Steps:
 
         from pipeline.core.chain import TOLD
         from pipeline.models.allocator import keep_freed_memory
-        from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
+        from pipeline.models.config import DiscriminatorConfig, GeneratorConfig
         from pipeline.train.engine.batches import Batch
         from pipeline.train.engine.config import TrainConfig
         from pipeline.train.engine.process_group import ProcessGroup

@@ -20,7 +20,8 @@ import torch
 from pipeline.core.files import atomic
 from pipeline.core.images import Pixels, encode_png
 from pipeline.models.checkpoint import save_generator
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
 from pipeline.synthetic.portrait import VERSION, portrait
 
 ROOT = Path(__file__).resolve().parents[1]

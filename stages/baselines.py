@@ -15,7 +15,6 @@ from pipeline.runtime.console import console
 from pipeline.runtime.signals import stop_requested
 from pipeline.runtime.stage import StageError, run_stage, work_folder
 from pipeline.runtime.units import do_units
-from pipeline.train.engine.memory import OutOfMemoryError
 from pipeline.upscale.measured_inputs import MeasuredInputs
 from pipeline.upscale.stage import assemble
 
@@ -27,11 +26,8 @@ def main(settings: Baselines, train: Train, upscale: Upscale) -> None:
     how = {"workers", "cpus_per_worker", "gpus_per_worker", "address"}
     keys = [settings.model_dump(exclude=how), train.model_dump(), upscale.model_dump(exclude=how)]
     work = work_folder("baselines", FACES, INPUTS / "test", INPUTS / "train", MANIFEST, *settings.files, *keys)
-    try:
-        with stop_requested() as should_stop:
-            methods = describe_methods(settings, train, upscale, FACES, MANIFEST, work, should_stop)
-    except OutOfMemoryError as error:
-        raise StageError(str(error)) from error
+    with stop_requested() as should_stop:
+        methods = describe_methods(settings, train, upscale, FACES, MANIFEST, work, should_stop)
     if methods is None:
         raise SystemExit(143)
     units = list(plan_baselines(settings, upscale, methods, FACES, INPUTS, work))

@@ -16,8 +16,8 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 
 _LONGEST = (
     "train/test_ray_train.py",
+    "bulk/test_node_check.py",  # waits more than it computes: beside one whose processes would fill two cores
     "test_end_to_end.py",
-    "bulk/test_node_check.py",
     "versioning/test_experiments.py",
     "versioning/test_story.py",
     "bulk/test_ray.py",

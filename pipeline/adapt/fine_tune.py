@@ -18,8 +18,9 @@ from pipeline.core.degradation import told_of
 from pipeline.core.files import write_bytes
 from pipeline.core.images import Pixels, psnr, resize
 from pipeline.models.checkpoint import load_generator, save_generator
+from pipeline.models.config import DiscriminatorConfig
 from pipeline.models.device import choose_device, to_pixels, to_tensor
-from pipeline.models.networks import DiscriminatorConfig, Generator
+from pipeline.models.networks import Generator
 from pipeline.models.weights_file import ModelError
 from pipeline.train.engine.config import TrainConfig
 from pipeline.train.engine.dataset import Pairs

@@ -1,7 +1,8 @@
 """Other methods through our own path: ZSSR, the supervised twin, other people's weights, finished results.
 
 They leave shards as the upscale stage does, `{method}/{scale}/{stem}.parquet`, and `methods.json` beside them. Bicubic
-and Lanczos need no shards: evaluation makes them itself (`pipeline.evaluate.cases`).
+and Lanczos need no shards: evaluation makes them itself (`pipeline.evaluate.cases`). What a method computes with is
+imported when it is asked for: with none of them the stage does not wait for torch.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,10 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.baselines.finished_results import ResultError, load_results
-from pipeline.baselines.spandrel_network import load_network
-from pipeline.baselines.supervised_twin import NoOriginalsError, originals, train_twin
-from pipeline.baselines.zssr import zssr
-from pipeline.baselines.zssr_training import ZssrConfig
+from pipeline.baselines.originals import NoOriginalsError, originals
 from pipeline.core.degradation import MEASURED_SCALES
 from pipeline.core.errors import first_line
 from pipeline.core.files import file_hash, write_json
@@ -26,7 +24,6 @@ from pipeline.params.upscale import Upscale
 from pipeline.runtime.units import RowUnit
 from pipeline.upscale.measured_inputs import Face, MeasuredInputs, enlarge_degraded
 from pipeline.upscale.stage import ShardUpscaler, plan_units
-from pipeline.upscale.upscaler import Upscaler
 
 Method = Callable[[Sequence[Face]], list[Pixels]]
 """Faces -> uint8 (4h, 4w, 3) each, in order."""
@@ -53,16 +50,23 @@ Descriptions = Mapping[str, MethodDescription]
 
 
 def _zssr(description: MethodDescription, scale: str) -> Method:
+    from pipeline.baselines.zssr import zssr
+    from pipeline.baselines.zssr_training import ZssrConfig
+
     config = ZssrConfig(**description.options)
     return lambda faces: zssr([face.low for face in faces], [face.row["id"] for face in faces], config)
 
 
 def _twin(description: MethodDescription, scale: str) -> Method:
+    from pipeline.upscale.upscaler import Upscaler
+
     upscaler = Upscaler.load(description.path, **description.options)
     return _each(upscaler) if inputs_of(scale) else lambda faces: upscaler([face.low for face in faces])
 
 
 def _weights(description: MethodDescription, scale: str) -> Method:
+    from pipeline.baselines.spandrel_network import load_network
+
     return _each(load_network(Path(str(description.path))))
 
 
@@ -111,6 +115,7 @@ def describe_methods(
 
     Raises:
         ModelError, NoSpandrelError: as `build_method`.
+        OutOfMemoryError: in the twin's training.
     """
     descriptions: dict[str, MethodDescription] = {}
     for kind, named in (("weights", settings.weights), ("results", settings.results)):
@@ -122,6 +127,8 @@ def describe_methods(
     options = {key: value for key, value in asdict(settings.zssr).items() if key != "faces"} | {"seed": settings.seed}
     descriptions |= {name: MethodDescription(name, options if name == "zssr" else {}) for name in settings.methods}
     if "twin" in descriptions:
+        from pipeline.baselines.supervised_twin import train_twin
+
         try:
             twin = train_twin(train, settings.twin, faces, manifest, work / "twin", should_stop)
         except NoOriginalsError as error:

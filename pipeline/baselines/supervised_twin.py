@@ -4,46 +4,29 @@ What a supervised method gains by its high-resolution data shows against it (fig
 Here alone a training sees 1024 originals; the `train` stage neither imports this module nor depends on what it reads.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from pipeline.baselines.originals import NoOriginalsError, original_rows, originals
 from pipeline.core.degradation import low_side, reduce
-from pipeline.core.errors import FacesrError
 from pipeline.core.files import atomic, content_hash
-from pipeline.core.images import Pixels, decode
+from pipeline.core.images import Pixels
 from pipeline.core.scales import FACTOR, QUARTER_TURNS, SCALE_OF_USE, SIDE
 from pipeline.core.schema import Row
-from pipeline.core.shards import read_folder
 from pipeline.params.baselines import Twin
 from pipeline.params.train import Train
-from pipeline.train.engine.batches import Batch, BatchConfig, PairData, cut_pair
+from pipeline.train.engine.batches import Batch, PairData, cut_pair
+from pipeline.train.engine.config import BatchConfig
 from pipeline.train.engine.loop import Training
 from pipeline.train.from_params import phase_config
 from pipeline.train.live_log import live_log
 
 SCALE = "64to256"
 """Rows of the manifest at this scale tell how the twin's pairs are turned and degraded: they are those of training."""
-
-
-class NoOriginalsError(FacesrError):
-    """The faces have no 1024x1024 originals to be supervised by."""
-
-
-def original_rows(faces: Path, split: str, limit: int | None = None) -> Iterator[tuple[str, Pixels]]:
-    """Yield (id, uint8 (1024, 1024, 3)) of the first `limit` faces of a split that are four times their input."""
-    for row in islice(originals(faces, split, "image"), limit):
-        yield row["id"], decode(row["image"]["bytes"])
-
-
-def originals(faces: Path, split: str, *columns: str) -> Iterator[Row]:
-    """Rows of the faces of a split that are four times their input: their id and the columns asked for."""
-    rows = read_folder(faces, ["id", "width", "height", *columns], f"{split}-*.parquet")
-    return (row for row in rows if row["width"] == row["height"] == FACTOR * SIDE)
 
 
 class SupervisedPairs(PairData):

@@ -46,12 +46,12 @@ def _keep(params: Path) -> Path:
 
 def _warn_of_unused_gpu() -> None:
     """Say so when the machine has an NVIDIA card that torch cannot use: a run would take 50 times as long."""
-    import torch
-
-    if torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
+    if shutil.which("nvidia-smi") is None:
         return
+    import torch  # a second and a half, for nothing where there is no card
+
     cards = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
-    if cards:
+    if cards and not torch.cuda.is_available():
         console.print(
             f"warning: this machine has {cards.splitlines()[0]}, but torch {torch.__version__} cannot use it: install "
             "a torch build that fits the driver",

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import first_line
 from pipeline.core.files import file_hash, write_bytes
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
 from pipeline.models.weights_file import FORMAT, Metadata, ModelError, Provenance, check_format, described, opened
 
 _BLOCKS = 256
@@ -119,28 +120,6 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], Any]:
             return {name: file.get_tensor(name) for name in file.keys()}, values  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ModelError(f"{path}: damaged training state ({first_line(error)})") from error
-
-
-def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """The tensors of an optimizer's state under flat names `prefix.parameter.quantity`."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{prefix}.{index}.{name}": torch.as_tensor(value)
-        for index, entry in state.items()
-        for name, value in entry.items()
-    }
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
-    """Put back what `flatten_optimizer` took; learning rates are the schedule's business."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in part(tensors, prefix).items():
-        index, quantity = name.split(".", 1)
-        # files hold rows first; a fused optimizer walks a parameter and its state through memory in the same order
-        ours = torch.empty_like(parameters[int(index)], device="cpu").copy_(value) if value.dim() else value
-        state.setdefault(int(index), {})[quantity] = ours
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -39,8 +39,8 @@ def degrid_positions(detail: Tensor, window: int) -> Tensor:
     """
     detail = detail.contiguous(memory_format=torch.channels_last)
     wide = detail.to(torch.promote_types(detail.dtype, torch.float32))
-    # with and without a gradient alike; the meta device, on which memory is counted, has no autocast
-    with torch.autocast("cuda" if detail.is_cuda else "cpu", enabled=False):
+    # with and without a gradient alike
+    with torch.autocast(detail.device.type, enabled=False):
         if torch.is_grad_enabled() and detail.requires_grad:
             taken: Tensor = _Degrid.apply(wide, window)
             return taken

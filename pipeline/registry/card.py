@@ -12,7 +12,7 @@ from pipeline.core.files import write_bytes
 from pipeline.core.images import encode_png
 from pipeline.core.scales import SPLITS
 from pipeline.core.schema import FACES
-from pipeline.models.networks import GeneratorConfig
+from pipeline.models.config import GeneratorConfig
 from pipeline.registry.describe import METRICS, Model
 from pipeline.registry.sheet import COLUMNS, sheet
 from pipeline.upscale.upscaler import Upscaler

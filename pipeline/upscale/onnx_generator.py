@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import first_line
 from pipeline.core.files import file_hash
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
 from pipeline.models.weights_file import Metadata, ModelError, check_format
 
 FORMAT = "facesr-onnx-1"

@@ -23,7 +23,8 @@ from pipeline.cli import app
 from pipeline.core.images import ImageError, encode_jpeg, encode_png, resize, rounded
 from pipeline.core.scales import GROUND_TRUTH_SIDE
 from pipeline.models.checkpoint import interpolate, load_generator, save_generator
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
 from pipeline.sources.open import open_archive
 from pipeline.train.engine.batches import Batch
 from pipeline.train.engine.step import Updates

@@ -43,7 +43,7 @@ for name in ("ray", "dvc", "dvclive", "pydantic", "cv2", "rich", "typer", "torch
 from pathlib import Path
 import numpy as np
 from pipeline.train.engine.batches import PairData
-from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
+from pipeline.models.config import DiscriminatorConfig, GeneratorConfig
 from pipeline.train.engine.config import TrainConfig
 from pipeline.train.engine.loop import Training
 from pipeline.upscale.upscaler import Upscaler

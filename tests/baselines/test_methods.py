@@ -39,7 +39,7 @@ from pipeline.models.weights_file import ModelError
 from pipeline.params.all_sections import load_params
 from pipeline.params.read import ParamsError
 from pipeline.runtime.units import RowUnit
-from pipeline.train.engine.batches import BatchConfig
+from pipeline.train.engine.config import BatchConfig
 from pipeline.train.engine.loop import DivergedError
 from pipeline.upscale.back_projection import back_projected
 from pipeline.upscale.measured_inputs import MeasuredInputs

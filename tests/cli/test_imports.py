@@ -22,6 +22,20 @@ def test_help_stays_fast_because_nothing_that_computes_is_imported_for_it(tmp_pa
     assert done.stdout.splitlines()[-1] == "imported:"
 
 
+STAGES = """
+import sys
+import pipeline.params.all_sections
+import stages.ingest, stages.pairs, stages.baselines, stages.evaluate
+print("imported:", *sorted({"torch", "ray"} & set(sys.modules)))
+"""
+
+
+def test_params_are_read_and_stages_that_may_have_no_network_begin_without_torch(tmp_path: Path) -> None:
+    done = python(STAGES, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "imported:"
+
+
 def test_one_picture_is_enlarged_without_starting_or_importing_what_many_pictures_need(tmp_path: Path) -> None:
     (tmp_path / "small.png").write_bytes(encode_png(portrait(1, 0)[::16, ::16]))
     modules = {"ray", "scipy", "cv2", "torchvision", "dvc", "pandas", "torch._decomp"}

@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from support.stages import ROOT
 from typer.testing import CliRunner
@@ -99,6 +100,17 @@ def test_a_profile_takes_the_place_of_params_and_what_was_there_is_kept(tmp_path
     call("profile", "--use", "smoke")
     assert (tmp_path / "params.yaml.before").read_text() == mine
     assert (tmp_path / "params.yaml.before-2").read_text() == mine + "\n# changed"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the card of this machine")
+def test_a_card_that_torch_cannot_use_is_named_before_a_run_without_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "profiles/smoke.yaml").read_text())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "warning" not in call("profile")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: an old card'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert "this machine has GPU 0: an old card, but torch" in call("profile")
 
 
 def test_the_table_shows_the_gain_over_bicubic(tmp_path):

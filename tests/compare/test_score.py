@@ -15,7 +15,8 @@ from pipeline.core.chain import degrade_to_file
 from pipeline.core.degradation import KINDS, draw_kind, reduced_for
 from pipeline.core.images import decode, pixel_hash, psnr, resize
 from pipeline.models.checkpoint import save_generator
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
 from pipeline.upscale.upscaler import Upscaler
 
 

@@ -16,7 +16,8 @@ from pipeline.core.chain import CHAIN_COLUMNS
 from pipeline.core.schema import FACES, FORMAT_KEY, FORMATS, PAIRS, UPSCALED
 from pipeline.core.shards import ShardError, read_rows
 from pipeline.models.checkpoint import load_generator
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
 from pipeline.models.weights_file import FORMAT, ModelError
 from pipeline.train.engine.batches import PairData
 

@@ -30,7 +30,8 @@ from pipeline.evaluate.worker import EvaluationWorker, plan_units
 from pipeline.metrics import perceptual
 from pipeline.metrics.fidelity import Reference
 from pipeline.models.checkpoint import save_generator
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
 from pipeline.params.baselines import Baselines
 from pipeline.params.upscale import Upscale
 from pipeline.runtime.units import RowUnit

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.models import convolution
+from pipeline.models.config import GeneratorConfig
 from pipeline.models.convolution import Convolution, layout
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.networks import Generator
 
 CPU = torch.device("cpu")
 

@@ -12,9 +12,10 @@ from support.pictures import face, psnr
 
 from pipeline.core.images import resize
 from pipeline.models.checkpoint import interpolate, load_generator, save_generator
+from pipeline.models.config import DiscriminatorConfig, GeneratorConfig
 from pipeline.models.degrid import degrid, degrid_positions
 from pipeline.models.device import choose_precision
-from pipeline.models.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, enlarge
+from pipeline.models.networks import Discriminator, Generator, enlarge
 from pipeline.models.weights_file import ModelError
 from pipeline.upscale.upscaler import Upscaler
 from pipeline.upscale.weights import NoModelError

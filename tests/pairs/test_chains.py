@@ -17,7 +17,8 @@ from pipeline.core.scales import SCALE_OF_USE, TRAINED_SCALES
 from pipeline.pairs.report import degradations
 from pipeline.pairs.run import make_pairs
 from pipeline.params.pairs import Pairs
-from pipeline.train.engine.batches import BatchConfig, PairData
+from pipeline.train.engine.batches import PairData
+from pipeline.train.engine.config import BatchConfig
 
 
 def settings(**values: Any) -> Pairs:

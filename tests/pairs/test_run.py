@@ -21,13 +21,15 @@ from pipeline.core.scales import METHODS, SCALES
 from pipeline.core.schema import PAIRS
 from pipeline.core.shards import write_rows
 from pipeline.models.checkpoint import save_generator
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
 from pipeline.pairs.inputs import InputWorker
 from pipeline.pairs.manifest import PairsError
 from pipeline.pairs.report import degradations
 from pipeline.params.pairs import Pairs
 from pipeline.runtime.units import RowUnit
-from pipeline.train.engine.batches import BatchConfig, PairData
+from pipeline.train.engine.batches import PairData
+from pipeline.train.engine.config import BatchConfig
 from pipeline.train.engine.validation import validate
 from pipeline.upscale.measured_inputs import MeasuredInputs
 from pipeline.upscale.stage import UpscaleWorker

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from pipeline import Upscaler
 from pipeline.cli import app
 from pipeline.models.checkpoint import save_generator
-from pipeline.models.networks import Generator, GeneratorConfig, enlarge
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator, enlarge
 from pipeline.models.weights_file import ModelError
 from pipeline.registry.export import Enlarge, ExportError, export
 from pipeline.upscale.onnx_generator import load_onnx

@@ -18,7 +18,8 @@ from typer.testing import CliRunner, Result
 from pipeline import Upscaler
 from pipeline.cli import app
 from pipeline.models.checkpoint import save_generator
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
 from pipeline.registry import publish
 from pipeline.registry.artifacts import Reference
 from pipeline.upscale import weights

@@ -18,7 +18,8 @@ from support.workers import Squares
 
 from pipeline.core.images import decode
 from pipeline.models.checkpoint import save_generator
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
 from pipeline.runtime.units import run_units
 
 

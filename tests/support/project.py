@@ -18,7 +18,8 @@ from pipeline.core.shards import write_rows
 from pipeline.ingest.run import ingest
 from pipeline.lineage.lock import dvc_md5
 from pipeline.models.checkpoint import save_generator
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
 from pipeline.pairs.run import make_pairs
 from pipeline.params.ingest import ArchiveSource, Ingest, SplitCounts
 from pipeline.params.pairs import Pairs

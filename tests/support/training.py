@@ -9,7 +9,7 @@ from pipeline.core.degradation import Degradations
 from pipeline.core.images import Pixels, encode_png, pixel_hash
 from pipeline.core.schema import FACES, PAIRS
 from pipeline.core.shards import write_batches, write_rows
-from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
+from pipeline.models.config import DiscriminatorConfig, GeneratorConfig
 from pipeline.pairs.manifest import draw_manifest
 from pipeline.train.engine.config import TrainConfig
 from support.pictures import face

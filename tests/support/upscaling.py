@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 
 from pipeline.cli import app
 from pipeline.models.checkpoint import save_generator
-from pipeline.models.networks import Generator, GeneratorConfig
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
 from support.stages import ROOT
 
 CONFIG = GeneratorConfig(widths=(8,), blocks=1, bottleneck=1)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from pipeline.core.errors import FacesrError
 from pipeline.core.images import Pixels, resize
 from pipeline.core.scales import FACTOR, GROUND_TRUTH_SIDE, SCALE_OF_USE
 from pipeline.core.schema import Row
+from pipeline.train.engine.config import BatchConfig
 from pipeline.train.engine.dataset import DECODED_BYTES, Inputs, Pairs, read_manifest
 
 SMOOTHER_FACTOR = (1.2, 3.0)
@@ -41,24 +41,6 @@ class Batch(NamedTuple):
     channels, (N, s, s, 0), where they are still to be made: results of `low` reduced to that side."""
     told: Tensor
     """Values of `core.chain.TOLD`'s planes, float32 (N, 2)."""
-
-
-@dataclass(frozen=True)
-class BatchConfig:
-    """How a step draws its batch."""
-
-    seed: int
-    batch: int
-    """Pairs in a batch; all of one scale, so that they stack."""
-    crop: int
-    """Largest side of a ground-truth crop, pixels; a multiple of 4."""
-    scale_chances: dict[str, float]
-    """Relative chance of each scale, if all had equally many pairs: one with fewer comes as much less often, one that
-    the manifest lacks never."""
-    smoother: float = 0.0
-    """Share of ground truths that are a part of the input enlarged by bicubic: as smooth as faces are at 1024."""
-    results: float = 0.0
-    """Share of steps, of those not at the scale of use, whose ground truths are made of results, see `Batch.truth`."""
 
 
 class ManifestError(FacesrError):

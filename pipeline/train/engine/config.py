@@ -7,9 +7,26 @@ from typing import Annotated, Literal
 
 from pipeline.core.limits import Count, LearningRate, Limits, Positive, Precision, Share, Weight
 from pipeline.core.scales import TRAINED_SCALES
-from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig
+from pipeline.models.config import DiscriminatorConfig, GeneratorConfig
 from pipeline.models.weights_file import Provenance
-from pipeline.train.engine.batches import BatchConfig
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How a step draws its batch."""
+
+    seed: int
+    batch: int
+    """Pairs in a batch; all of one scale, so that they stack."""
+    crop: int
+    """Largest side of a ground-truth crop, pixels; a multiple of 4."""
+    scale_chances: dict[str, float]
+    """Relative chance of each scale, if all had equally many pairs: one with fewer comes as much less often, one that
+    the manifest lacks never."""
+    smoother: float = 0.0
+    """Share of ground truths that are a part of the input enlarged by bicubic: as smooth as faces are at 1024."""
+    results: float = 0.0
+    """Share of steps, of those not at the scale of use, whose ground truths are made of results, see `Batch.truth`."""
 
 
 @dataclass(frozen=True, kw_only=True)

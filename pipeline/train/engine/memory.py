@@ -16,6 +16,9 @@ from pipeline.train.engine.losses import PerceptualLoss
 
 ADVICE = "lower train.batch or train.crop, or raise train.accumulate, which gives the same result in more time"
 
+_SIDE = 64
+"""Of the ground truth that is counted with, pixels."""
+
 
 class OutOfMemoryError(FacesrError):
     """The device has too little memory; the message says which setting to change."""
@@ -34,8 +37,7 @@ def as_out_of_memory() -> Iterator[None]:
 
 def needed(config: TrainConfig, *, half: bool) -> int:
     """Bytes that one update of a run holds at its peak, without the program itself: weights, gradients, optimizers,
-    and what the backward pass keeps. Counted by running one step's forward pass on torch's `meta` device, which has
-    shapes but no data.
+    and what the backward pass keeps. Counted in the forward pass of one small picture: what is kept grows as pixels do.
 
     Args:
         config: of the run, for one process.
@@ -43,22 +45,24 @@ def needed(config: TrainConfig, *, half: bool) -> int:
     """
     batch = max(1, config.batches.batch // config.accumulate)
     side = config.batches.crop
-    with torch.device("meta"):
+    # what is drawn for these networks must not change what is drawn after them
+    with torch.random.fork_rng(devices=[]):
         generator, discriminator = Generator(config.generator), Discriminator(config.discriminator)
-        low, truth = torch.empty(batch, 3, side // 4, side // 4), torch.empty(batch, 3, side, side)
-        # value, gradient, two moments of Adam, and the generator's moving average
-        held = 5 * _size(generator)
-        kept, result = _kept(lambda: generator(low))
-        if config.perceptual:
-            vgg = PerceptualLoss(config.layers)
-            held += _size(vgg)
-            kept += _kept(lambda: vgg(result, truth))[0]
-            with torch.no_grad():
-                kept += sum(feature.nbytes for feature in vgg.extract(truth))
-        if config.adversarial:
-            held += 4 * _size(discriminator)
-            kept += 2 * _kept(lambda: torch.stack([score.mean() for score in discriminator(result)]))[0]
-    return held + (kept // 2 if half else kept) + 4 * truth.nbytes
+        vgg = PerceptualLoss(config.layers) if config.perceptual else None
+    low, truth = torch.zeros(1, 3, _SIDE // 4, _SIDE // 4), torch.zeros(1, 3, _SIDE, _SIDE)
+    # value, gradient, two moments of Adam, and the generator's moving average
+    held = 5 * _size(generator)
+    kept, result = _kept(lambda: generator(low))
+    if vgg is not None:
+        held += _size(vgg)
+        kept += _kept(lambda: vgg(result, truth))[0]
+        with torch.no_grad():
+            kept += sum(feature.nbytes for feature in vgg.extract(truth))
+    if config.adversarial:
+        held += 4 * _size(discriminator)
+        kept += 2 * _kept(lambda: torch.stack([score.mean() for score in discriminator(result)]))[0]
+    times = batch * side**2 / _SIDE**2
+    return held + int(times * ((kept // 2 if half else kept) + 4 * truth.nbytes))
 
 
 def available(device: torch.device) -> int | None:

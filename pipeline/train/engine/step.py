@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from pipeline.core.images import Pixels
-from pipeline.models.checkpoint import flatten_optimizer, part, restore_optimizer
+from pipeline.models.checkpoint import part
 from pipeline.models.convolution import layout, threads_of_one_core
 from pipeline.models.device import choose_device, choose_precision, to_pixels
 from pipeline.models.networks import Discriminator, Generator
+from pipeline.train.engine.adam import Adam
 from pipeline.train.engine.batches import Batch
 from pipeline.train.engine.config import TrainConfig, learning_rate
 from pipeline.train.engine.losses import PerceptualLoss
@@ -42,10 +43,7 @@ class Updates:
         self.discriminator: Discriminator | None = None
         if config.adversarial > 0:
             self.discriminator = networks["discriminator"] = self._on_device(Discriminator(config.discriminator))
-        self.trained = {
-            name: (network, torch.optim.Adam(network.parameters(), config.learning_rate, (0.9, 0.99), fused=True))
-            for name, network in networks.items()
-        }
+        self.trained = {name: (network, Adam(network.parameters())) for name, network in networks.items()}
         """Networks and their optimizers."""
         self.perceptual: PerceptualLoss | None = None
         if config.perceptual > 0:
@@ -71,26 +69,24 @@ class Updates:
         """
         config = self.config
         for _, optimizer in self.trained.values():
-            optimizer.zero_grad(set_to_none=True)
-            for parameters in optimizer.param_groups:
-                parameters["lr"] = learning_rate(config, step)
+            optimizer.forget_gradients()
         parts: list[tuple[float, Values]] = []
         for piece in zip(*(tensor.chunk(config.accumulate) for tensor in batch), strict=True):
             parts += self._add_gradients(Batch(*piece), len(batch.low))
-        values = self._mean(parts) | {"gradient_norm": self._descend("generator")}
+        values = self._mean(parts) | {"gradient_norm": self._descend("generator", step)}
         if self.discriminator is not None:
-            values["discriminator_gradient_norm"] = self._descend("discriminator")
+            values["discriminator_gradient_norm"] = self._descend("discriminator", step)
         decay = min(config.ema, (1 + step) / (10 + step))  # a short memory while the weights still change fast
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()), 1 - decay)
         return values
 
-    def _descend(self, name: str) -> Tensor:
+    def _descend(self, name: str, step: int) -> Tensor:
         """Average a network's gradients over all processes, clip them, take the step; their norm before clipping."""
         network, optimizer = self.trained[name]
         self.group.average(value.grad for value in network.parameters() if value.grad is not None)
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self.config.clip)
-        optimizer.step()
+        optimizer.step(learning_rate(self.config, step))
         return norm
 
     def _add_gradients(self, batch: Batch, count: int) -> list[tuple[float, Values]]:
@@ -135,7 +131,7 @@ class Updates:
         tensors = {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
         for name, (network, optimizer) in self.trained.items():
             tensors |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
-            tensors |= flatten_optimizer(optimizer, _OPTIMIZERS[name])
+            tensors |= optimizer.state(_OPTIMIZERS[name])
         return {name: value.cpu().contiguous() for name, value in tensors.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -143,7 +139,7 @@ class Updates:
         self.ema.load_state_dict(part(tensors, "ema"))
         for name, (network, optimizer) in self.trained.items():
             network.load_state_dict(part(tensors, name))
-            restore_optimizer(optimizer, tensors, _OPTIMIZERS[name])
+            optimizer.restore(tensors, _OPTIMIZERS[name])
 
     def _on_device(self, module: Module, as_laid: torch.memory_format = torch.channels_last) -> Module:
         return module.to(self.device).to(memory_format=as_laid)

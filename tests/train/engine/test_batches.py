@@ -17,7 +17,8 @@ from pipeline.core.degradation import make_pair, reduce, told_of
 from pipeline.core.images import ImageError
 from pipeline.core.schema import FACES
 from pipeline.core.shards import write_rows
-from pipeline.train.engine.batches import TOLD_ERROR, BatchConfig, ManifestError, PairData, cut_of_use, prefetch
+from pipeline.train.engine.batches import TOLD_ERROR, ManifestError, PairData, cut_of_use, prefetch
+from pipeline.train.engine.config import BatchConfig
 from pipeline.train.engine.dataset import Inputs
 
 

@@ -19,7 +19,8 @@ from pipeline.core.chain import ChainRanges
 from pipeline.core.images import resize
 from pipeline.metrics import fidelity as metrics
 from pipeline.models.checkpoint import load_generator, load_state
-from pipeline.models.networks import DiscriminatorConfig, Generator, GeneratorConfig
+from pipeline.models.config import DiscriminatorConfig, GeneratorConfig
+from pipeline.models.networks import Generator
 from pipeline.models.weights_file import ModelError
 from pipeline.train.engine import memory, validation
 from pipeline.train.engine.batches import Batch, PairData

@@ -6,8 +6,8 @@ import pytest
 import torch
 from support.training import tiny_config
 
+from pipeline.models.config import DiscriminatorConfig
 from pipeline.models.convolution import threads_of_one_core
-from pipeline.models.networks import DiscriminatorConfig
 from pipeline.train.engine import step
 from pipeline.train.engine.batches import Batch
 from pipeline.train.engine.process_group import ProcessGroup
