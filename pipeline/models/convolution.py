@@ -8,7 +8,7 @@ Neural Networks", CVPR 2016). With AVX-512 oneDNN does so itself, or computes in
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from threading import Barrier
+from threading import Barrier, Lock
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,8 @@ _CHANNELS, _PIXELS = 24, 1600
 """Of an input, from which fewer products outweigh the transforms."""
 _TILE = 6
 """Side of the square of results that are worked out together."""
+
+_BUILDING = Lock()
 
 
 class Convolution(nn.Conv2d):
@@ -103,7 +105,8 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     x, weight = x.contiguous(), weight.contiguous()
     count, height = len(x), x.shape[2]
-    threads = torch.get_num_threads()
+    with _BUILDING:
+        threads = torch.get_num_threads()
     pool = threads_of_one_core(threads)  # before any call: NNPACK then computes within the thread that calls
     strips = 1 if threads == 1 else -(-threads // count)
     step = -(-height // (strips * _TILE)) * _TILE
@@ -135,8 +138,15 @@ def _by_nnpack(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def threads_of_one_core(count: int) -> ThreadPoolExecutor:
-    """A pool of threads in which torch computes on one core each."""
-    return _pool(os.getpid(), count)
+    """A pool of threads in which torch computes on one core each.
+
+    While it is made, the process' number of threads is 1: what asks for that number meanwhile holds `_BUILDING`.
+
+    Raises:
+        RuntimeError: the system lets this process have no more threads.
+    """
+    with _BUILDING:
+        return _pool(os.getpid(), count)
 
 
 @lru_cache(maxsize=2)
@@ -150,11 +160,23 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
         torch.set_num_threads(1)
         together.wait()  # each thread has to come here
 
-    if threads > 1:
+    if threads == 1:
+        _settle_nnpack()
+        return pool
+    try:
         for _ in pool.map(prepare, range(threads)):
             pass
-    torch.set_num_threads(1)
-    # how many threads NNPACK itself uses is settled by its first call
-    _by_nnpack(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 3, 3), None)
-    torch.set_num_threads(threads)
+        torch.set_num_threads(1)
+        _settle_nnpack()
+    except RuntimeError:
+        together.abort()  # or those that were started would wait for the others, and the process for them
+        pool.shutdown(wait=False)
+        raise
+    finally:
+        torch.set_num_threads(threads)
     return pool
+
+
+def _settle_nnpack() -> None:
+    """How many threads NNPACK itself uses is settled by its first call."""
+    _by_nnpack(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 3, 3), None)

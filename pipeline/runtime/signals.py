@@ -44,8 +44,9 @@ def _exit(number: int, frame: FrameType | None) -> NoReturn:
     with suppress(Exception):
         if sys.stderr.isatty():
             sys.stderr.write("\x1b[?25h\n")  # a progress bar hides the cursor
-        sys.stderr.flush()
-        sys.stdout.flush()
+    for stream in (sys.stderr, sys.stdout):
+        with suppress(Exception):
+            stream.flush()
     os._exit(128 + number)
 
 
@@ -61,12 +62,15 @@ def end_with(run: Callable[..., Any], *arguments: Any, **named: Any) -> NoReturn
         run(*arguments, **named)
     except SystemExit as ending:
         code = ending.code
+    # None, or closed, where the caller has closed it: a daemon, some schedulers
+    streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and not stream.closed]
     if code is not None and not isinstance(code, int):
-        sys.stderr.write(f"{code}\n")
+        if sys.stderr in streams:
+            sys.stderr.write(f"{code}\n")
         code = 1
     threading._shutdown()  # type: ignore[attr-defined]  # as Python does first: waits, also for pools that are idle
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in streams:
         try:
             stream.flush()
         except (OSError, ValueError):

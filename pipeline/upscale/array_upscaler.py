@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
-from pipeline.models.convolution import layout
+from pipeline.models.convolution import layout, threads_of_one_core
 from pipeline.models.device import choose_device, choose_precision, out_of_memory, to_pixels, to_tensor
 from pipeline.models.networks import Generator, enlarge
 from pipeline.upscale.back_projection import REPAIR_REACH, back_projected
@@ -63,7 +63,10 @@ class ArrayUpscaler:
         self.device = choose_device()
         self.dtype = choose_precision(precision, self.device)
         # the weights themselves in low precision: autocast would convert them again for every picture
-        self.generator = generator.to(self.device, self.dtype).to(memory_format=layout(self.device, self.dtype)).eval()
+        laid = layout(self.device, self.dtype)
+        self.generator = generator.to(self.device, self.dtype).to(memory_format=laid).eval()
+        if laid == torch.contiguous_format:
+            threads_of_one_core(torch.get_num_threads())  # now: several threads may be the first to enlarge something
         self.metadata = metadata
         self.tile = tile
         self.back_projection = back_projection

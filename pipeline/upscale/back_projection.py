@@ -40,7 +40,8 @@ def back_projected(result: Tensor, low: Tensor, steps: int, repairs: bool = Fals
             mean = F.avg_pool2d(mean, size, stride=1, padding=padding, count_include_pad=False)
         share = (3 - 2 * mean / REPAIRED).clamp(0, 1)
     added = total = lacking * share
-    rows, columns = (_enlarged_and_reduced(side).to(low) for side in (height, width)) if steps > 1 else (low, low)
+    sides = ((height, result.shape[-2]), (width, result.shape[-1])) if steps > 1 else ()
+    rows, columns = (_enlarged_and_reduced(*side).to(low) for side in sides) if sides else (low, low)
     for _ in range(steps - 1):
         # what was added, as it is seen at this size: enlarging all of it at the end is enough
         lacking = lacking - rows @ added @ columns.T
@@ -52,9 +53,9 @@ def back_projected(result: Tensor, low: Tensor, steps: int, repairs: bool = Fals
 
 
 @lru_cache(maxsize=16)
-def _enlarged_and_reduced(side: int) -> Tensor:
-    """Matrix (side, side): what enlarging a line of pixels and reducing it again makes of it."""
+def _enlarged_and_reduced(side: int, large_side: int) -> Tensor:
+    """Matrix (side, side): what enlarging a line of pixels to `large_side` and reducing it again makes of it."""
     with torch.inference_mode(False):  # kept for callers that want gradients, too
         lines = torch.eye(side)[:, None, None]  # one line a picture, of one row
-        large = F.interpolate(lines, size=(1, FACTOR * side), mode="bicubic", antialias=True)
+        large = F.interpolate(lines, size=(1, large_side), mode="bicubic", antialias=True)
         return F.interpolate(large, size=(1, side), mode="bicubic", antialias=True)[:, 0, 0].T.contiguous()

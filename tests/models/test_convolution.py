@@ -1,10 +1,12 @@
 """Convolutions by Winograd's algorithm are the plain ones to float32's precision, whoever shares the work."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from support.stages import python
 from torch import Tensor
 
 from pipeline.models import convolution
@@ -57,6 +59,64 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
             results += [module(x), torch.cat([module(one) for one in x.split(1)])]
         assert torch.get_num_threads() == threads
     assert all(torch.equal(results[0], other) for other in results)
+
+
+WITHOUT_A_THREAD = """
+import threading
+import torch
+from pipeline.models.convolution import threads_of_one_core
+start, begun = threading.Thread.start, []
+def refuse(self):
+    begun.append(self)
+    if len(begun) == 3:
+        raise RuntimeError("can't start new thread")
+    start(self)
+threading.Thread.start = refuse
+torch.set_num_threads(4)
+try:
+    threads_of_one_core(4)
+except RuntimeError as error:
+    print(error, torch.get_num_threads())
+threading.Thread.start = start
+print(list(threads_of_one_core(4).map(lambda _: torch.get_num_threads(), range(4))))
+"""
+
+
+def test_where_the_system_lets_no_more_threads_start_that_is_an_error_and_nothing_waits_for_them(
+    tmp_path: Path,
+) -> None:
+    done = python(WITHOUT_A_THREAD, tmp_path, timeout=60)
+    assert done.stdout.splitlines() == ["can't start new thread 4", "[1, 1, 1, 1]"], done.stderr
+    assert done.returncode == 0
+
+
+FROM_MANY_THREADS = """
+import threading
+import torch
+from pipeline.models import convolution
+from pipeline.models.config import GeneratorConfig
+from pipeline.models.networks import Generator
+from pipeline.upscale.array_upscaler import ArrayUpscaler
+convolution._has_only_avx2 = lambda: True
+torch.set_num_threads(4)
+upscaler = ArrayUpscaler(Generator(GeneratorConfig((24,), bottleneck=1)), {}, precision="fp32")
+together, seen = threading.Barrier(8), []
+def enlarge():
+    together.wait()
+    upscaler.generator(torch.zeros(1, 3, 48, 48))
+    seen.append(torch.get_num_threads())
+threads = [threading.Thread(target=enlarge) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(seen, convolution._pool.cache_info().misses)
+"""
+
+
+def test_threads_that_begin_at_once_keep_their_number_and_share_one_pool(tmp_path: Path) -> None:
+    done = python(FROM_MANY_THREADS, tmp_path, timeout=60)
+    assert done.stdout == "[4, 4, 4, 4, 4, 4, 4, 4] 1\n", done.stderr
 
 
 def test_gradients_are_those_of_the_plain_convolution_and_have_gradients_themselves() -> None:

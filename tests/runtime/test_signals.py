@@ -25,6 +25,16 @@ def test_the_exit_code_is_the_one_that_was_asked_for(tmp_path: Path, run: str, c
     assert (done.returncode, done.stderr) == (code, said)
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(("run", "code"), [("lambda: print('done')", 0), ("lambda: sys.exit('no such file')", 1)])
+def test_streams_that_the_caller_has_closed_do_not_change_the_exit_code(
+    tmp_path: Path, closed: str, run: str, code: int
+) -> None:
+    command = f'exec "$0" -c "$1" {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable, f"{BEGIN}end_with({run})"], cwd=ROOT, check=False)
+    assert done.returncode == code
+
+
 def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
     done = python(f"{BEGIN}end_with(lambda: 1 // 0)", tmp_path)
     assert done.returncode == 1

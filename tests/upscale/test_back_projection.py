@@ -35,6 +35,16 @@ def test_back_projection_enlarges_once_and_gives_what_its_steps_give(steps: int,
     assert difference.abs().max() < 0.001 * GREY_LEVEL
 
 
+@pytest.mark.parametrize("factor", [1.19, 2.0])
+def test_results_of_other_factors_are_made_to_agree_as_the_steps_make_them(factor: float) -> None:
+    torch.manual_seed(1)
+    low = torch.rand(1, 3, 33, 40)
+    large = F.interpolate(low, size=(round(33 * factor), round(40 * factor)), mode="bicubic", antialias=True)
+    result = large + 0.05 * torch.randn(large.shape)
+    difference = back_projected(result, low, 10) - as_defined(result, low, 10, repairs=False)
+    assert difference.abs().max() < 0.001 * GREY_LEVEL
+
+
 def test_the_grid_is_taken_out_as_the_definition_has_it_to_the_border() -> None:
     torch.manual_seed(0)
     detail = 0.1 * torch.randn(2, 3, 4 * 18, 4 * 31)

@@ -7,11 +7,14 @@ lines or a lattice on skin.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
 import torch
 from torch import Tensor
+
+MeanOfAll = Callable[[Tensor], Tensor]
 
 SIDE: Final = 16
 """Of a block, pixels."""
@@ -24,7 +27,7 @@ _FLOOR: Final = 0.0005
 _LUMA: Final = (0.299, 0.587, 0.114)
 
 
-def anisotropy(result: Tensor) -> Tensor:
+def anisotropy(result: Tensor, mean_of_all: MeanOfAll | None = None) -> Tensor:
     """How much the strengths of fine frequencies differ within one radius: a scalar, 0 where nothing has a direction.
 
     It does not change with how strong fine structure is. Of the rings' means, unlike Durall et al. ("Watch your
@@ -32,11 +35,24 @@ def anisotropy(result: Tensor) -> Tensor:
 
     Args:
         result: (N, 3, h, w) in 0..1, sides from 16 up; looked at together, since one crop has too few blocks to tell.
+        mean_of_all: where these are a part of the pictures that are looked at together: the mean over all parts of what
+            is given of each, (16, 16).
 
     Returns:
-        Mean of the `deviations`' sizes beyond a margin, float32.
+        Mean of the `deviations`' sizes beyond a margin, float32; of all parts, but the gradient, which is for the sum
+        over the parts by their weights, is of this one.
     """
-    excess = (deviations(magnitudes(result).mean(dim=(0, 1, 2))).abs() - _MARGIN).clamp(min=0)
+    strengths = magnitudes(result).mean(dim=(0, 1, 2))
+    if mean_of_all is None:
+        return _beyond_margin(strengths)
+    whole = mean_of_all(strengths.detach()).requires_grad_(True)
+    found = _beyond_margin(whole)
+    (gradient,) = torch.autograd.grad(found, whole)
+    return found.detach() + (gradient * (strengths - strengths.detach())).sum()
+
+
+def _beyond_margin(strengths: Tensor) -> Tensor:
+    excess = (deviations(strengths).abs() - _MARGIN).clamp(min=0)
     return excess.sum() / _rings().sum()
 
 

@@ -1,6 +1,7 @@
 """A share of a batch: losses, and gradients added up, in one thread with networks of its own. Plain torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -10,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.models.convolution import threads_of_one_core
 from pipeline.models.device import autocast
 from pipeline.models.networks import Discriminator, Generator
 from pipeline.train.engine.batches import Batch
 from pipeline.train.engine.config import TrainConfig
-from pipeline.train.engine.isotropy import anisotropy
+from pipeline.train.engine.isotropy import MeanOfAll, anisotropy
 from pipeline.train.engine.losses import adversarial_loss, gradient_penalty, mean_difference
 
 Module = TypeVar("Module", bound=torch.nn.Module)
@@ -43,13 +45,16 @@ class BatchShare:
         discriminator = None if self.discriminator is None else _with_own_gradients(self.discriminator)
         return replace(self, generator=generator, discriminator=discriminator, generate=generator)
 
-    def add_gradients(self, batch: Batch, weight: float) -> Values:
-        """Add the gradients of a part of a batch, times `weight`, to those that the networks have; its losses."""
+    def add_gradients(self, batch: Batch, weight: float, mean_of_all: MeanOfAll | None = None) -> Values:
+        """Add the gradients of a part of a batch, times `weight`, to those that the networks have; its losses.
+
+        `mean_of_all`: over the parts of other shares, see `anisotropy`.
+        """
         low, truth, told = batch
         given, real = self.to_device(low), self.to_device(truth)
         if not real.shape[1]:
             given, real = self.pair_of_results(given, real.shape[-1])
-        loss, values = self.losses(given, real, told.to(self.device), weight)
+        loss, values = self.losses(given, real, told.to(self.device), weight, mean_of_all)
         (loss * weight).backward()  # type: ignore[no-untyped-call]
         return values
 
@@ -66,7 +71,9 @@ class BatchShare:
             torch._foreach_add_(ours, added)
             theirs.zero_grad(set_to_none=True)
 
-    def losses(self, low: Tensor, truth: Tensor, told: Tensor, weight: float = 1.0) -> tuple[Tensor, Values]:
+    def losses(
+        self, low: Tensor, truth: Tensor, told: Tensor, weight: float = 1.0, mean_of_all: MeanOfAll | None = None
+    ) -> tuple[Tensor, Values]:
         """The generator's loss, and all losses by name; the discriminator's gradients, times `weight`, are added up."""
         config = self.config
         with self.autocast():
@@ -84,7 +91,7 @@ class BatchShare:
             loss = loss + config.adversarial * towards_real
             values |= {f"{name}{end}": value for name, value in judged.items()}
         if config.isotropy and of_use:
-            values["anisotropy"] = anisotropy(result)
+            values["anisotropy"] = anisotropy(result, mean_of_all)
             loss = loss + config.isotropy * values["anisotropy"]
         if config.consistency and not of_use:
             reduced = F.interpolate(result - truth, scale_factor=0.25, mode="bicubic", antialias=True)
@@ -143,6 +150,35 @@ class BatchShare:
     def to_device(self, images: Tensor) -> Tensor:
         """uint8 (N, h, w, 3) -> float32 (N, 3, h, w) in [0, 1]; the permuted view is already channels-last."""
         return images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+
+
+def add_gradients_together(shares: Sequence[BatchShare], batch: Batch, count: int) -> list[tuple[float, Values]]:
+    """Share a part of a batch of `count` pictures out over threads; their gradients are added up in the first share.
+
+    Returns:
+        Each thread's part of the whole batch, and its losses.
+    """
+    pieces = [Batch(*piece) for piece in zip(*(tensor.chunk(len(shares)) for tensor in batch), strict=True)]
+    weights = [len(piece.low) / count for piece in pieces]
+    strengths: list[Future[Tensor]] = [Future() for _ in pieces]
+
+    def work(index: int) -> Values:
+        def mean_of_all(own: Tensor) -> Tensor:
+            strengths[index].set_result(own)
+            parts = [weight * future.result() for weight, future in zip(weights, strengths, strict=True)]
+            return torch.stack(parts).sum(dim=0) / sum(weights)
+
+        try:
+            return shares[index].add_gradients(pieces[index], weights[index], mean_of_all)
+        except BaseException as error:
+            if not strengths[index].done():
+                strengths[index].set_exception(error)  # nobody waits for it for ever
+            raise
+
+    values = list(threads_of_one_core(len(shares)).map(work, range(len(pieces))))
+    for other in shares[1 : len(pieces)]:  # in their order: sums are the same each time
+        shares[0].take_gradients(other)
+    return list(zip(weights, values, strict=True))
 
 
 def _with_own_gradients(network: Module) -> Module:

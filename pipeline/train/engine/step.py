@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pipeline.core.images import Pixels
 from pipeline.models.checkpoint import part
-from pipeline.models.convolution import layout, threads_of_one_core
+from pipeline.models.convolution import layout
 from pipeline.models.device import choose_device, choose_precision, to_pixels
 from pipeline.models.networks import Discriminator, Generator
 from pipeline.train.engine.adam import Adam
@@ -13,7 +13,7 @@ from pipeline.train.engine.batches import Batch
 from pipeline.train.engine.config import TrainConfig, learning_rate
 from pipeline.train.engine.losses import PerceptualLoss
 from pipeline.train.engine.process_group import ProcessGroup
-from pipeline.train.engine.share import BatchShare, Module, Values
+from pipeline.train.engine.share import BatchShare, Module, Values, add_gradients_together
 
 _OPTIMIZERS = {"generator": "optimizer", "discriminator": "judge_optimizer"}
 """Network -> name of its optimizer in training states, which others of before can be taken up by."""
@@ -94,22 +94,15 @@ class Updates:
         if len(self.shares) == 1:
             weight = len(batch.low) / count
             return [(weight, self.share.add_gradients(batch, weight))]
-        pieces = [Batch(*piece) for piece in zip(*(t.chunk(len(self.shares)) for t in batch), strict=True)]
-        weights = [len(piece.low) / count for piece in pieces]
-        threads = threads_of_one_core(len(self.shares))
-        values = list(threads.map(BatchShare.add_gradients, self.shares[: len(pieces)], pieces, weights))
-        for other in self.shares[1 : len(pieces)]:  # in their order: sums are the same each time
-            self.share.take_gradients(other)
-        return list(zip(weights, values, strict=True))
+        return add_gradients_together(self.shares, batch, count)
 
     def _threads(self) -> int:
         """How many share a batch, a core each: two cores with half of it each do a step in 1.1 to 1.5 times as many
         together. Measured where convolutions go by Winograd's algorithm, and done there.
         """
         config = self.config
-        # a compiler would compile for each; isotropy is of the whole batch, spectral norm remembers what it saw
-        remembers = config.adversarial > 0 and config.discriminator.spectral_norm
-        whole = config.compile or config.isotropy or remembers
+        # a compiler would compile for each; spectral norm remembers what it saw
+        whole = config.compile or (config.adversarial > 0 and config.discriminator.spectral_norm)
         threads = torch.get_num_threads()
         apart = layout(self.device, self.dtype) == torch.contiguous_format and not whole
         return threads if apart and config.batches.batch // config.accumulate >= threads else 1
