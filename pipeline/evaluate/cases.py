@@ -100,6 +100,22 @@ def count_enlarged(config: EvaluationConfig, split: str, scale: str) -> int:
     return max(sum(map(count_rows, shard_files(folder, f"{split}-*.parquet"))) for folder in folders)
 
 
+def faces_until_last_enlarged(config: EvaluationConfig, split: str, scale: str) -> int:
+    """Among how many first inputs of a split are all that were to be enlarged at a scale.
+
+    Not every one of these need be: small ones have no row at 64to256, those without an original none as a thumbnail of
+    it.
+    """
+    before = last = 0
+    for path in shard_files(Path(config.inputs) / split, f"{split}-*.parquet"):
+        folders = (config.shards(method, scale) for method in config.methods)
+        done = [folder / path.name for folder in folders if (folder / path.name).is_file()]
+        places = [_indices(path, {row["id"] for row in read_rows(results, ["id"])})[-1:] for results in done]
+        last = max([last, *(before + place + 1 for (place,) in filter(None, places))])
+        before += count_rows(path)
+    return last
+
+
 def count_small(config: EvaluationConfig) -> dict[str, int]:
     """Enlarged faces by split that are under 256x256, where there are any: the upscale stage gives them no 64to256."""
     if not config.upscaled:

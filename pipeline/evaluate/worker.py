@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.degradation import MEASURED_SCALES
-from pipeline.core.scales import MEASURED_SPLITS, UPSCALED_SCALES, base_of, inputs_of
+from pipeline.core.scales import MEASURED_SPLITS, UPSCALED_SCALES, base_of
 from pipeline.core.schema import METRICS, Row
 from pipeline.core.shards import row_ranges, write_rows
-from pipeline.evaluate.cases import Case, EvaluationConfig, count_enlarged, read_cases
+from pipeline.evaluate.cases import Case, EvaluationConfig, faces_until_last_enlarged, read_cases
 from pipeline.evaluate.scorer import FEATURES, Scorer, features_folder
 from pipeline.models.allocator import keep_freed_memory
 from pipeline.runtime.units import RowUnit, Statistics, do_units
@@ -51,7 +51,9 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[Fa
     """
     units: dict[str, list[FaceUnit]] = {base: [] for base in reversed(UPSCALED_SCALES)}
     for split, base in product(MEASURED_SPLITS, UPSCALED_SCALES):
-        enlarged = _count_enlarged(config, split, base)
+        scales = [scale for scale in MEASURED_SCALES if base_of(scale) == base]
+        counts = {scale: faces_until_last_enlarged(config, split, scale) for scale in scales}
+        enlarged = {scale: count for scale, count in counts.items() if count}
         rows = max(1, min(size, 2 * size // max(len(enlarged), 1)))
         most, before = max(enlarged.values(), default=0), 0
         for stem, start, stop in row_ranges(Path(config.inputs) / split, f"{split}-*.parquet", rows, most):
@@ -62,16 +64,6 @@ def plan_units(config: EvaluationConfig, parts: Path, size: int = 16) -> list[Fa
             before += stop - start
     ordered = (sorted(some, key=lambda unit: -unit.cases) for some in units.values())
     return [unit for together in zip_longest(*ordered) for unit in together if unit is not None]
-
-
-def _count_enlarged(config: EvaluationConfig, split: str, base: str) -> dict[str, int]:
-    """Among how many first faces are those that were to be enlarged, by scale: at 64to256 small ones have no row."""
-    counts = {scale: count_enlarged(config, split, scale) for scale in MEASURED_SCALES}
-    return {
-        scale: max(other for name, other in counts.items() if inputs_of(name) == inputs_of(scale))
-        for scale, count in counts.items()
-        if base_of(scale) == base and count
-    }
 
 
 class EvaluationWorker:

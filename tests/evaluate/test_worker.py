@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from support.evaluation import CONFIG, METHODS, SIDE, FakeInception, build, change, face, image, measure
 
 from pipeline.core.images import pixel_hash, psnr, resize
+from pipeline.core.scales import UPSCALED_SCALES
 from pipeline.core.schema import FACES, UPSCALED
 from pipeline.core.shards import write_rows
 from pipeline.evaluate import aggregate as aggregation
@@ -199,6 +201,16 @@ def test_faces_under_256_are_not_measured_and_the_report_says_how_many(tmp_path:
     assert all(score["failed"] == 0 for score in summary["test"]["64to256"].values())
     page = (tmp_path / "reports/report.html").read_text()
     assert "are not measured: 2 of test." in page
+
+
+def test_faces_are_measured_whichever_before_them_were_not_to_be_enlarged(tmp_path: Path) -> None:
+    config = build(tmp_path, {"test": 5})
+    for method, scale in product(config.methods, UPSCALED_SCALES):
+        # as the first ones would have no original
+        change(Path(config.upscaled) / method / scale / "test-00000.parquet", UPSCALED, lambda rows: rows[3:4])
+    measure(config, tmp_path / "parts", 2)
+    summary = write(tmp_path / "parts", config, tmp_path / "reports", {})
+    assert [summary["test"][scale]["facesr"]["count"] for scale in UPSCALED_SCALES] == [1, 1]
 
 
 def test_when_no_face_reaches_256_the_evaluation_says_so_and_still_writes_a_report(tmp_path: Path) -> None:
