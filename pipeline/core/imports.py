@@ -21,7 +21,8 @@ class _Hidden(MetaPathFinder):
 def spare_pandas() -> None:
     """Let pyarrow make arrays without pandas, which it imports for the first one only to ask if values are a Series.
 
-    It looks once. What asks for pandas itself, later, finds it, and pyarrow then takes its objects as ever.
+    It looks once, and again when a table becomes a frame or a frame a table. What asks for pandas itself, later, finds
+    it; until then pyarrow takes a Series as it takes any sequence, which nothing here gives it.
     """
     if "pandas" in sys.modules:
         return

@@ -28,7 +28,7 @@ _LOCK = threading.RLock()
 
 _LONGEST_SOCKET = 107
 """Bytes of a socket's path, at most."""
-_SOCKET = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1234567")
+_SOCKET = len("/facesr-12345678/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1234567")
 """What Ray adds to its temporary folder."""
 
 
@@ -53,7 +53,7 @@ def session(address: str | None) -> Iterator[None]:
                 import ray
 
             if not ray.is_initialized():
-                folder = _short_folder() if address is None else None
+                folder = _own_folder() if address is None else None
                 stack.callback(_remove, folder)
                 stack.enter_context(leaving_at_once(partial(_abandon, address is None, folder)))
                 with slow(_starting(address)):
@@ -134,20 +134,25 @@ def _environment(address: str | None) -> None:
         os.environ.setdefault("RAY_worker_niceness", "0")
 
 
-def _short_folder() -> str | None:
-    """A temporary folder for Ray where the usual one has too long a path for the sockets that Ray puts there."""
+def _own_folder() -> str:
+    """A temporary folder for a local Ray, which would leave logs and sockets of each run behind in one of its own.
+
+    Not everywhere: some places have too long a path for the sockets.
+    """
     usual = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    if len(os.fsencode(usual)) + _SOCKET <= _LONGEST_SOCKET:
-        return None
-    for place in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108
-        with suppress(OSError):
-            return tempfile.mkdtemp(prefix="facesr-", dir=place)
+    for place in (usual, "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108
+        if len(os.fsencode(place)) + _SOCKET <= _LONGEST_SOCKET:
+            with suppress(OSError):
+                return tempfile.mkdtemp(prefix="facesr-", dir=place)
     raise WorkerError(f"{usual}: too long a path for Ray's sockets; set TMPDIR to a shorter one, or use --workers 1")
 
 
 def _remove(folder: str | None) -> None:
-    if folder is not None:
+    for _ in range(20):
+        if folder is None or not Path(folder).exists():
+            return
         shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)  # somebody who is about to end may write meanwhile
 
 
 def _abandon(local: bool, folder: str | None) -> None:
@@ -161,11 +166,7 @@ def _abandon(local: bool, folder: str | None) -> None:
         for process in processes:
             with suppress(OSError):
                 os.kill(process, signal.SIGKILL)
-    for _ in range(20):
-        _remove(folder)
-        if folder is None or not Path(folder).exists():
-            break
-        time.sleep(0.05)  # somebody who is about to end wrote meanwhile
+    _remove(folder)
 
 
 def _children(parent: int) -> list[int]:

@@ -61,6 +61,7 @@ def sockets_of(process):
 with prepare(None), session(None):
     import ray
     report = {"address": ray.get_runtime_context().gcs_address}
+    report["folder"] = ray._private.worker._global_node.get_session_dir_path()
     alive = []
     report["all"] = answers([{"number": n, "seconds": 0.2} for n in range(20)], workers=(2, 9), alive=alive.append)
     report["alive"] = alive
@@ -80,6 +81,7 @@ with prepare(None), session(None):
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
     sockets = [socket for process in family for socket in sockets_of(process)]
     report["listening"] = sorted({socket.laddr.ip for socket in sockets if socket.status == "LISTEN"})
+report["folder left"] = Path(report["folder"]).parent.exists()
 report["left"] = len(psutil.wait_procs(family[1:], timeout=20)[1])
 Path("report.json").write_text(json.dumps(report))
 """
@@ -117,6 +119,11 @@ def test_a_unit_whose_worker_dies_three_times_is_run_again_and_costs_no_other(on
 def test_an_error_in_a_worker_reaches_the_caller_as_its_message_alone(on_ray: Path) -> None:
     assert report(on_ray)["error"] == "WorkerError: unit 13 is bad luck"
     assert report(on_ray)["built"] == "WorkerError: no model at nowhere.safetensors"
+
+
+def test_a_local_ray_leaves_no_folder_of_its_sessions_behind(on_ray: Path) -> None:
+    assert Path(report(on_ray)["folder"]).parent.name.startswith("facesr-")
+    assert report(on_ray)["folder left"] is False
 
 
 def test_ray_prints_nothing_of_its_own_where_results_are_printed(on_ray: Path) -> None:
