@@ -322,7 +322,7 @@ def test_a_format_that_ends_before_the_result_does_is_said(model: Path, tmp_path
 # resuming
 
 
-def many(tmp_path: Path, count: int = 96) -> Path:
+def many(tmp_path: Path, count: int = 56) -> Path:
     source = tmp_path / "many.zip"
     with zipfile.ZipFile(source, "w") as file:
         for index in range(count):
@@ -451,7 +451,7 @@ def test_an_archive_that_has_grown_costs_only_what_is_new_and_what_failed_is_tri
 
 
 def test_a_changed_model_or_option_is_noticed_and_the_choice_is_clear(model: Path, tmp_path: Path) -> None:
-    source = many(tmp_path, 96)
+    source = many(tmp_path)
     out = tmp_path / "out"
     kill_at_part(start(source, out, "--model", model, "--workers", 1), out / ".facesr", 0)
     other = model.with_name("realism.safetensors")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from support import pictures
 from support.stages import faces_of, files_of
 
 from pipeline.core.images import encode_png
@@ -16,13 +17,12 @@ from pipeline.ingest.split import assign
 from pipeline.pairs.run import make_pairs
 from pipeline.params.ingest import ArchiveSource, Ingest, Persons, SplitCounts
 from pipeline.params.pairs import Pairs
-from pipeline.synthetic.portrait import portrait
 
 
 def draw(folder: Path, indices: range) -> None:
     folder.mkdir(exist_ok=True)
     for index in indices:
-        (folder / f"{index:03d}.png").write_bytes(encode_png(portrait(5, index, 64)))
+        (folder / f"{index:03d}.png").write_bytes(encode_png(pictures.face(index)))
 
 
 def settings(folder: Path, **changes: Any) -> Ingest:
@@ -80,7 +80,7 @@ def test_added_faces_leave_every_old_split_shard_input_and_pair_as_it_was(tmp_pa
 def test_new_faces_go_into_new_shards_where_the_last_is_full(tmp_path: Path) -> None:
     draw(tmp_path / "in", range(6))
     for path in list((tmp_path / "in").glob("*.png")):  # a shard of 1 MB is full with one of these
-        path.write_bytes(encode_png(portrait(5, int(path.stem), 640), 0))
+        path.write_bytes(encode_png(pictures.face(int(path.stem), 640), 0))
     big = settings(tmp_path / "in", shard_mb=1, sources=[_all_train(tmp_path / "in")])
     run.ingest(big, tmp_path / "data", tmp_path / "work")
     before = files_of(tmp_path / "data/faces")
@@ -134,7 +134,7 @@ def test_a_changed_picture_is_decoded_again(tmp_path: Path, decoded: list[int]) 
     draw(tmp_path / "in", range(10))
     ingest(tmp_path)
     decoded.clear()
-    (tmp_path / "in/003.png").write_bytes(encode_png(portrait(6, 99, 64)))
+    (tmp_path / "in/003.png").write_bytes(encode_png(pictures.face(99)))
     ingest(tmp_path)
     assert len(decoded) == 1
 

@@ -23,7 +23,7 @@ from pipeline.models.networks import Generator
 from pipeline.pairs.run import make_pairs
 from pipeline.params.ingest import ArchiveSource, Ingest, SplitCounts
 from pipeline.params.pairs import Pairs
-from pipeline.synthetic.portrait import portrait
+from support import pictures
 from support.stages import faces_of
 
 TINY = GeneratorConfig((8,), 0, 1)
@@ -50,7 +50,7 @@ def make_project(folder: Path) -> Path:
     """Faces, inputs, pairs, results, a model that saw them and one of other data, and their dvc.lock."""
     (folder / "in").mkdir()
     for index in range(6):
-        (folder / f"in/{index}.png").write_bytes(encode_png(portrait(5, index, 64)))
+        (folder / f"in/{index}.png").write_bytes(encode_png(pictures.face(index)))
     ingest_again(folder)
     reports = folder / "reports"
     make_pairs(folder / "data/faces", folder / "data", reports / "pairs", Pairs(seed=1, workers=1), folder / "work")
