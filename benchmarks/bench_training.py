@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fidelity": {"crop": 192},
     "use": {"crop": 192},
     "realism": {"crop": 128, "consistency": 1.0, "layers": ("relu1_2", "relu2_2", "relu3_1"), **REALISM},
+    "realism-use": {"crop": 128, "isotropy": 0.3, "layers": ("relu1_2", "relu2_2", "relu3_1"), **REALISM},
     "quick": {"crop": 96, "layers": ("relu1_2", "relu2_2"), **REALISM},
 }
 """Settings of the trainings that are measured."""
@@ -41,7 +42,7 @@ class Steps:
 
         from pipeline.core.chain import TOLD
         from pipeline.models.allocator import keep_freed_memory
-        from pipeline.models.config import DiscriminatorConfig, GeneratorConfig
+        from pipeline.models.networks import DiscriminatorConfig, GeneratorConfig  # other checkouts have them there
         from pipeline.train.engine.batches import Batch
         from pipeline.train.engine.config import TrainConfig
         from pipeline.train.engine.process_group import ProcessGroup
@@ -60,7 +61,7 @@ class Steps:
         truth = torch.nn.functional.interpolate(blocks, size=(side, side), mode="bicubic").clamp(0, 255)
         low = torch.nn.functional.interpolate(truth, scale_factor=0.25, mode="area")
         truth, low = (image.permute(0, 2, 3, 1).contiguous().to(torch.uint8) for image in (truth, low))
-        self.batch = Batch(low, low if case == "use" else truth, torch.zeros(8, 2))
+        self.batch = Batch(low, low if case.endswith("use") else truth, torch.zeros(8, 2))
 
     def __call__(self) -> tuple[float, float, float]:
         """Take a step: seconds of the processor, seconds by the clock, its first loss."""
@@ -160,7 +161,7 @@ def parts(case: str, asked: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", default="fidelity,use,realism,quick")
+    parser.add_argument("--case", default="fidelity,use,realism,realism-use,quick")
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
