@@ -1,6 +1,6 @@
 """Other people's 4x networks, to compare with: weights that spandrel can load.
 
-spandrel (`pip install facesr[peers]`) knows the architectures of Real-ESRGAN, ESRGAN, SwinIR, Swin2SR, HAT, DAT, SPAN
+spandrel (`pip install -e '.[peers]'`) knows the architectures of Real-ESRGAN, ESRGAN, SwinIR, Swin2SR, HAT, DAT, SPAN
 and others by the names and shapes of their weights. Weights are read as plain tensors: nothing is unpickled.
 """
 
@@ -86,7 +86,7 @@ def load_network(path: Path) -> Callable[[Pixels], Pixels]:
         import spandrel
     except ImportError as error:
         raise NoSpandrelError(
-            f"{path}: other people's weights need spandrel: run `pip install facesr[peers]`"
+            f"{path}: other people's weights need spandrel: run `pip install -e '.[peers]'`"
         ) from error
     tensors = spandrel.canonicalize_state_dict(_tensors(path))
     try:

@@ -1,7 +1,8 @@
 """`facesr forget`: take pictures out of all that is here, and say what remains to be done."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -9,6 +10,9 @@ from rich.text import Text
 from pipeline.cli._shared import fail, fail_on
 from pipeline.runtime.console import console
 from pipeline.runtime.console import results as output
+
+if TYPE_CHECKING:
+    from pipeline.lineage.picture import Picture, Seen
 
 
 def forget(
@@ -20,8 +24,7 @@ def forget(
     Without --yes nothing is changed. Exit 0: done or shown, 2: not found.
     """
     from pipeline.core.errors import FacesrError
-    from pipeline.forget.steps import remaining
-    from pipeline.forget.take_out import take_out
+    from pipeline.forget.take_out import shown_in, take_out
     from pipeline.lineage.commands import show_pictures
     from pipeline.lineage.picture import find_pictures, models_that_saw
 
@@ -31,6 +34,7 @@ def forget(
         seen = models_that_saw(pictures, project)
     show_pictures(pictures, seen)
     if not yes:
+        _say(pictures, seen, shown_in(project), "would be removed")
         console.print(f"{len(pictures)} picture(s); nothing was changed: say --yes to forget them", markup=False)
         return
     try:
@@ -39,7 +43,14 @@ def forget(
         raise fail(f"{error}; what was done is kept: run the same command again", 1) from error
     for path, count in taken.rows.items():
         output().print(Text(f"{path}: {count} row(s) taken out"))
-    if taken.removed:
-        output().print(Text(f"removed, since they show faces: {', '.join(taken.removed)}"))
-    for number, step in enumerate(remaining(pictures, seen, project), 1):
+    _say(pictures, seen, taken.removed, "removed")
+
+
+def _say(pictures: "Sequence[Picture]", seen: "Sequence[Seen]", shown: list[str], removed: str) -> None:
+    """Print what shows faces, and the steps that are left to do by hand."""
+    from pipeline.forget.steps import remaining
+
+    if shown:
+        output().print(Text(f"{removed}, since they show faces: {', '.join(shown)}"))
+    for number, step in enumerate(remaining(pictures, seen, Path()), 1):
         output().print(Text(f"{number}. {step}"), soft_wrap=True)

@@ -30,6 +30,7 @@ def remaining(pictures: Sequence[Picture], seen: Sequence[Seen], project: Path =
     steps.append("DVC's cache keeps what was: dvc gc --workspace drops all but this version (tags too).")
     steps.append("Remotes as well: dvc gc --workspace --cloud --remote NAME, for each that `dvc remote list` names.")
     steps.append("A tag whose data held them can then no longer be pulled: git tag --delete TAG, git push --delete.")
+    steps.append("Pages and folders that compare, evaluate, view or adapt wrote elsewhere show them still.")
     steps.append("Other clones, published copies, enlarged archives and their manifests: wherever you passed them on.")
     if (project / ".dvc/cache").is_dir():
         steps.append(f"Until then they are still in {Path('.dvc/cache')}.")

@@ -23,8 +23,9 @@ PICTURES = (
     "reports/pairs/degradations.png",
     "reports/train/fidelity/samples",
     "reports/train/realism/samples",
+    "dvc_plots",
 )
-"""What shows faces and is drawn anew by `dvc repro`."""
+"""What shows faces and is drawn anew by `dvc repro` and `dvc plots`."""
 WORK = "work"
 """Partial work of stages that were stopped. It is keyed by the data, so none of it could be gone on with afterwards."""
 
@@ -64,16 +65,16 @@ def take_out(pictures: Sequence[Picture], project: Path = Path()) -> Taken:
     for path, column in _tables(project):
         if count := _without(path, column, [*ids, *hashes]):
             taken.rows[path.relative_to(project).as_posix()] = count
-    for name in (*PICTURES, WORK):
+    taken.removed = shown_in(project)
+    for name in taken.removed:
         path = project / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.is_file():
-            path.unlink()
-        else:
-            continue
-        taken.removed.append(name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     return taken
+
+
+def shown_in(project: Path = Path()) -> list[str]:
+    """Files and folders that may show a picture and are removed whole, as far as they are there."""
+    return [name for name in (*PICTURES, WORK) if (project / name).exists()]
 
 
 def _tables(project: Path) -> Iterator[tuple[Path, str]]:

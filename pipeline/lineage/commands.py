@@ -12,13 +12,16 @@ from rich.tree import Tree
 from pipeline.cli._shared import fail_on
 from pipeline.runtime.console import results as output
 
+FIGURES = "reports/metrics.json"
+"""What a lineage begins with where nothing is named."""
+
 if TYPE_CHECKING:
     from pipeline.lineage.picture import Picture, Seen
     from pipeline.lineage.trace import Node
 
 
 def lineage(
-    path: Annotated[str, typer.Argument(help="What a stage wrote: numbers, weights, shards")] = "reports/summary.json",
+    path: Annotated[str, typer.Argument(help="What a stage wrote: numbers, weights, shards")] = FIGURES,
     image: Annotated[
         str | None, typer.Option(help="Id or name of a picture: where it is, and which models saw it")
     ] = None,

@@ -11,7 +11,7 @@ from pipeline.core.files import shard_files
 from pipeline.core.schema import Row
 from pipeline.core.shards import read_rows
 from pipeline.lineage.lock import LOCK, LineageError, Locked, Stage, maker, read_lock
-from pipeline.lineage.trace import training_data
+from pipeline.lineage.trace import DATA_ELSEWHERE, DATA_HERE, of_data_here
 from pipeline.models.checkpoint import load_generator
 
 FACES, INPUTS, MANIFEST = "data/faces", "data/inputs", "data/pairs.parquet"
@@ -130,22 +130,21 @@ def models_that_saw(pictures: Sequence[Picture], project: Path = Path()) -> list
     and one of the pictures is in train or valid. Of a tagged commit the lock says which pairs its models had.
     """
     in_training = any(picture.split in SEEN_BY for picture in pictures)
-    now = training_data(project)
     seen = []
     for path in sorted((project / "models").rglob("*.safetensors")):
         name = path.relative_to(project).as_posix()
         try:
-            digest = load_generator(path)[1]["provenance"].get("data_sha256")
+            provenance = load_generator(path)[1]["provenance"]
         except FacesrError as error:
             seen.append(Seen(name, None, str(error)))
             continue
-        if digest is not None and digest == now:
-            why = "trained on the inputs and pairs that are here"
+        if of_data_here(provenance, project):
+            why = f"trained on {DATA_HERE}"
             seen.append(
                 Seen(name, in_training, why if in_training else f"{why}, where it is in neither train nor valid")
             )
         else:
-            seen.append(Seen(name, None, "trained on other inputs and pairs than are here now"))
+            seen.append(Seen(name, None, f"trained on {DATA_ELSEWHERE}"))
     return seen + _tagged(in_training, project)
 
 

@@ -12,6 +12,9 @@ from pipeline.core.files import content_hash
 from pipeline.core.shards import count_rows, read_folder
 from pipeline.lineage.lock import LOCK, LineageError, Locked, Stage, maker, read_lock
 from pipeline.models.checkpoint import load_generator
+from pipeline.models.weights_file import Provenance
+
+DATA_HERE, DATA_ELSEWHERE = "the inputs and pairs that are here", "other inputs and pairs than are here now"
 
 
 @dataclass
@@ -35,7 +38,7 @@ def trace(path: str, project: Path = Path()) -> Node:
     """Walk from a file of the project to all that it was made of.
 
     Args:
-        path: such as `reports/summary.json` or `models/fidelity.safetensors`, relative to the project.
+        path: such as `reports/metrics.json` or `models/fidelity.safetensors`, relative to the project.
         project: root of the checkout.
 
     Raises:
@@ -84,11 +87,9 @@ def _said(path: Path, project: Path) -> list[str]:
 def _read(path: Path, project: Path) -> list[str]:
     if path.suffix == ".safetensors" and path.is_file():
         said = load_generator(path)[1]
-        digest = said["provenance"].get("data_sha256")
         lines = [f"{key}: {value}" for key, value in said["provenance"].items() if not isinstance(value, dict)]
-        if digest and (now := training_data(project)) is not None:
-            same = "the inputs and pairs that are here" if digest == now else "other inputs and pairs than are here now"
-            lines.append(f"trained on {same}")
+        if (same := of_data_here(said["provenance"], project)) is not None:
+            lines.append(f"trained on {DATA_HERE if same else DATA_ELSEWHERE}")
         return lines
     if path.suffix == ".parquet" and path.is_file():
         return [f"{count_rows(path)} rows"]
@@ -100,24 +101,35 @@ def _read(path: Path, project: Path) -> list[str]:
     return []
 
 
-def training_data(project: Path) -> str | None:
-    """The `data_sha256` that weights trained on what is here would have; None where it is not here."""
+def of_data_here(provenance: Provenance, project: Path) -> bool | None:
+    """True if weights were trained on the data that are here; None where these, or what they say of theirs, are not."""
     inputs, manifest = project / "data/inputs", project / "data/pairs.parquet"
-    if not manifest.is_file():
+    digest = provenance.get("data_sha256")
+    if not digest or not manifest.is_file():
         return None
-    return content_hash(inputs / "train", inputs / "valid", manifest)
+    # the supervised twin learns from the faces themselves
+    data = (project / "data/faces",) if provenance.get("phase") == "twin" else (inputs / "train", inputs / "valid")
+    return digest == content_hash(*data, manifest)
 
 
 def numbers(path: Path) -> Iterator[tuple[str, float]]:
-    """The figures of a summary.json: `scale.method.metric` and its value; PSNR alone."""
+    """PSNR of each split, scale and method in a metrics.json."""
     try:
         found: Any = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return
-    for scale, methods in found.items() if isinstance(found, dict) else ():
-        for method, figures in methods.items() if isinstance(methods, dict) else ():
-            if isinstance(figures, dict) and isinstance(figures.get("psnr"), float):
-                yield f"{scale}, {method}, PSNR", figures["psnr"]
+    for names, figures in _nested(found, 3):
+        if isinstance(figures, dict) and isinstance(figures.get("psnr"), float):
+            yield ", ".join([*names, "PSNR"]), figures["psnr"]
+
+
+def _nested(values: Any, depth: int) -> Iterator[tuple[list[str], Any]]:
+    """What lies `depth` objects deep, and its names on the way."""
+    if not depth:
+        yield [], values
+    elif isinstance(values, dict):
+        for name, inner in values.items():
+            yield from (([name, *names], value) for names, value in _nested(inner, depth - 1))
 
 
 def commit_of(path: str, project: Path) -> str | None:

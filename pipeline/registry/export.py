@@ -136,7 +136,7 @@ def _write_onnx(program: Any, arguments: tuple[Tensor, ...], metadata: dict[str,
         import onnx
         import onnxscript  # noqa: F401  # torch's exporter needs it
     except ImportError as error:
-        raise ExportError("exporting as ONNX needs `pip install facesr[export]`") from error
+        raise ExportError("exporting as ONNX needs `pip install -e '.[export]'`") from error
     names = [IMAGE, TOLD_INPUT][: len(arguments)]
     done = torch.onnx.export(program, arguments, dynamo=True, verbose=False, input_names=names, output_names=[RESULT])
     assert done is not None  # noqa: S101

@@ -84,7 +84,7 @@ def upload(repo: str, model: Model, weights: Path, formats: Sequence[str], priva
     try:
         from huggingface_hub import HfApi
     except ImportError as error:
-        raise PublishError("publishing to hf:// needs `pip install facesr[hub]`") from error
+        raise PublishError("publishing to hf:// needs `pip install -e '.[hub]'`") from error
     with TemporaryDirectory() as scratch:
         assemble(model, weights, Path(scratch), formats)
         api = HfApi()

@@ -12,7 +12,7 @@ NO_STORES = {
     *("generic", "reference", "zip", "tar", "libarchive"),
 }
 """Of fsspec's protocols: local disks, which have paths, and wrappers around other stores."""
-INSTALL = {"hf": "pip install 'facesr[hub]'"}
+INSTALL = {"hf": "pip install -e '.[hub]' in its checkout"}
 
 
 def reaches(scheme: str) -> bool:

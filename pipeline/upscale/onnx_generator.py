@@ -62,7 +62,7 @@ def load_onnx(path: Path) -> tuple[OnnxGenerator, Metadata]:
     try:
         import onnxruntime  # an extra
     except ImportError as error:
-        raise ModelError(f"{path}: ONNX needs `pip install facesr[export]`") from error
+        raise ModelError(f"{path}: ONNX needs `pip install -e '.[export]'`") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()

@@ -249,7 +249,7 @@ def test_a_store_that_cannot_be_reached_is_an_error_that_says_so(tmp_path: Path,
 
 
 def test_hugging_face_datasets_shows_the_faces_as_images(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets", reason="pip install facesr[datasets]")
+    datasets = pytest.importorskip("datasets", reason="pip install -e '.[datasets]'")
     source = as_folder(tmp_path / "in", files(5))
     run(source, "--out", tmp_path / "out", *SMALL, "--workers", "1")
     pattern = str(tmp_path / "out" / "faces" / "*.parquet")

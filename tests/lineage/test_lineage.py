@@ -5,12 +5,27 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.project import of_split, run
+import torch
+from support.project import TINY, of_split, run
+from support.stages import ROOT
+
+from pipeline.core.files import content_hash
+from pipeline.lineage.commands import FIGURES
+from pipeline.lineage.lock import maker, read_lock
+from pipeline.lineage.trace import numbers
+from pipeline.models.checkpoint import save_generator
+from pipeline.models.networks import Generator
 
 
 def test_a_number_leads_to_weights_pairs_shards_and_the_source(project: Path) -> None:
     found = run("lineage").output
-    for words in ("PSNR: 31.250", "models/fidelity.safetensors", "data/pairs.parquet", "data/faces", "in.zip"):
+    for words in (
+        "test, 64to256, facesr, PSNR: 31.250",
+        "models/fidelity.safetensors",
+        "data/pairs.parquet",
+        "data/faces",
+        "in.zip",
+    ):
         assert words in found
     assert "trained on the inputs and pairs that are here" in found
     assert found.count("as locked") >= 5
@@ -18,6 +33,21 @@ def test_a_number_leads_to_weights_pairs_shards_and_the_source(project: Path) ->
     tree = json.loads(run("lineage", "models/fidelity.safetensors", "--json").output)
     states = {node["path"]: node["state"] for node in tree["made_of"]}
     assert states == {"data/inputs/train": "as locked", "data/pairs.parquet": "changed since"}
+
+
+def test_the_figures_that_it_begins_with_are_what_a_stage_of_the_pipeline_writes() -> None:
+    stages = read_lock((ROOT / "dvc.lock").read_bytes())
+    assert maker(stages, FIGURES) is not None
+    assert any("facesr, PSNR" in name for name, _ in numbers(ROOT / FIGURES))
+
+
+def test_a_supervised_twin_learned_from_the_faces_that_are_here(project: Path) -> None:
+    data = content_hash(project / "data/faces", project / "data/pairs.parquet")
+    provenance = {"phase": "twin", "data_sha256": data}
+    twin = project / "models/baselines/twin.safetensors"
+    save_generator(twin, Generator(TINY), TINY, provenance, torch.float32)
+    found = json.loads(run("lineage", "--image", of_split(project, "train"), "--json").output)
+    assert {model["model"]: model["seen"] for model in found["models"]}["models/baselines/twin.safetensors"] is True
 
 
 def test_a_picture_leads_to_its_split_pairs_results_and_models(project: Path) -> None:

@@ -65,7 +65,7 @@ def make_project(folder: Path) -> Path:
     write_rows(folder / "data/upscaled/facesr/64to256/all-00000.parquet", rows, UPSCALED)
     figures = [dict.fromkeys(METRICS.names) | {"id": row["id"], "name": row["name"]} for row in rows]
     write_rows(folder / "reports/per_image.parquet", figures, METRICS)
-    (folder / "reports/summary.json").write_text(json.dumps({"test 64to256": {"facesr": {"psnr": 31.25}}}))
+    (folder / "reports/metrics.json").write_text(json.dumps({"test": {"64to256": {"facesr": {"psnr": 31.25}}}}))
     (folder / "reports/sheets").mkdir()
     (folder / "reports/sheets/a.png").write_bytes(b"shows faces")
     lock(folder)
@@ -88,7 +88,7 @@ def lock(folder: Path) -> None:
         "ingest": ([], ["data/faces"]),
         "pairs": (["data/faces"], ["data/inputs/train", "data/pairs.parquet"]),
         "train": (["data/inputs/train", "data/pairs.parquet"], ["models/fidelity.safetensors"]),
-        "evaluate": (["models/fidelity.safetensors", "data/faces"], ["reports/summary.json"]),
+        "evaluate": (["models/fidelity.safetensors", "data/faces"], ["reports/metrics.json"]),
     }
     stages = {
         name: {
