@@ -307,7 +307,7 @@ def test_a_pickle_that_would_run_code_is_refused_unrun(tmp_path: Path, monkeypat
 
 def test_without_spandrel_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
-    with pytest.raises(NoSpandrelError, match=r"pip install facesr\[peers\]"):
+    with pytest.raises(NoSpandrelError, match=r"pip install -e '\.\[peers\]'"):
         load_network(tmp_path / "a.pth")
 
 

@@ -378,7 +378,7 @@ def test_a_hub_without_its_library_is_an_error_that_says_what_to_install(
     for name in [name for name in sys.modules if name.startswith("huggingface_hub")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(SourceError, match=r"hf://datasets/a/b: needs .*pip install 'facesr\[hub\]'$"):
+    with pytest.raises(SourceError, match=r"hf://datasets/a/b: needs .*pip install -e '\.\[hub\]' in its checkout$"):
         contents("hf://datasets/a/b", tmp_path)
 
 
