@@ -12,12 +12,12 @@ from rich.tree import Tree
 from pipeline.cli._shared import fail_on
 from pipeline.runtime.console import results as output
 
-FIGURES = "reports/metrics.json"
-"""What a lineage begins with where nothing is named."""
-
 if TYPE_CHECKING:
     from pipeline.lineage.picture import Picture, Seen
     from pipeline.lineage.trace import Node
+
+FIGURES = "reports/metrics.json"
+"""What a lineage begins with where nothing is named."""
 
 
 def lineage(

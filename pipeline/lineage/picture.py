@@ -4,6 +4,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 from pipeline.core.errors import FacesrError
@@ -11,7 +12,7 @@ from pipeline.core.files import shard_files
 from pipeline.core.schema import Row
 from pipeline.core.shards import read_rows
 from pipeline.lineage.lock import LOCK, LineageError, Locked, Stage, maker, read_lock
-from pipeline.lineage.trace import DATA_ELSEWHERE, DATA_HERE, of_data_here
+from pipeline.lineage.trace import DATA_ELSEWHERE, DATA_HERE, learned_from_faces, training_data
 from pipeline.models.checkpoint import load_generator
 
 FACES, INPUTS, MANIFEST = "data/faces", "data/inputs", "data/pairs.parquet"
@@ -130,6 +131,7 @@ def models_that_saw(pictures: Sequence[Picture], project: Path = Path()) -> list
     and one of the pictures is in train or valid. Of a tagged commit the lock says which pairs its models had.
     """
     in_training = any(picture.split in SEEN_BY for picture in pictures)
+    now = cache(partial(training_data, project))  # it reads all of the data
     seen = []
     for path in sorted((project / "models").rglob("*.safetensors")):
         name = path.relative_to(project).as_posix()
@@ -138,7 +140,8 @@ def models_that_saw(pictures: Sequence[Picture], project: Path = Path()) -> list
         except FacesrError as error:
             seen.append(Seen(name, None, str(error)))
             continue
-        if of_data_here(provenance, project):
+        digest = provenance.get("data_sha256")
+        if digest is not None and digest == now(learned_from_faces(provenance)):
             why = f"trained on {DATA_HERE}"
             seen.append(
                 Seen(name, in_training, why if in_training else f"{why}, where it is in neither train nor valid")

@@ -88,8 +88,9 @@ def _read(path: Path, project: Path) -> list[str]:
     if path.suffix == ".safetensors" and path.is_file():
         said = load_generator(path)[1]
         lines = [f"{key}: {value}" for key, value in said["provenance"].items() if not isinstance(value, dict)]
-        if (same := of_data_here(said["provenance"], project)) is not None:
-            lines.append(f"trained on {DATA_HERE if same else DATA_ELSEWHERE}")
+        digest = said["provenance"].get("data_sha256")
+        if digest and (now := training_data(project, learned_from_faces(said["provenance"]))) is not None:
+            lines.append(f"trained on {DATA_HERE if digest == now else DATA_ELSEWHERE}")
         return lines
     if path.suffix == ".parquet" and path.is_file():
         return [f"{count_rows(path)} rows"]
@@ -101,15 +102,18 @@ def _read(path: Path, project: Path) -> list[str]:
     return []
 
 
-def of_data_here(provenance: Provenance, project: Path) -> bool | None:
-    """True if weights were trained on the data that are here; None where these, or what they say of theirs, are not."""
+def learned_from_faces(provenance: Provenance) -> bool:
+    """True of the supervised twin, which learns from originals; all others learn from inputs."""
+    return provenance.get("phase") == "twin"
+
+
+def training_data(project: Path, faces: bool) -> str | None:
+    """The `data_sha256` of weights that learned from the inputs, or the faces, that are here; None without them."""
     inputs, manifest = project / "data/inputs", project / "data/pairs.parquet"
-    digest = provenance.get("data_sha256")
-    if not digest or not manifest.is_file():
+    if not manifest.is_file():
         return None
-    # the supervised twin learns from the faces themselves
-    data = (project / "data/faces",) if provenance.get("phase") == "twin" else (inputs / "train", inputs / "valid")
-    return digest == content_hash(*data, manifest)
+    data = (project / "data/faces",) if faces else (inputs / "train", inputs / "valid")
+    return content_hash(*data, manifest)
 
 
 def numbers(path: Path) -> Iterator[tuple[str, float]]:
