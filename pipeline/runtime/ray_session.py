@@ -148,11 +148,13 @@ def _own_folder() -> str:
 
 
 def _remove(folder: str | None) -> None:
-    for _ in range(20 if folder else 0):
-        shutil.rmtree(str(folder), ignore_errors=True)
-        if not Path(str(folder)).exists():
+    if folder is None:
+        return
+    for _ in range(20):  # somebody who is about to end may write meanwhile
+        shutil.rmtree(folder, ignore_errors=True)
+        if not Path(folder).exists():
             return  # at once: where a run is told to end, Ray's library would soon complain of its processes' death
-        time.sleep(0.05)  # somebody who is about to end wrote meanwhile
+        time.sleep(0.05)
 
 
 def _abandon(local: bool, folder: str | None) -> None:
