@@ -6,6 +6,7 @@ Nobody looks at thousands: the page shows what the checks flagged, a sample of t
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -165,9 +166,8 @@ Read = Callable[[int], bytes]
 def _reader(sources: Iterable[Source], names: Iterable[str | None]) -> Read:
     """What reads the entry that belongs to the n-th of `names`: an archive may hold a name twice, in the same order."""
     entries: dict[str | None, list[tuple[Source, Entry]]] = {}
-    for source in sources:
-        for entry in source.entries():
-            entries.setdefault(entry.name, []).append((source, entry))
+    for source, entry in ((one, entry) for one in sources for entry in one.entries()):
+        entries.setdefault(entry.name, []).append((source, entry))
     left = {name: iter(same) for name, same in entries.items()}
     found = [next(left.get(name, iter(())), None) for name in names]
 
@@ -185,8 +185,7 @@ def _reader(sources: Iterable[Source], names: Iterable[str | None]) -> Read:
 def _results(output: Path, manifest: Manifest, scratch: Path) -> Read:
     """What reads the result of a row: a file in a folder, else the entry of an archive by its file's or own name."""
     rows, folder = manifest.rows, output.resolve()
-    shards = sorted(folder.rglob("*.parquet")) if output.is_dir() else [output]
-    sources = [open_archive(str(path), scratch) for path in shards if path.name != manifest.path.name]
+    sources = _shards(folder, manifest.path.name, scratch) if output.is_dir() else [open_archive(str(output), scratch)]
     files = _reader(sources, [row["file"] for row in rows])
     # a row without a result has no entry, and is not to take that of another with its name
     names = _reader(sources, [row["name"] if row["status"] == "ok" else None for row in rows])
@@ -202,6 +201,16 @@ def _results(output: Path, manifest: Manifest, scratch: Path) -> Read:
             return names(index)
 
     return read
+
+
+def _shards(folder: Path, manifest: str, scratch: Path) -> list[Source]:
+    found = []
+    for path in sorted({*folder.glob("*.parquet")} - {folder / manifest}):
+        with suppress(SourceError):  # somebody's table
+            source = open_archive(str(path), scratch)
+            next(iter(source.entries()), None)
+            found.append(source)
+    return found
 
 
 def _inputs(output: Path, manifest: Manifest, before: str | None, scratch: Path) -> tuple[Read | None, str | None]:

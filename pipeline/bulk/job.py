@@ -7,8 +7,7 @@ of it is kept, the rest is done.
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pipeline.bulk.assembly import held, identity
 from pipeline.bulk.listing import Listing
 from pipeline.bulk.outputs import Output
 from pipeline.bulk.ownership import (
+    KEPT,
     archive_exists,
     archive_size,
     clear,
@@ -23,6 +23,7 @@ from pipeline.bulk.ownership import (
     refuse_foreign_manifests,
     refuse_foreign_results,
     refuse_inputs,
+    remove_work,
     write_targets,
 )
 from pipeline.bulk.plan import CUT, BulkUnit, Item, items_of, listing_hash, units_of
@@ -59,6 +60,8 @@ class Job:
     """What is worth saying before the start."""
     finished: bool = False
     """There is nothing to do: the manifest tells of this very run."""
+    found: tuple[bool, RunRecord | None] = (False, None)
+    """What OUTPUT held when this was planned: a run that had not come to its end, and its record."""
 
     @property
     def settings(self) -> Settings:
@@ -78,13 +81,18 @@ class Job:
     @property
     def missing(self) -> list[BulkUnit]:
         """Units without a part."""
-        there = set() if self.clear else _names(self.parts)
+        # without a record, parts are those of a run whose end was cut short
+        there = _names(self.parts) if self.output.unfinished and not self.clear else set()
         return [unit for unit in self.units if StoragePath.of(unit.part).name not in there]
 
     @property
     def left(self) -> list[Item]:
         """Items without a row."""
         return [item for unit in self.missing for item in unit.items]
+
+    def outdated(self) -> bool:
+        """True if OUTPUT has been written to by another run since this was planned."""
+        return not self.clear and self.found != _found(self.output)
 
     def rows(self) -> RowTable:
         """Rows of all that is done, in the order of the archive."""
@@ -104,55 +112,47 @@ def open_job(listing: Listing, settings: Settings, engine: Engine) -> Job:
         JobError: OUTPUT holds another run's work, or files that are not ours.
     """
     output, options = listing.output, listing.options
-    items = items_of(listing.entries, settings, output.path.name if output.kind == "picture" else None)
-    record = RunRecord.of(__version__, listing.input, output, settings, engine, listing_hash(items), len(items))
-    job = Job(output, record, items, clear=options.overwrite)
-    refuse_inputs(output, (item.target for item in items), listing.roots, options.overwrite)
+    job = _asked(listing, settings, engine)
     if options.overwrite:
         return _planned(job, None)
     refuse_foreign_manifests(output, options.csv)
-    before = read_record(output)
+    job = replace(job, found=_found(output))
+    unfinished, before = job.found
     if before is None:
         return _only_ours(_planned(job, None), ())
-    differences = _differences(before, record)
-    if differences and not options.resume:
-        what = "an unfinished run" if output.unfinished else "the results of a run"
-        raise JobError(f"{output.path} holds {what} with other options: {'; '.join(differences)}. {CHOICE}")
-    kept = _recorded(before.settings, settings) if differences else settings
-    job = replace(job, record=replace(record, engine=before.engine, settings=kept, parts=before.parts), fresh=False)
-    return _go_on(job, before) if output.unfinished else _again(job, before)
+    if differences := _differences(before, job.record):
+        if not options.resume:
+            what = "an unfinished run" if unfinished else "the results of a run"
+            raise JobError(f"{output.path} holds {what} with other options: {'; '.join(differences)}. {CHOICE}")
+        # the names of results, too, are those of its own options
+        job = replace(_asked(listing, _recorded(before.settings, settings), engine), found=job.found)
+    job = replace(job, record=replace(job.record, engine=before.engine, parts=before.parts), fresh=False)
+    return _go_on(job, before) if unfinished else _again(job, before)
+
+
+def _found(output: Output) -> tuple[bool, RunRecord | None]:
+    return output.unfinished, read_record(output)
+
+
+def _asked(listing: Listing, settings: Settings, engine: Engine) -> Job:
+    """The whole listing by these settings, whatever is there; OutputError where a result would lie over INPUT."""
+    output = listing.output
+    items = items_of(listing.entries, settings, output.path.name if output.kind == "picture" else None)
+    record = RunRecord.of(__version__, listing.input, output, settings, engine, listing_hash(items), len(items))
+    refuse_inputs(output, (item.target for item in items), listing.roots, listing.options.overwrite)
+    return Job(output, record, items, clear=listing.options.overwrite)
 
 
 def begin(job: Job) -> None:
     """Put the run on record; `overwrite` takes effect."""
     if job.clear:
         clear(job.output)
+    elif not job.output.unfinished:
+        remove_work(job.output, keep=KEPT)
     write_targets(job.output, (item.target for item in job.items))
     if job.carried is not None and len(job.carried):
         write_part(job.parts / CARRIED, job.carried)
     job.output.job.write_bytes(job.record.to_json(indent=2).encode())
-
-
-@contextmanager
-def locked(output: Output) -> Iterator[None]:
-    """Keep a second run off the same OUTPUT; the lock goes with the process, however that ends.
-
-    Raises:
-        JobError: another run is at work on it.
-    """
-    folder = output.work.local
-    if folder is None:
-        yield  # an object store has no locks
-        return
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise JobError(f"{output.path}: another run is at work on it") from error
-        yield
 
 
 def _go_on(job: Job, before: RunRecord) -> Job:

@@ -22,6 +22,8 @@ from pipeline.sources.open import open_archive
 from pipeline.sources.patterns import expand
 from pipeline.storage.path import StoragePath
 
+PASSED_OVER = "made by facesr upscale, passed over"
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -51,14 +53,21 @@ def listed(
         OutputError: OUTPUT cannot be written as asked.
         NoModelError: weights are missing.
     """
+    if not source:
+        raise SourceError("INPUT is empty: a variable that is not set?")
     settings = settings.chosen_for(source, output)
     shown = StoragePath.of(source)  # without credentials
-    roots = expand(source) or [shown]
+    matches = expand(source)
+    results = {match for match in matches if _is_result(match)}
+    if len(results) == len(matches):
+        results = set()  # they are what is meant
+    roots = [match for match in matches if match not in results] or [shown]
     refuse_overlap(roots, output)
     with _scratch(output) as scratch:
         with slow(f"list {shown}"):
-            archive = open_archive(source, scratch, reading=reading)
+            archive = open_archive(source, scratch, reading=reading, left_out=results)
             entries, notes = _without_results(archive.entries(), roots, output)
+            notes = [f"{of}: {PASSED_OVER}" for of in sorted(results) if of != output.path] + notes
         if not entries:
             raise SourceError("; ".join([f"{shown}: no pictures in it", *notes]))
         if output.kind == "picture" and len(entries) != 1:
@@ -75,7 +84,7 @@ def _scratch(output: Output) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="facesr-") as temporary:
             yield Path(temporary)
         return
-    made = [folder for folder in (work, work.parent) if not folder.exists()]
+    made = [folder for folder in (work, *work.parents) if not folder.exists()]
     try:
         yield work / "unpacked"
     finally:
@@ -102,10 +111,7 @@ def _without_results(
     known: dict[str, bool] = {}
     earlier = {entry.name: of for entry in found if (of := _result_of(root.local, entry.name, known))}
     counts = Counter(earlier.values())
-    notes = [
-        f"{of}: made by facesr upscale, passed over ({counts[of]} file{'s' * (counts[of] > 1)})"
-        for of in sorted(counts)
-    ]
+    notes = [f"{of}: {PASSED_OVER} ({counts[of]} file{'s' * (counts[of] > 1)})" for of in sorted(counts)]
     return [entry for entry in found if entry.name not in earlier], notes
 
 
@@ -118,10 +124,18 @@ def _result_of(root: Path, name: str, known: dict[str, bool]) -> str | None:
     for depth in range(1, len(parts) + 1):
         folder = "/".join(parts[:depth])
         if depth == len(parts):
-            beside = os.path.lexists(root / f"{folder}.manifest.parquet")
-            return folder if beside and is_ours(Output(StoragePath.of(root / folder), "zip")) else None
+            return folder if _is_result(StoragePath.of(root / folder)) else None
         if folder not in known:
             known[folder] = is_ours(Output(StoragePath.of(root / folder), "folder"))
         if known[folder]:
             return folder
     return None
+
+
+def _is_result(path: StoragePath) -> bool:
+    """True of the OUTPUT of a run, a folder or a file, on this machine's disks."""
+    if path.local is None:
+        return False
+    if path.local.is_dir():
+        return is_ours(Output(path, "folder"))
+    return os.path.lexists(f"{path.local}.manifest.parquet") and is_ours(Output(path, "zip"))

@@ -68,6 +68,8 @@ class Output:
         Raises:
             OutputError: `to` is none of these, or OUTPUT's name cannot be written.
         """
+        if not text:
+            raise OutputError("OUTPUT is empty: a variable that is not set?")
         path = StoragePath.of(text)
         with _named(path):
             output = cls._of(path, to)

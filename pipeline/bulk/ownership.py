@@ -3,8 +3,8 @@
 import csv as csv_format
 import fnmatch
 import os
-from collections.abc import Iterable, Sequence, Set
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,9 +19,43 @@ from pipeline.storage.path import StoragePath
 TARGETS = "targets.parquet"
 """Names of all results that runs at work on OUTPUT make or made: files that may be replaced."""
 
+LOCK = "lock"
+"""What the run at work on OUTPUT holds."""
+
+KEPT = (LOCK, "unpacked")
+"""What a run has there before it begins: the lock, and a compressed INPUT unpacked."""
+
 WORK_FOLDERS = ("parts", "pictures", "incoming", "unpacked")
-WORK_FILES = ("job.json", TARGETS, "marker", "assembled", "assembled.jsonl", "shard-*", "lock", ".*.tmp")
+WORK_FILES = ("job.json", TARGETS, "marker", "assembled", "assembled.jsonl", "shard-*", LOCK, ".*.tmp")
 """What runs leave in their work folder; files of other names are not theirs."""
+
+
+@contextmanager
+def locked(output: Output) -> Iterator[None]:
+    """Keep a second run off the same OUTPUT; the lock goes with the process, however that ends.
+
+    Raises:
+        JobError: another run is at work on it.
+    """
+    folder = output.work.local
+    if folder is None:
+        yield  # an object store has no locks
+        return
+    import fcntl
+
+    with ExitStack() as stack:
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                handle = stack.enter_context((folder / LOCK).open("w"))
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(handle.fileno()).st_ino == (folder / LOCK).stat().st_ino:
+                    break
+            except FileNotFoundError:
+                pass  # as where another file has that name by now: a run that came to its end took this one away
+            except BlockingIOError as error:
+                raise JobError(f"{output.path}: another run is at work on it") from error
+        yield
 
 
 def refuse_overlap(roots: Sequence[StoragePath], output: Output) -> None:
@@ -169,7 +203,7 @@ def clear(output: Output) -> None:
         for name in _shards(output):
             (output.path / name).remove()
     output.manifest.remove()
-    remove_work(output, keep=["lock"])  # held by this very run
+    remove_work(output, keep=KEPT)
 
 
 def csv_is_ours(output: Output) -> bool:
@@ -201,14 +235,23 @@ def read_targets(output: Output) -> Set[str] | None:
         raise JobError(f"{path}: cannot be read: `--overwrite` starts anew") from error
 
 
-def remove_work(output: Output, keep: Iterable[str] = ()) -> None:
-    """Remove what runs left in their work folder, and the folder where nothing else is in it."""
+def remove_work(output: Output, keep: Sequence[str] = ()) -> None:
+    """Remove what runs left in their work folder, and the folder where nothing else is in it.
+
+    The record goes first: where this is cut short, there is no unfinished run. The lock goes last.
+    """
+    output.job.remove()
     for folder in WORK_FOLDERS:
-        (output.work / folder).remove_tree()
-    for name, _, _ in list(output.work.files(recursive=False)):
+        if folder not in keep:
+            (output.work / folder).remove_tree()
+    names = [name for name, _, _ in output.work.files(recursive=False)]
+    for name in sorted(names, key=lambda name: name == LOCK):
         if name not in keep and any(fnmatch.fnmatch(name, pattern) for pattern in WORK_FILES):
             (output.work / name).remove()
-    if not any(output.work.files()):
+    if output.work.local is not None:
+        with suppress(OSError):  # not empty: another run may have begun
+            output.work.local.rmdir()
+    elif not any(output.work.files()):
         output.work.remove_tree()
 
 

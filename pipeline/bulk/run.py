@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,10 @@ import torch
 
 from pipeline.bulk.assembly import assemble
 from pipeline.bulk.checks import flags_of
-from pipeline.bulk.job import Job, begin, locked, open_job, with_other_networks
+from pipeline.bulk.job import Job, begin, open_job, with_other_networks
 from pipeline.bulk.listing import Listing
 from pipeline.bulk.node_check import Machine, check_nodes
-from pipeline.bulk.ownership import remove_work
+from pipeline.bulk.ownership import locked, remove_work
 from pipeline.bulk.picture_job import load_upscaler, within
 from pipeline.bulk.plan import Item
 from pipeline.bulk.record import RowTable, read_part, write_manifest
@@ -86,9 +87,17 @@ def upscale(listing: Listing) -> Summary:
     """
     start = time.monotonic()
     job = _planned(listing)
-    if job.finished:
+    if job.finished and not job.output.work.is_dir():
         return _summary(job, read_part(job.output.manifest), start, done_before=True)
-    with locked(job.output), listing.options.ray(wanted=bool(job.missing)):
+    with ExitStack() as stack:
+        stack.enter_context(locked(job.output))
+        if job.outdated():
+            # another run was at work on it, and came to its end meanwhile
+            job = _planned(listing)
+        if job.finished:
+            remove_work(job.output)  # what a run left that was killed at its very end
+            return _summary(job, read_part(job.output.manifest), start, done_before=True)
+        stack.enter_context(listing.options.ray(wanted=bool(job.missing)))
         job = _checked_on_nodes(job, listing)
         _warn_of_space(job, listing)
         begin(job)
@@ -99,8 +108,7 @@ def upscale(listing: Listing) -> Summary:
             rows = rows.with_column("flags", flags_of(rows))
         with slow("write the manifest"):
             write_manifest(job.output, job.record, rows, listing.options.csv)
-    # the lock lies in there too
-    remove_work(job.output)
+        remove_work(job.output)
     return _summary(job, rows, start)
 
 

@@ -154,12 +154,15 @@ def our_text(*begins: str) -> Ours:
 
 
 def refuse_to_replace_report(folder: Path, inputs: Sequence[str | Path | None], overwrite: bool, option: str) -> None:
-    """Refuse a folder for a report that holds other files where the report's would come to lie."""
+    """Refuse a folder for a report that holds other files where the report's would come to lie, or is read."""
     from pipeline.core.schema import METRICS
     from pipeline.report.write import FOLDERS, PAGE, recorded
 
     if folder.exists() and not folder.is_dir():
         raise fail(f"{option} {folder} is a file: name a folder")
+    for path in (path for name in inputs if name is not None for path in _local(name)):
+        if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
+            raise fail(f"{option} {folder} lies in {path}, which is read: its pictures would be among those next time")
     known = recorded(folder)
     kinds: dict[str, Ours] = {
         PAGE: lambda path: PAGE in known,

@@ -1,5 +1,6 @@
 """`facesr upscale`: enlarge any archive of pictures."""
 
+import errno
 import json
 import sys
 from collections import Counter
@@ -161,13 +162,19 @@ def upscale(
     except (FacesrError, OSError) as error:
         console.quiet = False
         # 1: it had started, or a disk or store failed; 2: it cannot start
-        raise fail(str(error), 1 if isinstance(error, (StageError, OSError)) else 2) from error
+        raise fail(_words(error, output), 1 if isinstance(error, (StageError, OSError)) else 2) from error
     else:
         _show_summary(summary, as_json, listing.source.passed_over)
         if summary.failures:
             raise typer.Exit(1)
     finally:
         console.quiet = False
+
+
+def _words(error: Exception, output: str) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.filename or output}: the disk is full; make room and run the same command again to go on"
+    return str(error)
 
 
 def _models(model: str | None, realism_model: str | None, realism: float) -> tuple[str | None, str | None]:
@@ -236,7 +243,7 @@ def _echo_json(values: dict[str, Any]) -> None:
     """Print as JSON on standard output; escaped where that takes no other characters, or a name is no text."""
     text = json.dumps(values, indent=2, ensure_ascii=False)
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
     except UnicodeEncodeError:
         text = json.dumps(values, indent=2)
     typer.echo(text)

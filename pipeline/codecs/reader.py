@@ -17,9 +17,18 @@ from pipeline.codecs.depth import depth_of
 from pipeline.codecs.exif import as_orientation, orientation_of
 from pipeline.codecs.metadata import Metadata, read_metadata
 from pipeline.codecs.repair import without_bombs
-from pipeline.core.images import MAX_PIXELS, ImageError, Planes, decoder_errors, lossless, open_image, wide_grey
+from pipeline.core.images import (
+    FEW_ROWS,
+    MAX_PIXELS,
+    ImageError,
+    Planes,
+    decoder_errors,
+    lossless,
+    open_image,
+    wide_grey,
+)
 from pipeline.core.jpeg import with_end_mark
-from pipeline.core.png import SIGNATURE, bare_png, repaired_png
+from pipeline.core.png import SIGNATURE, bare_png, lacks_rows, repaired_png
 from pipeline.core.tiff import Blocks
 
 END_MARK = "its end mark is missing"
@@ -143,6 +152,8 @@ def _read(data: bytes, max_pixels: int) -> Picture:
         image.load()
         orientation = orientation_of(image)
         if name == "PNG":
+            if lacks_rows(data):
+                raise ImageError(FEW_ROWS)
             _spread_transparency(image, data)
         pixels = upright(_eight_bit(image) if levels is None else _sixteen_bit(image, data, levels), orientation)
     pixels = np.ascontiguousarray(pixels)

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, _imagi
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.formats import READ, TIFF, other_kind, unread
 from pipeline.core.jpeg import with_end_mark
-from pipeline.core.png import SIGNATURE, bare_png, repaired_png
+from pipeline.core.png import SIGNATURE, bare_png, lacks_rows, repaired_png
 from pipeline.core.tiff import Blocks
 
 Pixels = NDArray[np.uint8]
@@ -36,6 +36,9 @@ MAX_PIXELS = 8192 * 8192
 PSNR_CAP: Final = 100.0
 """dB given to identical pictures, whose PSNR is infinite: JSON has no infinity. One grey level in one channel of one
 pixel of a 1024x1024 picture is 113 dB, which is capped too."""
+
+FEW_ROWS = "damaged picture (its pixels end before its last row)"
+"""What is wrong with a PNG that is sound but for that."""
 
 
 class ImageError(FacesrError):
@@ -74,7 +77,9 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
                 raise
             image = open_image(ended, max_pixels)
             image.load()
-        return np.asarray(_to_rgb(_upright(image), _grey_bits(image)))
+        if lacks_rows(data):
+            raise ImageError(FEW_ROWS)
+        return np.asarray(_to_rgb(_upright(image), image))
 
 
 def open_image(data: bytes, max_pixels: int | None = MAX_PIXELS) -> Image.Image:
@@ -162,42 +167,43 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def wide_grey(image: Image.Image, bits: int | None = None) -> NDArray[np.uint16]:
+def wide_grey(image: Image.Image, opened: Image.Image | None = None) -> NDArray[np.uint16]:
     """Samples of a loaded picture of one of Pillow's modes I, on the whole range of 16 bits: (height, width).
 
     The depth is what the file says: values below 256 are dark, and not of 8 bits.
 
     Args:
         image: as Pillow decoded it.
-        bits: of its file's samples, where `image` is not the one that was opened.
+        opened: what knows the file, where `image` was made of it.
 
     Raises:
         ImageError: samples of 32 bits that do not fit in 16.
     """
-    bits = _grey_bits(image) if bits is None else bits
+    bits, white_is_zero = _grey_kind(image if opened is None else opened)
     values, levels = np.asarray(image), 2**bits - 1
     if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
         raise ImageError("samples of 32 bits that do not fit in 16, whose range the file does not say")
-    if bits == 16:
-        return values.astype(np.uint16)
-    return ((np.minimum(values, levels).astype(np.uint32) * 65535 + levels // 2) // levels).astype(np.uint16)
+    values = np.minimum(values, levels).astype(np.uint32)
+    if white_is_zero:
+        values = levels - values  # of up to 8 bits Pillow does it
+    return (values if bits == 16 else (values * 65535 + levels // 2) // levels).astype(np.uint16)
 
 
-def _grey_bits(image: Image.Image) -> int:
-    """16, or fewer in a TIFF: a scanner's 12, which Pillow does not spread."""
+def _grey_kind(image: Image.Image) -> tuple[int, bool]:
+    """Bits of a sample, 16 or, of a TIFF, fewer: a scanner's 12, which Pillow does not spread; and if 0 is white."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return 16
-    return min(max(image.tag_v2.get(258, (16,))), 16)
+        return 16, False
+    return min(max(image.tag_v2.get(258, (16,))), 16), image.tag_v2.get(262) == 0
 
 
-def _to_rgb(image: Image.Image, bits: int) -> Image.Image:
-    """Convert any Pillow mode to 8-bit RGB by the rules that `decode` states."""
+def _to_rgb(image: Image.Image, opened: Image.Image) -> Image.Image:
+    """Convert any Pillow mode to 8-bit RGB by the rules that `decode` states; `opened` knows the file."""
     if image.mode == "RGB":
         return image
     if image.mode == "F":
         raise ImageError("floating-point pixels, whose range the file does not say")
     if image.mode.startswith("I"):
-        return Image.fromarray(rounded(wide_grey(image, bits) / 257.0)).convert("RGB")
+        return Image.fromarray(rounded(wide_grey(image, opened) / 257.0)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

@@ -142,6 +142,38 @@ def large_png_pixels(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
     return pixels.reshape(height, width, 3)
 
 
+def lacks_rows(data: bytes) -> bool:
+    """True of a PNG whose compressed pixels come to a proper end before they are all there.
+
+    Decoders leave what is missing black without a word; of what is cut off or damaged they complain.
+    """
+    if not data.startswith(SIGNATURE) or data[12:16] != b"IHDR" or len(data) < 33:
+        return False
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    bits = depth * _CHANNELS.get(colour, 1)
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sides = [(-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes]
+    left = sum(tall * (1 + (wide * bits + 7) // 8) for wide, tall in sides if wide > 0 and tall > 0)
+    inflate, view = deflate.decompressobj(), memoryview(data)
+    try:
+        for chunk in chunks(data):
+            # by pieces, as what is not used of one is copied
+            for start in range(chunk.start + 8, chunk.end - 4 if chunk.kind == b"IDAT" else 0, 1 << 16):
+                packed: Any = view[start : min(start + (1 << 16), chunk.end - 4)]
+                while packed and left > 0 and not inflate.eof:
+                    left -= len(inflate.decompress(packed, 1 << 20))
+                    packed = inflate.unconsumed_tail
+    except (deflate.error, zlib.error):  # type: ignore[misc]  # as its stubs have it
+        return False
+    return inflate.eof and left > 0
+
+
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""By a PNG's type of colour."""
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Left, top and steps across and down of the passes of an interlaced PNG."""
+
+
 def ancillary(kind: bytes) -> bool:
     """True of a chunk that a decoder may do without."""
     return bool(kind[:1]) and bool(kind[0] & 0x20)

@@ -12,7 +12,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 _BELOW = (0x8769, 0x8825, 0xA005)
 """Tags that hold the offset of another directory: EXIF, GPS, interoperability."""
 _DNG_VERSION, _MAKE, _PHOTOMETRIC, _COMPRESSION, _SUBFILE, _BELOW_TIFF = 50706, 271, 262, 259, 254, 330
-_BITS, _SAMPLE_FORMAT = 258, 339
+_BITS, _SAMPLE_FORMAT, _SAMPLES, _PLANAR = 258, 339, 277, 284
 _SENSOR = {32803, 34892}
 """Photometric interpretations of sensors' values."""
 _SENSOR_CODINGS = {32767, 32769, 32770, 34713, 65000, 65535}
@@ -121,6 +121,12 @@ class Blocks:
         """Bits of a TIFF's samples, and if they have a sign."""
         tags = self.entries(self.first)
         return self.whole(tags.get(_BITS)) or 1, self.whole(tags.get(_SAMPLE_FORMAT)) == 2
+
+    def wide_planes(self) -> bool:
+        """True if channels of more than 8 bits lie one after the other, as they are."""
+        tags = self.entries(self.first)
+        several = (self.whole(tags.get(_SAMPLES)) or 1) > 1 and self.whole(tags.get(_PLANAR)) == 2
+        return several and self.samples()[0] > 8 and (self.whole(tags.get(_COMPRESSION)) or 1) == 1
 
     def _of_sensor(self, tags: dict[int, Entry]) -> bool:
         return self.whole(tags.get(_PHOTOMETRIC)) in _SENSOR or self.whole(tags.get(_COMPRESSION)) in _SENSOR_CODINGS

@@ -6,7 +6,7 @@ one to workers, since opening a folder again means listing it again.
 """
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +41,13 @@ _TOGETHER = (PARQUET, TARS, TFRECORDS, HDF5)
 """Kinds of archives that a folder may consist of."""
 
 
-def open_archive(path: str, scratch: Path, columns: Sequence[str] = (), reading: Reading | None = None) -> Source:
+def open_archive(
+    path: str,
+    scratch: Path,
+    columns: Sequence[str] = (),
+    reading: Reading | None = None,
+    left_out: Collection[StoragePath] = (),
+) -> Source:
     """Open a folder, .zip, .tar (.gz, .bz2, .xz, .zst), Parquet, TFRecord or HDF5 file, picture or several of these.
 
     Several are named by a `*`, by a brace pattern (`shard-{000..009}.tar`) or, all of one kind other than zip, by the
@@ -53,6 +59,7 @@ def open_archive(path: str, scratch: Path, columns: Sequence[str] = (), reading:
         scratch: folder for unpacking what cannot be read from the middle (compressed tars).
         columns: columns of text or numbers that each entry carries as its labels; only Parquet has them.
         reading: what the user says of it.
+        left_out: files and folders that a pattern does not stand for.
 
     Raises:
         SourceError: there is nothing of that name, or it cannot be read, or it has no columns; one that lacks a
@@ -65,7 +72,7 @@ def open_archive(path: str, scratch: Path, columns: Sequence[str] = (), reading:
         raise SourceError(str(error)) from error
     with readable(root):
         if files := expand(path):
-            return _several(files, scratch, reading)
+            return _several([file for file in files if file not in left_out], scratch, reading)
         if root.is_dir():
             return _folder(root, scratch, reading)
         if root.exists():
@@ -86,6 +93,8 @@ def _several(paths: Sequence[StoragePath], scratch: Path, reading: Reading) -> S
 
 def _file(path: StoragePath, scratch: Path, reading: Reading) -> Source:
     """By its suffix; what has none that is known may be a zip by its content."""
+    if path.local is not None and not path.is_file():  # a look at it might wait for ever, or never end
+        raise SourceError(f"{path}: a FIFO, socket or device, no file")
     if _is_kind(path.name, PARQUET):
         return ParquetFiles([path], reading)
     _no_columns(path, reading)

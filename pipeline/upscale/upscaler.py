@@ -171,8 +171,11 @@ class Upscaler(ArrayUpscaler):
         Raises:
             ImageError: a file that is no picture, or one too large.
             DegradationError: there is no such degradation.
-            ValueError: an array of another type or shape, or a file of 16-bit colour, for which Pillow has no mode.
+            ValueError: an array of another type or shape, a file of 16-bit colour, for which Pillow has no mode, or
+                fewer than 0 steps.
         """
+        if back_projection is not None and back_projection < 0:
+            raise ValueError(f"back_projection must be 0 or more, not {back_projection}")
         if isinstance(picture, Sequence) and not isinstance(picture, str):
             return self._several(picture, back_projection, degradation)
         if isinstance(picture, np.ndarray):
@@ -247,8 +250,8 @@ class Upscaler(ArrayUpscaler):
             steps = {self.steps(one) if back_projection is None else back_projection for one in told}
             if len(steps) == 1:
                 results = self.batch(planes, steps.pop(), told)
-                shaped = zip(results, planes, strict=True)
-                return [result.reshape(*result.shape[:2], *p.shape[2:]) for result, p in shaped]
+                flat = {len(shape) for shape, _ in filter(None, shapes)} == {2}
+                return [result[..., 0] if flat else result for result in results]
         return [self(picture, back_projection, degradation) for picture in pictures]
 
     def _array(self, array: Planes, back_projection: int | None, degradation: Degradation | None) -> Planes:
@@ -274,10 +277,15 @@ class Upscaler(ArrayUpscaler):
 
 
 def _checked(array: Planes) -> Planes:
-    planes = array[..., None] if array.ndim == 2 else array
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError("an array with a mask: fill in what it hides first")
+    planes: Any = np.asarray(array)  # of other classes, a matrix for one, indices mean other things
+    if planes.ndim == 2:
+        planes = planes[..., None]
     if planes.dtype not in (np.uint8, np.uint16) or planes.ndim != 3 or planes.shape[2] > 4 or 0 in planes.shape:
         raise ValueError(f"expected uint8 or uint16 (h, w) or (h, w, 1 to 4), got {array.dtype} {array.shape}")
-    return planes
+    checked: Planes = planes
+    return checked
 
 
 def clean_steps(realism: float) -> int:

@@ -122,6 +122,14 @@ def test_results_in_a_folder_of_parquet_shards_are_found(tmp_path: Path) -> None
     assert close(pictures_on(page_of(output))[1], high(0))
 
 
+def test_tables_that_hold_no_results_do_not_keep_a_folder_from_being_shown(tmp_path: Path) -> None:
+    output = write_result(tmp_path, [row("a.png")])
+    for place in ("notes.parquet", "sub/notes.parquet", ".facesr/parts/1/000000.parquet"):
+        (output / place).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"note": ["none"]}), output / place)
+    assert close(pictures_on(page_of(output))[1], high(0))
+
+
 def test_one_picture_is_shown(tmp_path: Path) -> None:
     output = tmp_path / "big.png"
     output.write_bytes(encode_png(high(0)))

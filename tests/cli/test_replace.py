@@ -101,6 +101,15 @@ def test_a_report_leaves_what_is_not_from_a_report(name: str, tmp_path: Path) ->
     assert "/" not in name or hashes(out)[name] == before[name]
 
 
+def test_a_report_does_not_go_into_a_folder_that_it_is_of(tmp_path: Path) -> None:
+    originals, results = pictures(tmp_path / "originals"), pictures(tmp_path / "results")
+    before = hashes(tmp_path)
+    for place in (originals, Path(results) / "report"):
+        said = call("compare", originals, results, "--report", place, "--workers", 1, code=2)
+        assert "which is read" in said
+    assert hashes(tmp_path) == before
+
+
 def test_a_report_replaces_the_one_before_and_nothing_beside_it(tmp_path: Path) -> None:
     place, out = pictures(tmp_path / "in"), tmp_path / "out"
     as_folder(out, {"tables2/mine.csv": MINE, "notes.txt": MINE})

@@ -54,6 +54,23 @@ def test_a_picture_without_a_channel_axis_is_grey_and_stays_without(upscaler: Up
     assert (upscaler(low[..., 0]) == upscaler(low)[..., 0]).all()
 
 
+def test_pictures_without_a_channel_axis_stay_without_in_a_list_too(upscaler: Upscaler) -> None:
+    grey = planes(1)[..., 0]
+    alone = upscaler(grey)
+    for several in ([grey], [grey, grey], [grey, planes(1)]):
+        np.testing.assert_array_equal(upscaler(several)[0], alone)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_a_matrix_is_an_array_and_a_mask_is_refused(upscaler: Upscaler) -> None:
+    grey = planes(1)[..., 0]
+    np.testing.assert_array_equal(upscaler(np.matrix(grey)), upscaler(grey))
+    with pytest.raises(ValueError, match="mask"):
+        upscaler(np.ma.masked_less(grey, 100))
+    with pytest.raises(ValueError, match="0 or more"):
+        upscaler(grey, back_projection=-1)
+
+
 def test_constant_alpha_stays_exact_and_colours_do_not_depend_on_alpha(upscaler: Upscaler) -> None:
     low = planes(4)
     low[..., 3] = 255
