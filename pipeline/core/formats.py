@@ -89,7 +89,7 @@ def other_kind(data: bytes) -> str | None:
     if data.startswith(TIFF):
         tags = Blocks(data)
         raw = tags.raw()
-        return f"camera raw ({raw}): develop it first" if raw else _signed(*tags.samples()) or _in_planes(tags)
+        return f"camera raw ({raw}): develop it first" if raw else _signed(*tags.samples()) or _misread(tags)
     if data.startswith((b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")):
         return _signed_jpeg2000(data)
     if data[4:8] == b"ftyp":
@@ -118,9 +118,11 @@ def _signed(bits: int, signed: bool) -> str | None:
     return f"signed samples of {bits} bits, whose range the file does not say" if signed and bits < 32 else None
 
 
-def _in_planes(tags: Blocks) -> str | None:
-    # Pillow takes them for 8 bits, OpenCV for interleaved
-    return f"uncompressed planes of 16 bits ({_CONVERT})" if tags.wide_planes() else None
+def _misread(tags: Blocks) -> str | None:
+    """A TIFF that decoders read wrongly without a word."""
+    if tags.wide_planes():  # Pillow takes them for 8 bits, OpenCV for interleaved
+        return f"uncompressed planes of 16 bits ({_CONVERT})"
+    return f"a palette of 8 bits where a TIFF's has 16 ({_CONVERT})" if tags.small_palette() else None
 
 
 def _signed_jpeg2000(data: bytes) -> str | None:

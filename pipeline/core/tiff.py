@@ -12,7 +12,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 _BELOW = (0x8769, 0x8825, 0xA005)
 """Tags that hold the offset of another directory: EXIF, GPS, interoperability."""
 _DNG_VERSION, _MAKE, _PHOTOMETRIC, _COMPRESSION, _SUBFILE, _BELOW_TIFF = 50706, 271, 262, 259, 254, 330
-_BITS, _SAMPLE_FORMAT, _SAMPLES, _PLANAR = 258, 339, 277, 284
+_BITS, _SAMPLE_FORMAT, _SAMPLES, _PLANAR, _PALETTE = 258, 339, 277, 284, 320
 _SENSOR = {32803, 34892}
 """Photometric interpretations of sensors' values."""
 _SENSOR_CODINGS = {32767, 32769, 32770, 34713, 65000, 65535}
@@ -127,6 +127,14 @@ class Blocks:
         tags = self.entries(self.first)
         several = (self.whole(tags.get(_SAMPLES)) or 1) > 1 and self.whole(tags.get(_PLANAR)) == 2
         return several and self.samples()[0] > 8 and (self.whole(tags.get(_COMPRESSION)) or 1) == 1
+
+    def small_palette(self) -> bool:
+        """True if the values of a palette, which has 16 bits, fit in 8: old programs wrote such, and all is black."""
+        entry = self.entries(self.first).get(_PALETTE)
+        if entry is None or entry.kind != 3:
+            return False
+        values = self.block[entry.offset : entry.offset + 2 * entry.count]
+        return any(values) and not any(values[self._order == "<" :: 2])
 
     def _of_sensor(self, tags: dict[int, Entry]) -> bool:
         return self.whole(tags.get(_PHOTOMETRIC)) in _SENSOR or self.whole(tags.get(_COMPRESSION)) in _SENSOR_CODINGS

@@ -74,6 +74,19 @@ def test_compressed_planes_and_interleaved_samples_of_16_bits_are_read() -> None
         assert np.abs(seen // (257 if seen.max() > 255 else 1) - np.moveaxis(colour, 0, 2) // 257).max() <= 1
 
 
+@pytest.mark.parametrize("read", READERS)
+def test_a_tiff_whose_palette_has_values_of_8_bits_is_not_read_as_black(read: Callable[[bytes], object]) -> None:
+    image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("P")
+    image.putpalette([level for index in range(256) for level in (index, 255 - index, 7)])
+    data = saved(image, "TIFF")
+    assert read(data) is not None
+    place = data.index(struct.pack("<4H", 0, 256, 512, 768))
+    levels = np.frombuffer(data[place : place + 2 * 768], "<u2")
+    narrow = data[:place] + (levels >> 8).astype("<u2").tobytes() + data[place + 2 * 768 :]
+    with pytest.raises(ImageError, match="palette of 8 bits"):
+        read(narrow)
+
+
 def rows_of(pixels: np.ndarray) -> bytes:
     """Rows of a PNG, unfiltered."""
     return b"".join(b"\0" + row.tobytes() for row in pixels)
