@@ -7,7 +7,7 @@ import io
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from pipeline.core.images import (
 from pipeline.core.jpeg import with_end_mark
 from pipeline.core.png import SIGNATURE, bare_png, lacks_rows, repaired_png
 from pipeline.core.tiff import Blocks
+
+if TYPE_CHECKING:
+    from PIL import ImageCms
 
 END_MARK = "its end mark is missing"
 _SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jfif": "jpeg", ".webp": "webp"}
@@ -159,6 +162,8 @@ def _read(data: bytes, max_pixels: int) -> Picture:
     pixels = np.ascontiguousarray(pixels)
     metadata = read_metadata(image, data, pixels.shape[2], turned=orientation > 4)
     notes = [f"{depth} bit read as 8"] if depth > 8 and pixels.dtype == np.uint8 else []
+    if mode == "CMYK" and image.info.get("icc_profile") and _cmyk_transform(image) is None:
+        notes.append("colour profile left out: it cannot be used")
     if (frames := _frames(image, data)) > 1:
         notes.append(f"frame 1 of {frames}")
     return Picture(pixels, metadata, name, lossless(data), mode, orientation, notes=tuple(notes))
@@ -268,18 +273,21 @@ def _keyed(pixels: Any, key: Any) -> Any:
 
 def _from_cmyk(image: Image.Image) -> Image.Image:
     """Convert by the profile in the file, if it holds one for CMYK that can be used, else by the plain formula."""
-    profile = image.info.get("icc_profile")
-    if profile and profile[16:20] == b"CMYK":
-        from PIL import ImageCms
+    transform = _cmyk_transform(image)
+    return image.convert("RGB") if transform is None else transform.apply(image)
 
-        try:
-            source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-            if converted is not None:
-                return converted
-        except (ImportError, OSError, ImageCms.PyCMSError):
-            pass
-    return image.convert("RGB")
+
+def _cmyk_transform(image: Image.Image) -> "ImageCms.ImageCmsTransform | None":
+    profile = image.info.get("icc_profile")
+    if not profile or profile[16:20] != b"CMYK":
+        return None
+    from PIL import ImageCms
+
+    try:
+        source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(source, target, "CMYK", "RGB")
+    except (ImportError, OSError, ImageCms.PyCMSError):
+        return None
 
 
 def upright(pixels: Any, orientation: int) -> Any:

@@ -206,6 +206,8 @@ def test_cmyk_goes_through_its_own_profile_which_is_then_dropped() -> None:
     assert managed.metadata.icc is None
     broken = read_picture(saved(cyan, "JPEG", quality=100, icc_profile=cmyk_profile()[:200]))
     np.testing.assert_array_equal(broken.pixels, plain.pixels)
+    assert [picture.remarks for picture in (plain, managed)] == [[], []]
+    assert broken.remarks == ["colour profile left out: it cannot be used"]
 
 
 def cmyk_profile() -> bytes:
