@@ -8,6 +8,8 @@ import pytest
 import yaml
 from support.dvc_project import copy_project, run, stages_run
 
+from pipeline.core.images import decode, encode_png
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
@@ -108,3 +110,19 @@ def test_two_runs_from_scratch_give_the_same_manifest_weights_and_metrics(projec
     models = ("models/fidelity.safetensors", "models/realism.safetensors", "models/baselines/twin.safetensors")
     for name in ("data/pairs.parquet", *models):
         assert (again / name).read_bytes() == (project / name).read_bytes(), name
+
+
+def test_evaluation_of_other_results_measures_what_lies_there_now(project):
+    folder = project / "theirs"
+    folder.mkdir()
+    rows = pq.read_table(project / "data/faces", columns=["id", "split", "image"]).to_pylist()
+    gains = []
+    for shift in (4, 60):
+        for row in (row for row in rows if row["split"] == "test"):
+            worse = decode(row["image"]["bytes"]) // 2 + shift
+            (folder / f"{row['id']}.png").write_bytes(encode_png(worse))
+        run(project, "facesr", "evaluate", "--method", "theirs=theirs", "--out", "other", "--workers", "1")
+        found = json.loads((project / "other/metrics.json").read_text())
+        gains.append(found["test"]["256to1024"]["theirs"]["psnr"])
+    assert abs(gains[0] - gains[1]) > 0.5
+    assert not list((project / "work").glob("evaluate-with/*"))

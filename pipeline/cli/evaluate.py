@@ -1,8 +1,10 @@
 """`facesr evaluate`: the pipeline's own data once more, with other tools' results beside it."""
 
+import shutil
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -45,7 +47,10 @@ def evaluate(
         settings = settings.model_copy(update={"workers": workers})
     named = parse_named(method or [], "--method", [*METHODS, *BASELINES, *config.references])
     refuse_to_replace_report(out, list(named.values()), overwrite, "--out")
-    work = work_folder("evaluate-with", provenance["data, sha256"], asdict(config), settings.unit, named)
+    with fail_on(FacesrError, OSError):
+        # what lies there now, whatever lay there when such a command was stopped
+        contents = [_contents(path) for path in named.values()]
+    work = work_folder("evaluate-with", provenance["data, sha256"], asdict(config), settings.unit, named, *contents)
     folders = {name: work / "methods" / name for name in named}
     problems: list[str] = []
     for name, path in named.items():
@@ -62,7 +67,18 @@ def evaluate(
     )
     measure_all(config, settings, work / "parts")
     summary = write(work / "parts", config, out, provenance | {"methods named": named})
+    shutil.rmtree(work)
     console.print(f"evaluate: {headline(summary)}; see {out / 'report.html'}", markup=False)
     print_problems(problems)
     if problems:
         raise typer.Exit(1)
+
+
+def _contents(path: str) -> "Path | list[tuple[str, object]]":
+    """What tells results or weights from others at the same place: all of them, or of a store names and stamps."""
+    from pipeline.sources.open import open_archive
+
+    if Path(path).exists():
+        return Path(path)
+    with TemporaryDirectory() as scratch:
+        return [(entry.name, entry.stamp) for entry in open_archive(path, Path(scratch)).entries()]

@@ -33,6 +33,7 @@ def pairs(
     from pydantic import ValidationError
 
     from pipeline.core.files import shard_files
+    from pipeline.core.scales import SPLITS
     from pipeline.pairs.run import make_pairs
     from pipeline.params.pairs import Pairs
     from pipeline.runtime.stage import work_folder
@@ -48,7 +49,7 @@ def pairs(
         raise typer.BadParameter(f"{where}: {problem['msg']}".removeprefix(": Value error, ")) from error
     if not faces.is_dir():
         raise typer.BadParameter(f"{faces} is not a folder")
-    if not shard_files(faces) and (faces / "faces").is_dir():
+    if (faces / "faces").is_dir() and not any(shard_files(faces, f"{split}-*.parquet") for split in SPLITS):
         faces = faces / "faces"
     root = out.absolute().with_name(f".{out.name}.facesr")
     _refuse_to_replace(out, faces, overwrite)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.table import Table
 
-from pipeline.cli._shared import fail, our_figures, refuse_folder, refuse_to_replace
+from pipeline.cli._shared import fail, our_figures, print_problems, refuse_folder, refuse_to_replace
 from pipeline.core.errors import FacesrError
 from pipeline.runtime.console import console, progress
 from pipeline.runtime.console import results as output
@@ -35,7 +35,8 @@ def score(
     to_json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a --json file that is not from here")] = False,
 ) -> None:
-    """Score generators and checkpoints on faces that have originals, 256 to 1024; training itself never does this.
+    """Score generators and checkpoints on faces that have originals; training itself never does this. Exit 1: some
+    faces could not be used, each named.
 
     With --kinds the JSON has the figures of each kind, and generators that can be told of their inputs are.
     """
@@ -45,11 +46,16 @@ def score(
     from pipeline.compare.score import score as run
     from pipeline.core.degradation import CLEAN, KINDS
     from pipeline.core.files import write_json
+    from pipeline.core.scales import SPLITS
     from pipeline.pretrained.registry import find_optional
     from pipeline.upscale.measured_inputs import enlarge_degraded
     from pipeline.upscale.upscaler import Upscaler
 
     named = _kinds(kinds, KINDS)
+    if split not in SPLITS:
+        raise fail(f"--split {split}: one of {', '.join(SPLITS)}")
+    if precision not in ("auto", "bf16", "fp32"):
+        raise fail(f"--precision {precision}: auto, bf16 or fp32")
     if to_json:
         refuse_folder(to_json, "--json")
         ours = our_figures("psnr", "gain", "ssim", "count", depth=2 if named else 1)
@@ -65,8 +71,10 @@ def score(
         textures = TextureFeatures(file) if file else None
     except FacesrError as error:
         raise fail(str(error)) from error
+    problems: list[str] = []
     with TemporaryDirectory() as scratch:
-        pictures = list(originals(faces, split, Path(scratch), limit))
+        pictures = list(originals(faces, split, Path(scratch), limit, problems))
+    print_problems(problems)
     if not pictures:
         raise typer.BadParameter(f"{faces} has no faces of the {split} split with originals")
     with progress("score", len(pictures) * (1 + len(named))) as advance:
@@ -78,9 +86,15 @@ def score(
     if named:
         for key in ("gain", *(["fd"] if textures else [])):
             output().print(_by_kind(results, key))
-    console.print(f"{len(pictures)} faces" + ("" if textures else "; fd needs VGG-19: `facesr weights fetch vgg19`"))
+    sides = sorted({min(picture.shape[:2]) for picture in pictures})
+    words = (
+        f"{len(pictures)} faces, reduced 4x from {' to '.join(map(str, sorted({sides[0], sides[-1]})))} pixels a side"
+    )
+    console.print(words + ("" if textures else "; fd needs VGG-19: `facesr weights fetch vgg19`"))
     if to_json:
         write_json(to_json, results if named else results[CLEAN])
+    if problems:
+        raise typer.Exit(1)
 
 
 def _kinds(given: str | None, known: Iterable[str]) -> list[str]:

@@ -25,7 +25,7 @@ def train(
     trace: Annotated[bool, typer.Option("--trace", help="Print an operator profile of a few steps and stop")] = False,
 ) -> None:
     """Train on the pairs that `dvc repro pairs` made, outside of DVC: for experiments. Exit 143: stopped and saved."""
-    from pipeline.core.files import write_json
+    from pipeline.core.files import file_hash, write_json
     from pipeline.params.all_sections import load_params
     from pipeline.params.read import ParamsError
     from pipeline.runtime.signals import stop_requested
@@ -43,6 +43,8 @@ def train(
             raise typer.BadParameter(f"{path} is not there: `dvc repro pairs` makes it")
     if not _is_manifest(pairs):
         raise typer.BadParameter(f"{pairs} is no pairs manifest: `dvc repro pairs` makes one")
+    if start is not None and not start.is_file():
+        raise typer.BadParameter(f"{start}: no such weights file")
     run = TrainRun(settings, inputs, pairs, out, dependencies(settings, inputs, pairs), phases, start)
     if trace:
         console.print(_profile(run.training(phases[0], start)), markup=False)
@@ -52,7 +54,10 @@ def train(
     held = next((out / phase for phase in phases if (out / phase).exists()), None)
     if held is not None and not record.exists():
         raise typer.BadParameter(f"{held} is not from a training: name another folder")
-    if record.exists() and _read(record) != described:
+    if start is not None:
+        described["start_sha256"] = file_hash(start)
+    # where no phase has begun, there is nothing to lose
+    if held is not None and _read(record) != described:
         raise typer.BadParameter(f"{out} holds a run with other data or params: name another folder, or remove it")
     write_json(record, described)
     with stop_requested() as should_stop:

@@ -15,7 +15,7 @@ from pipeline.core.chain import degrade_to_file
 from pipeline.core.degradation import CLEAN, KINDS, draw_kind, reduce, reduced_for
 from pipeline.core.files import shard_files
 from pipeline.core.images import ImageError, Pixels, decode, pixel_hash, psnr
-from pipeline.core.scales import BASELINE, BASELINES, FACTOR, SCALE_OF_USE
+from pipeline.core.scales import BASELINE, BASELINES, FACTOR, SCALE_OF_USE, SPLITS
 from pipeline.core.shards import read_rows
 from pipeline.evaluate.cases import enlarge
 from pipeline.metrics.distances import FeatureStatistics, frechet_distance
@@ -34,7 +34,9 @@ Figures = dict[str, float | None]
 """Of a method, by metric."""
 
 
-def originals(path: Path, split: str, scratch: Path, limit: int | None = None) -> Iterator[Pixels]:
+def originals(
+    path: Path, split: str, scratch: Path, limit: int | None = None, problems: list[str] | None = None
+) -> Iterator[Pixels]:
     """True pictures to score on.
 
     Args:
@@ -42,25 +44,44 @@ def originals(path: Path, split: str, scratch: Path, limit: int | None = None) -
         split: `train`, `valid` or `test`.
         scratch: where a compressed tar may be unpacked.
         limit: at most so many.
+        problems: names and reasons of what cannot be used are added to it.
 
     Raises:
-        ImageError: a picture cannot be decoded.
         SourceError: no such archive.
     """
-    shards = shard_files(path, f"{split}-*.parquet") if path.is_dir() else []
-    if shards:
+    if path.is_dir() and any(shard_files(path, f"{name}-*.parquet") for name in SPLITS):
+        shards = shard_files(path, f"{split}-*.parquet")
         rows = (row for shard in shards for row in read_rows(shard, ["name", "image"]))
-        data: Iterable[tuple[str, bytes]] = ((row["name"], row["image"]["bytes"]) for row in rows)
+        data: Iterable[tuple[str, bytes | str]] = ((row["name"], row["image"]["bytes"]) for row in rows)
     else:
         source = open_archive(str(path), scratch)
-        data = ((entry.name, source.read(entry.key)) for entry in source.entries() if not entry.problem)
-    for count, (name, image) in enumerate(data):
+        data = ((entry.name, entry.problem or source.read(entry.key)) for entry in source.entries())
+    count = 0
+    for name, image in data:
         if count == limit:
             return
         try:
-            yield decode(image)
+            if isinstance(image, str):
+                raise ImageError(image)
+            pixels = decode(image)
+            if problem := unusable(pixels):
+                raise ImageError(problem)
         except ImageError as error:
-            raise ImageError(f"{path}, {name}: {error}; leave it out of --faces") from error
+            if problems is not None:
+                problems.append(f"{name}: {error}")
+        else:
+            count += 1
+            yield pixels
+
+
+def unusable(truth: Pixels) -> str | None:
+    """Why nothing can be scored on a picture; None where it can."""
+    height, width = truth.shape[:2]
+    if height % FACTOR or width % FACTOR:
+        return f"a true picture of {width}x{height} cannot be reduced 4x exactly"
+    if min(height, width) < WINDOW:
+        return f"a true picture of {width}x{height}: SSIM needs {WINDOW} pixels a side"
+    return None
 
 
 class TextureFeatures:
@@ -123,11 +144,8 @@ def score(
     rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     cells = {name: FeatureStatistics.empty(256) for name in ("", *names)}
     for truth in faces:
-        height, width = truth.shape[:2]
-        if height % FACTOR or width % FACTOR:
-            raise ImageError(f"a true picture of {width}x{height} cannot be reduced 4x exactly")
-        if min(height, width) < WINDOW:
-            raise ImageError(f"a true picture of {width}x{height}: SSIM needs {WINDOW} pixels a side")
+        if problem := unusable(truth):
+            raise ImageError(problem)
         low, given = reduce(truth), {}
         if kind != CLEAN:
             low, given["file"] = _degraded(low, truth, kind)

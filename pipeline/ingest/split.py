@@ -15,7 +15,7 @@ from pipeline.core.errors import FacesrError
 from pipeline.core.scales import SPLITS
 from pipeline.core.schema import Row
 from pipeline.ingest.dedup import joined, near_duplicates, same
-from pipeline.ingest.split_lists import Lookup, person_lookup, split_lookup, unlisted
+from pipeline.ingest.split_lists import ListError, Lookup, person_lookup, split_lookup, unlisted
 
 if TYPE_CHECKING:
     from pipeline.params.ingest import Source, SplitCounts
@@ -60,7 +60,8 @@ def assign(
         faces: usable ones in order: `hash`, `source` (number), `name`, `labels`, `fingerprint`.
         sources: with their splits and, where known, persons.
         seed: of the order.
-        known: id -> split of faces that earlier ingests drew: they stay there as long as the split has room.
+        known: id -> split of faces that earlier ingests drew: they stay there as long as the split has room, and none
+            that it is linked to by now was in a more protected one.
         missing: faces that there may be less than counts ask for, since so many were forgotten.
         near: bits of the perceptual hash in which near-duplicates differ at most; None does not look for them.
         advance: told how many faces have been compared.
@@ -70,21 +71,32 @@ def assign(
         ListError: a list of splits or persons cannot be used.
     """
     persons = _look_up([person_lookup(source.persons) for source in sources], faces)
+    _refuse_strangers(sources, faces, persons)
     listed = _look_up([split_lookup(source.splits) for source in sources], faces)
-    identical = joined(np.arange(len(faces)), *same([face["hash"] for face in faces]))
+    by_seed = [source.splits.by == "seed" for source in sources]
+    ids = [face.get("id", "") if by_seed[face["source"]] else "" for face in faces]
+    before_now = {index: known[face] for index, face in enumerate(ids) if known and face in known}
+    old = np.isin(np.arange(len(faces)), list(before_now))
+    hashes = [face["hash"] for face in faces]
+    identical = joined(np.arange(len(faces)), *same(hashes))
     similar, pairs = identical, 0
+    # faces that were there before, by the links between themselves
+    settled = joined(
+        np.arange(len(faces)), *same([digest if there else None for digest, there in zip(hashes, old, strict=True)])
+    )
     if near is not None:
         for first, second in near_duplicates([face["fingerprint"] for face in faces], near, advance):
             pairs += int((identical[first] != identical[second]).sum())
             similar = joined(similar, first, second)
+            both = old[first] & old[second]
+            settled = joined(settled, first[both], second[both]) if both.any() else settled
     groups = joined(similar, *same(persons)).tolist()
+    settled = joined(settled, *same([person if there else None for person, there in zip(persons, old, strict=True)]))
+    kept = _most_protected(before_now, settled.tolist())
     ranks = [(hashlib.sha256(f"{seed}:{face['hash']}".encode()).digest(), index) for index, face in enumerate(faces)]
     splits: dict[int, str] = {}
     group_splits: dict[int, str] = {}
     rejected: list[int] = []
-    by_seed = [source.splits.by == "seed" for source in sources]
-    ids = [face.get("id", "") if by_seed[face["source"]] else "" for face in faces]
-    kept = {index: known[face] for index, face in enumerate(ids) if known and face in known}
     for number, source in enumerate(sources):
         own = [index for index, face in enumerate(faces) if face["source"] == number]
         before = dict(group_splits)
@@ -103,6 +115,8 @@ def assign(
         # what was not drawn though nothing stood against it is no fault of the face
         elsewhere = before if source.splits.by == "seed" else group_splits
         rejected += (index for index in wanted if index not in splits and groups[index] in elsewhere)
+    moved = sorted(before_now.keys() - kept.keys() - splits.keys() - set(rejected))
+    rejected += (index for index in moved if groups[index] in group_splits)
     links = (
         ("identical to a picture of split", identical.tolist()),
         ("nearly identical to a picture of split", similar.tolist()),
@@ -217,6 +231,28 @@ class Splitter:
                 if split in room:
                     room[split] -= count
         return chosen, {split: count for split, count in room.items() if count}
+
+
+def _most_protected(known: Mapping[int, str], groups: Sequence[int]) -> dict[int, str]:
+    """Faces that may stay where they were: of linked ones in several splits those of the most protected."""
+    strongest: dict[int, str] = {}
+    for split in reversed(SPLITS):
+        for face, own in known.items():
+            if own == split:
+                strongest.setdefault(groups[face], split)
+    return {face: split for face, split in known.items() if strongest.get(groups[face], split) == split}
+
+
+def _refuse_strangers(sources: Sequence["Source"], faces: Sequence[Row], persons: Sequence[str | None]) -> None:
+    """Refuse a list of persons that knows none of its source's faces: it would protect nobody."""
+    known, there = Counter[int](), Counter(face["source"] for face in faces)
+    for face, person in zip(faces, persons, strict=True):
+        known[face["source"]] += person is not None
+    for number, source in enumerate(sources):
+        if source.persons is not None and there[number] and not known[number]:
+            place = source.persons.identities or f"column {source.persons.column}"
+            example = next(face["name"] for face in faces if face["source"] == number)
+            raise ListError(f"{place}: names none of {there[number]} faces of {source.label}, {example} for one")
 
 
 def _look_up(lookups: Sequence[Lookup | None], faces: Sequence[Row]) -> list[str | None]:

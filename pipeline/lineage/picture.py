@@ -143,6 +143,9 @@ def models_that_saw(pictures: Sequence[Picture], project: Path = Path()) -> list
         digest = provenance.get("data_sha256")
         if digest is not None and digest == now(learned_from_faces(provenance)):
             why = f"trained on {DATA_HERE}"
+            if provenance.get("earlier_data_sha256") and not in_training:
+                seen.append(Seen(name, None, f"{why}, from weights trained on {DATA_ELSEWHERE}"))
+                continue
             seen.append(
                 Seen(name, in_training, why if in_training else f"{why}, where it is in neither train nor valid")
             )
@@ -159,11 +162,13 @@ def _tagged(in_training: bool, project: Path) -> list[Seen]:
         return []
     pairs = _locked(here, MANIFEST)
     seen = []
-    for tag in _git(project, "tag", "--list", "*@*").split():
+    for tag in _git(project, "tag", "--list").split():
         try:
             then = _locked(read_lock(_git(project, "show", f"{tag}:{LOCK}").encode()), MANIFEST)
         except LineageError:
             then = None
+        if then is None and "@" not in tag:
+            continue  # of somebody's own, on a commit without results
         if then is None:
             seen.append(Seen(tag, None, f"its commit has no {LOCK} that names pairs"))
         elif pairs is not None and then.md5 == pairs.md5:

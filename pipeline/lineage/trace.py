@@ -1,6 +1,7 @@
 """From a number back to the archive: the weights, pairs, shards and sources that made it, by the hashes of dvc.lock."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ def trace(path: str, project: Path = Path()) -> Node:
     """Walk from a file of the project to all that it was made of.
 
     Args:
-        path: such as `reports/metrics.json` or `models/fidelity.safetensors`, relative to the project.
+        path: such as `reports/metrics.json` or `models/fidelity.safetensors`, relative to the project or absolute.
         project: root of the checkout.
 
     Raises:
@@ -48,9 +49,12 @@ def trace(path: str, project: Path = Path()) -> Node:
         stages = read_lock((project / LOCK).read_bytes())
     except OSError as error:
         raise LineageError(f"{project / LOCK}: not there; the pipeline has not run here") from error
+    path = os.path.relpath(project / path, project)
     found = maker(stages, path)
     if found is None:
         raise LineageError(f"{path}: no stage of {LOCK} wrote it")
+    if found[1].path != path and (project / found[1].path).exists() and not (project / path).exists():
+        raise LineageError(f"{path}: there is no such file in {found[1].path}")
     return _node(found[1], stages, project, {})
 
 

@@ -11,12 +11,12 @@ Unit = Annotated[int, Limits(ge=1, le=64)]
 
 
 class Section(BaseModel):
-    """Common rules: no unknown key, no value silently converted, nothing changed after loading.
+    """Common rules: no unknown key, no value silently converted, no infinite one, nothing changed after loading.
 
     They also hold for the dataclasses that a section consists of.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Workers(Section):

@@ -18,14 +18,27 @@ class ParamsError(FacesrError):
     """params.yaml cannot be used; the message names file and key."""
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which no mapping has a key twice: the last would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` is there twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_values(path: Path) -> Any:
     """Read a YAML file.
 
     Raises:
-        ParamsError: missing, or not YAML.
+        ParamsError: missing, not YAML, or a key is there twice.
     """
     try:
-        return yaml.safe_load(path.read_bytes())
+        return yaml.load(path.read_bytes(), _Loader)  # noqa: S506  # a safe one
     except OSError as error:
         raise ParamsError(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:

@@ -1,13 +1,15 @@
 """Both trainings of a train section, fidelity and then realism from it, in one work folder that can be resumed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pipeline.core.files import content_hash, file_hash
 from pipeline.models.checkpoint import load_generator
+from pipeline.models.config import GeneratorConfig
 from pipeline.models.device import choose_device
-from pipeline.models.weights_file import Provenance
+from pipeline.models.networks import Generator
+from pipeline.models.weights_file import ModelError, Provenance
 from pipeline.params.train import Train
 from pipeline.runtime.console import console
 from pipeline.train.engine.batches import PairData
@@ -64,9 +66,32 @@ class TrainRun:
         # beside what a run depends on: where the rows of the manifest can be found, and whose code it was
         told = {"phase": phase, "manifest_sha256": file_hash(self.manifest), "facesr": __version__}
         provenance = {**self.provenance, **told}
+        generator = None
+        if start is not None:
+            generator, said = load_generator(start)
+            provenance |= {"start_sha256": file_hash(start)} | _learned_before(said["provenance"], provenance)
         config = phase_config(self.settings, getattr(self.settings, phase), provenance)
-        generator = None if start is None else load_generator(start)[0]
+        if start is not None and generator is not None:
+            _refuse_another(generator, config.generator, start)
         return Training(config, data, valid, self.work / phase, generator)
+
+
+def _learned_before(start: Provenance, now: Provenance) -> Provenance:
+    """What weights to start from have learned from, where that is other data: hashes, or `unknown`."""
+    before = {*start.get("earlier_data_sha256", []), start.get("data_sha256") or "unknown"}
+    before -= {now["data_sha256"]}
+    return {"earlier_data_sha256": sorted(before)} if before else {}
+
+
+def _refuse_another(start: Generator, asked: GeneratorConfig, path: Path) -> None:
+    """Refuse weights that do not fit into the network that params ask for; ModelError."""
+    have, want = (
+        {name: value.shape for name, value in network.state_dict().items()} for network in (start, Generator(asked))
+    )
+    if have != want:
+        there, here = asdict(start.config), asdict(asked)
+        words = [f"{name} {there[name]}, asked for {here[name]}" for name in there if there[name] != here[name]]
+        raise ModelError(f"{path}: a generator with {'; '.join(words)}")
 
 
 def train_phases(run: TrainRun, should_stop: Callable[[], bool]) -> dict[str, Path] | None:

@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 from support.archives import as_folder
 from support.pictures import face, psnr, saved
-from support.training import TINY_TRAIN, train_project
+from support.training import TINY_TRAIN, train_project, write_inputs
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.core.files import file_hash
 from pipeline.core.images import resize
 from pipeline.metrics.fidelity import ssim
-from pipeline.models.checkpoint import load_generator
+from pipeline.models.checkpoint import load_generator, save_generator
 from pipeline.train.engine.losses import PerceptualLoss
 from pipeline.upscale.upscaler import Upscaler
 
@@ -137,11 +138,50 @@ def test_without_vgg_the_distance_is_null_and_the_rest_is_there(data: Path, monk
     assert all(row["fd"] is None for row in json.loads((data / "scores.json").read_text()).values())
 
 
-def test_a_face_that_cannot_be_read_is_named(data: Path) -> None:
+def test_a_face_that_cannot_be_scored_is_named_and_the_others_are_scored(data: Path) -> None:
     call("train", "--out", "run", "--phase", "fidelity")
-    archive = as_folder(data / "originals", {"bad.png": b"no picture"})
-    done = runner.invoke(app, ["score", "run/fidelity/generator.safetensors", "--faces", archive])
-    assert "bad.png" in str(done.exception)
+    good, odd = (saved(Image.fromarray(face(20, side)), "PNG") for side in (64, 66))
+    archive = as_folder(data / "originals", {"bad.png": b"no picture", "good.png": good, "odd.png": odd})
+    said = call("score", "run/fidelity/generator.safetensors", "--faces", archive, code=1)
+    assert "bad.png: not a picture" in said
+    assert "odd.png: a true picture of 66x66 cannot be reduced 4x exactly" in " ".join(said.split())
+    assert "1 faces, reduced 4x from 64 pixels a side" in " ".join(said.split())
+
+
+def test_a_split_without_faces_is_said_and_no_other_is_scored_instead(data: Path) -> None:
+    call("train", "--out", "run", "--phase", "fidelity")
+    model = "run/fidelity/generator.safetensors"
+    write_inputs(data / "faces", [face(20, 64)], "train")
+    said = " ".join(call("score", model, "--faces", "faces", code=2).split())
+    assert "no faces of the valid split" in said
+    assert "--split vlaid: one of" in call("score", model, "--faces", "faces", "--split", "vlaid", code=2)
+    assert "--precision fp16: auto" in call("score", model, "--faces", "faces", "--precision", "fp16", code=2)
+    assert "1 faces" in call("score", model, "--faces", "faces", "--split", "train")
+
+
+def test_weights_to_start_from_are_on_record_and_must_fit(data: Path) -> None:
+    call("train", "--out", "first", "--phase", "fidelity")
+    start = data / "first/fidelity/generator.safetensors"
+    change = ("--set", "train.generator.widths=[12]")
+    done = runner.invoke(app, ["train", "--out", "run", "--phase", "fidelity", "--start", str(start), *change])
+    assert "a generator with widths" in str(done.exception)
+    assert "asked for (12,)" in str(done.exception)
+    said = call("train", "--out", "run", "--phase", "fidelity", "--start", "typo.safetensors", code=2)
+    assert "no such weights file" in " ".join(said.split())
+    # neither of the two has begun anything that would keep others out
+    call("train", "--out", "run", "--phase", "fidelity", "--start", start)
+    result = data / "run/fidelity/generator.safetensors"
+    provenance = load_generator(result)[1]["provenance"]
+    assert provenance["start_sha256"] == file_hash(start)
+    assert "earlier_data_sha256" not in provenance, "the same data"
+    generator, facts = load_generator(start)
+    save_generator(start, generator, generator.config, facts["provenance"] | {"data_sha256": "other"}, torch.float32)
+    said = call("train", "--out", "run", "--phase", "fidelity", "--start", start, code=2)
+    assert "other data or params" in " ".join(said.split())
+    call("train", "--out", "second", "--start", start)
+    for phase in ("fidelity", "realism"):
+        provenance = load_generator(data / f"second/{phase}/generator.safetensors")[1]["provenance"]
+        assert provenance["earlier_data_sha256"] == ["other"]
 
 
 def test_faces_that_are_not_there_are_an_error(data: Path) -> None:

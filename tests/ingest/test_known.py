@@ -12,6 +12,7 @@ from support.stages import faces_of, files_of
 from pipeline.core.images import encode_png
 from pipeline.core.shards import ShardError
 from pipeline.ingest import run, worker
+from pipeline.ingest.dedup import fingerprint
 from pipeline.ingest.known import FORGOTTEN, ForgottenError
 from pipeline.ingest.split import assign
 from pipeline.pairs.run import make_pairs
@@ -177,6 +178,36 @@ def test_a_new_face_alike_to_old_ones_joins_them_or_is_left_out_and_moves_none()
     copies = [*faces[:2], faces[0] | {"id": "x-0", "hash": "a", "labels": {"who": "B"}}]  # links a and b
     found = assign(copies, [source], seed=1, near=None, known=known)
     assert found.splits == ["test", "train", None]
+
+
+def test_faces_that_turn_out_to_be_linked_do_not_stay_in_two_splits() -> None:
+    who = {"a-0": "A", "b-0": "A", "c-0": "C", "d-0": "D", "e-0": "D", "f-0": "F"}
+    known = {"a-0": "train", "b-0": "test", "c-0": "train", "d-0": "valid", "e-0": "train", "f-0": "test"}
+    prints = [fingerprint(pictures.face(index, 64)) for index in range(6)]
+    prints[5] = prints[2]  # f repeats c
+    faces = [
+        {"id": name, "hash": name[0], "source": 0, "name": name, "labels": {"who": person}, "fingerprint": print_}
+        for (name, person), print_ in zip(who.items(), prints, strict=True)
+    ]
+    splits = SplitCounts(train="rest", test=2, valid=1)
+    source = ArchiveSource(kind="archive", path="in", splits=splits, persons=Persons(column="who"))
+    found = assign(faces, [source], seed=1, near=16, known=known)
+    assert dict(zip(who, found.splits, strict=True)) == {
+        "a-0": None,
+        "b-0": "test",
+        "c-0": None,
+        "d-0": "valid",
+        "e-0": None,
+        "f-0": "test",
+    }
+    assert found.rejections == [
+        "shows a person of split test",
+        None,
+        "nearly identical to a picture of split test",
+        None,
+        "shows a person of split valid",
+        None,
+    ]
 
 
 def test_where_a_split_asks_for_less_or_more_the_others_stay() -> None:

@@ -168,6 +168,12 @@ def test_nobody_is_in_two_splits_where_an_identity_list_is_given(tmp_path: Path)
     assert assignment.counts["persons"] == 8
 
 
+def test_a_list_of_persons_that_knows_no_face_is_refused_since_it_would_protect_nobody(tmp_path: Path) -> None:
+    identities = written(tmp_path / "identities.txt", *(f"{index:05d}.jpg {index // 2}" for index in range(24)))
+    with pytest.raises(ListError, match=r"identities.txt: names none of 24 faces of .*, 00000.png for one"):
+        split(FACES, {"train": "rest", "test": 4}, persons={"identities": identities})
+
+
 def test_celebas_official_partition_is_joined_by_the_original_file_name(tmp_path: Path) -> None:
     partition = written(tmp_path / "partition.txt", *(f"{900 + i:06d}.jpg {i % 3}" for i in range(24)))
     mapping = written(

@@ -13,7 +13,7 @@ from pipeline.core.files import content_hash
 from pipeline.lineage.commands import FIGURES
 from pipeline.lineage.lock import maker, read_lock
 from pipeline.lineage.trace import numbers
-from pipeline.models.checkpoint import save_generator
+from pipeline.models.checkpoint import load_generator, save_generator
 from pipeline.models.networks import Generator
 
 
@@ -62,6 +62,35 @@ def test_a_picture_leads_to_its_split_pairs_results_and_models(project: Path) ->
     found = json.loads(run("lineage", "--image", of_split(project, "test"), "--json").output)
     assert found["models"][0]["seen"] is False
     assert found["pictures"][0]["pairs"] == {}
+
+
+def test_a_path_may_be_spelled_in_any_way_and_what_is_not_there_is_said(project: Path) -> None:
+    usual = run("lineage", "data/faces").output
+    for spelling in ("./data/faces", "data/faces/", "data/../data/faces", str(project / "data/faces")):
+        assert run("lineage", spelling).output == usual
+    assert "no such file" in run("lineage", "data/faces/train-99999.parquet", code=2).output
+
+
+def test_a_model_that_began_with_weights_of_other_data_is_not_said_to_have_seen_nothing(project: Path) -> None:
+    path = project / "models/fidelity.safetensors"
+    generator, said = load_generator(path)
+    provenance = said["provenance"] | {"earlier_data_sha256": ["unknown"]}
+    save_generator(path, generator, generator.config, provenance, torch.float32)
+    for split, seen in (("test", None), ("train", True)):
+        found = json.loads(run("lineage", "--image", of_split(project, split), "--json").output)
+        assert {model["model"]: model["seen"] for model in found["models"]}["models/fidelity.safetensors"] is seen
+
+
+def test_a_tag_of_any_name_is_looked_at_and_one_without_results_is_not_named(project: Path) -> None:
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    commands = [["init", "-q"], ["commit", "-qm", "empty", "--allow-empty"], ["tag", "before"]]
+    commands += [["add", "-f", "dvc.lock"], ["commit", "-qm", "x", "--allow-empty"], ["tag", "v1"]]
+    for arguments in commands:
+        subprocess.run([*git, *arguments], cwd=project, check=True)
+    found = json.loads(run("lineage", "--image", of_split(project, "train"), "--json").output)
+    seen = {model["model"]: model["seen"] for model in found["models"]}
+    assert seen["v1"] is True
+    assert "before" not in seen
 
 
 def test_a_tagged_version_made_of_the_same_pairs_is_named(project: Path) -> None:

@@ -75,6 +75,18 @@ def test_inputs_are_256_pixels_at_most_and_smaller_faces_keep_their_bytes(faces:
             assert (new["image"] == old["image"]) == (old["width"] <= 256)
 
 
+def test_what_ingest_leaves_can_be_named_with_the_tables_beside_its_faces(
+    faces: Path, made: Path, tmp_path: Path
+) -> None:
+    ingested = tmp_path / "ingested"
+    ingested.mkdir()
+    (ingested / "faces").symlink_to(faces)
+    for name in ("known.parquet", "rejected.parquet"):
+        pq.write_table(pa.table({"id": ["a"]}), ingested / name)
+    call(str(ingested), "--out", str(tmp_path / "out"))
+    assert (tmp_path / "out/pairs.parquet").read_bytes() == (made / "pairs.parquet").read_bytes()
+
+
 def test_a_face_has_pairs_of_the_scales_that_fit_it_and_is_validated_at_the_largest(made: Path) -> None:
     sides = {row["id"]: row["width"] for split in ("train", "valid") for row in faces_of(made / "inputs" / split)}
     rows = manifest(made)

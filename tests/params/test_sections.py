@@ -42,6 +42,14 @@ def test_every_profile_is_valid(path: Path) -> None:
     assert isinstance(load_params(path), Params)
 
 
+def test_a_key_that_is_there_twice_is_named_since_the_last_would_win(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    for more in ("\npairs: {}\n", "\nextra: {batch: 8, batch: 4}\n"):
+        (tmp_path / "params.yaml").write_text(text + more)
+        with pytest.raises(ParamsError, match="is there twice"):
+            load_params(tmp_path / "params.yaml")
+
+
 def test_the_sections_are_the_stages() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
@@ -57,6 +65,10 @@ def test_the_sections_are_the_stages() -> None:
         ("train.batch", "eight", "train.batch: Input should be a valid integer"),
         ("train.batch", 8.5, "train.batch: "),
         ("train.batch", "500", "train.batch: Input should be a valid integer (got '500')"),
+        ("train.scales", {"64to256": float("inf")}, "train.scales.64to256: "),
+        ("train.fidelity.pixel", float("inf"), "train.fidelity.pixel: "),
+        ("pairs.noise", [0, float("inf")], "pairs.noise"),
+        ("pairs.augmentations", {"none": float("inf")}, "pairs.augmentations"),
         ("train.batch", 0, "train.batch: Input should be greater than or equal to 1 (got 0)"),
         ("train.crop", 100, "train.crop: Input should be a multiple of 16 (got 100)"),
         ("train.crop", 512, "train.crop: Input should be less than or equal to 256 (got 512)"),

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from pipeline.core.chain import CHAIN_COLUMNS
 from pipeline.core.images import ImageError, Pixels, decode
+from pipeline.core.scales import AUGMENTATIONS, TRAINED_SCALES
 from pipeline.core.schema import Row
-from pipeline.core.shards import check_version, read_folder
+from pipeline.core.shards import ShardError, check_version, read_folder
 
 DECODED_BYTES = 2 << 30
 """Decoded inputs kept, bytes: 10,922 of 256x256 pixels. The others stay encoded, about half as large, and are decoded
@@ -79,7 +80,11 @@ class PairRows(Sequence[Row]):
 
 
 def read_manifest(path: Path, split: str) -> tuple[pa.Table, dict[str, PairRows]]:
-    """The rows of one split as a table, and by scale; both in the file's order."""
+    """The rows of one split as a table, and by scale; both in the file's order.
+
+    Raises:
+        ShardError: it was made by a later version, or a row has a value that no pair can have.
+    """
     names = ["image_id", "scale", "augmentation"]
     schema = pq.read_schema(path)
     check_version(path, schema)
@@ -90,6 +95,23 @@ def read_manifest(path: Path, split: str) -> tuple[pa.Table, dict[str, PairRows]
         filters=[("split", "==", split)],
         read_dictionary=names,
     )
+    _refuse_odd(path, table)
     table = table.unify_dictionaries()
     scales = pc.unique(table["scale"]).to_pylist()
     return table, {scale: PairRows(table.filter(pc.equal(table["scale"], scale))) for scale in scales}
+
+
+def _refuse_odd(path: Path, table: pa.Table) -> None:
+    """Refuse a manifest that was edited by hand, before hours are spent on it."""
+    for name, known in (("scale", TRAINED_SCALES), ("augmentation", AUGMENTATIONS)):
+        found = pc.unique(table[name]).to_pylist()
+        if odd := sorted(str(value) for value in found if value not in known):
+            raise ShardError(f"{path}: {name} {odd[0]}: known are {', '.join(known)}")
+    for field in table.schema:
+        column = table[field.name].drop_null()
+        if pa.types.is_floating(field.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
+            raise ShardError(f"{path}: {field.name}: a value that is not finite")
+    if pc.min(table["seed"]).as_py() is not None and pc.min(table["seed"]).as_py() < 0:
+        raise ShardError(f"{path}: seed: a negative one")
+    if "jpeg" in table.column_names and (lowest := pc.min(table["jpeg"]).as_py()) is not None and lowest < 1:
+        raise ShardError(f"{path}: jpeg: a quality of {lowest}, which begins at 1")

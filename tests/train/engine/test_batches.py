@@ -4,8 +4,10 @@ import copy
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,7 +18,7 @@ from pipeline.core.chain import Chain, ChainRanges
 from pipeline.core.degradation import make_pair, reduce, told_of
 from pipeline.core.images import ImageError
 from pipeline.core.schema import FACES
-from pipeline.core.shards import write_rows
+from pipeline.core.shards import ShardError, write_rows
 from pipeline.train.engine.batches import TOLD_ERROR, ManifestError, PairData, cut_of_use, prefetch
 from pipeline.train.engine.config import BatchConfig
 from pipeline.train.engine.dataset import Inputs
@@ -172,6 +174,23 @@ def test_a_manifest_that_names_a_missing_image_or_lacks_the_split_is_an_error(tm
     write_manifest(tmp_path / "train.parquet", images)
     with pytest.raises(ManifestError, match="no pairs of split 'valid'"):
         PairData(tmp_path / "train", tmp_path / "train.parquet", "valid")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("scale", "8to32"), ("augmentation", "sepia"), ("strength", float("inf")), ("seed", -1), ("jpeg", 0)],
+)
+def test_a_manifest_edited_to_what_no_pair_can_have_is_refused_by_column(
+    column: str, value: Any, tmp_path: Path
+) -> None:
+    images = write_inputs(tmp_path / "train", [face(index) for index in range(2)], "train")
+    write_manifest(tmp_path / "pairs.parquet", images)
+    table = pq.read_table(tmp_path / "pairs.parquet")
+    rows = table.to_pylist()
+    rows[1][column] = value
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), tmp_path / "pairs.parquet")
+    with pytest.raises(ShardError, match=f"pairs.parquet: {column}"):
+        PairData(tmp_path / "train", tmp_path / "pairs.parquet", "train")
 
 
 def test_scales_that_the_manifest_lacks_are_never_drawn(tmp_path: Path) -> None:
