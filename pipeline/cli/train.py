@@ -51,7 +51,7 @@ def train(
         return
     described = {"provenance": run.provenance, "phases": phases, "start": str(start) if start else None}
     record = out / "run.json"
-    held = next((out / phase for phase in phases if (out / phase).exists()), None)
+    held = next((out / phase for phase in PHASES if (out / phase).exists()), None)
     if held is not None and not record.exists():
         raise typer.BadParameter(f"{held} is not from a training: name another folder")
     if start is not None:

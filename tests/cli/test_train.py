@@ -79,8 +79,9 @@ def test_a_setting_can_be_changed_for_one_run_and_a_wrong_one_is_named(data: Pat
 
 def test_a_run_of_other_settings_is_not_continued_by_mistake(data: Path) -> None:
     call("train", "--out", "run", "--phase", "fidelity")
-    said = call("train", "--out", "run", "--phase", "fidelity", "--set", "train.seed=5", code=2)
-    assert "other data or params" in " ".join(said.split())
+    for other in (("--phase", "fidelity", "--set", "train.seed=5"), ("--phase", "realism")):
+        said = call("train", "--out", "run", *other, code=2)
+        assert "other data or params" in " ".join(said.split())
 
 
 def test_trace_prints_where_the_time_goes_and_saves_nothing(data: Path) -> None:
