@@ -161,7 +161,8 @@ def refuse_to_replace_report(folder: Path, inputs: Sequence[str | Path | None], 
     if folder.exists() and not folder.is_dir():
         raise fail(f"{option} {folder} is a file: name a folder")
     for path in (path for name in inputs if name is not None for path in _local(name)):
-        if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
+        # not by resolve(), which raises on links that lead in a circle
+        if path.is_dir() and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(path)):
             raise fail(f"{option} {folder} lies in {path}, which is read: its pictures would be among those next time")
     known = recorded(folder)
     kinds: dict[str, Ours] = {

@@ -56,8 +56,10 @@ def train(
         raise typer.BadParameter(f"{held} is not from a training: name another folder")
     if start is not None:
         described["start_sha256"] = file_hash(start)
-    # where no phase has begun, there is nothing to lose
-    if held is not None and _read(record) != described:
+    there = _read(record)
+    # where a training has not begun any phase, there is nothing to lose
+    ours = isinstance(there, dict) and there.keys() >= {"provenance", "phases"}
+    if record.exists() and there != described and (held is not None or not ours):
         raise typer.BadParameter(f"{out} holds a run with other data or params: name another folder, or remove it")
     write_json(record, described)
     with stop_requested() as should_stop:
