@@ -46,13 +46,14 @@ def locked(output: Output) -> Iterator[None]:
     with ExitStack() as stack:
         while True:
             folder.mkdir(parents=True, exist_ok=True)
+            # a run that ends removes its lock: one that was opened just before keeps nobody off, and is opened anew
             try:
                 handle = stack.enter_context((folder / LOCK).open("w"))
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(handle.fileno()).st_ino == (folder / LOCK).stat().st_ino:
                     break
             except FileNotFoundError:
-                pass  # as where another file has that name by now: a run that came to its end took this one away
+                pass
             except BlockingIOError as error:
                 raise JobError(f"{output.path}: another run is at work on it") from error
         yield

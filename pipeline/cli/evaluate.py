@@ -74,7 +74,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _contents(path: str) -> "Path | list[tuple[str, object]]":
+def _contents(path: str) -> Path | list[tuple[str, object]]:
     """What tells results or weights from others at the same place: all of them, or of a store names and stamps."""
     from pipeline.sources.open import open_archive
 

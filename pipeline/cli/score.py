@@ -86,11 +86,10 @@ def score(
     if named:
         for key in ("gain", *(["fd"] if textures else [])):
             output().print(_by_kind(results, key))
-    sides = sorted({min(picture.shape[:2]) for picture in pictures})
-    words = (
-        f"{len(pictures)} faces, reduced 4x from {' to '.join(map(str, sorted({sides[0], sides[-1]})))} pixels a side"
-    )
-    console.print(words + ("" if textures else "; fd needs VGG-19: `facesr weights fetch vgg19`"))
+    sides = [min(picture.shape[:2]) for picture in pictures]
+    side = str(min(sides)) if min(sides) == max(sides) else f"{min(sides)} to {max(sides)}"
+    missing = "" if textures else "; fd needs VGG-19: `facesr weights fetch vgg19`"
+    console.print(f"{len(pictures)} faces, reduced 4x from {side} pixels a side{missing}")
     if to_json:
         write_json(to_json, results if named else results[CLEAN])
     if problems:
