@@ -45,6 +45,8 @@ def train(
         raise typer.BadParameter(f"{pairs} is no pairs manifest: `dvc repro pairs` makes one")
     if start is not None and not start.is_file():
         raise typer.BadParameter(f"{start}: no such weights file")
+    if start is None and phases[0] != PHASES[0]:
+        console.print(f"no --start: {phases[0]} begins from random weights", markup=False)
     run = TrainRun(settings, inputs, pairs, out, dependencies(settings, inputs, pairs), phases, start)
     if trace:
         console.print(_profile(run.training(phases[0], start)), markup=False)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import atomic, shard_files
 from pipeline.core.schema import FORMATS, ROWS_PER_GROUP, Row, newer_format
+from pipeline.core.seal import Seal
 
 GROUP_BYTES = 64 << 20
 """A row group is closed at this size even if it has fewer rows, so that a reader's memory stays bounded."""
@@ -123,20 +124,28 @@ def row_groups(sizes: Iterable[int]) -> list[int]:
     return groups
 
 
-def write_row_groups(path: Path, schema: pa.Schema, groups: Iterable[int], tables: Iterable[pa.Table]) -> None:
+def write_row_groups(
+    path: Path, schema: pa.Schema, groups: Iterable[int], tables: Iterable[pa.Table], *, sealed: bool = False
+) -> None:
     """Write tables of images to one Parquet file atomically, in row groups of the given numbers of rows.
 
-    The images are handed on as they are, without becoming Python objects.
+    The images are handed on as they are, without becoming Python objects. `is_sealed` knows the file
+    again, if so asked.
     """
     waiting = iter(tables)
+    seal = Seal() if sealed else None
     held: list[pa.Table] = []
     with atomic(path) as temporary, _image_writer(temporary, schema) as writer:
         for rows in groups:
             while sum(table.num_rows for table in held) < rows and (table := next(waiting, None)) is not None:
                 held.append(table)
             together = pa.concat_tables(held) if held else schema.empty_table()
+            if seal is not None:
+                seal.add(together.slice(0, rows))
             writer.write_table(together.slice(0, rows), row_group_size=max(rows, 1))
             held = [together.slice(rows)]
+        if seal is not None:
+            seal.close(writer)
 
 
 def _image_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -231,11 +240,13 @@ def row_ranges(folder: Path, pattern: str, size: int, limit: int | None = None) 
     return kept
 
 
-def join_parts(parts: Path, pattern: str, target: Path, schema: pa.Schema) -> int:
+def join_parts(parts: Path, pattern: str, target: Path, schema: pa.Schema, *, sealed: bool = False) -> int:
     """Stream the parts of images that match, in name order, into one shard, and return its rows.
 
     The shard is as `write_rows` makes it, but no image becomes a Python object.
+    `is_sealed` knows it again, if so asked.
     """
+    seal = Seal() if sealed else None
     rows = count = size = 0
     held: list[pa.Table] = []
     with atomic(target) as temporary, _image_writer(temporary, schema) as writer:
@@ -243,6 +254,8 @@ def join_parts(parts: Path, pattern: str, target: Path, schema: pa.Schema) -> in
             with _open(path) as file:
                 for group in range(file.num_row_groups):
                     table, start = file.read_row_group(group), 0
+                    if seal is not None:
+                        seal.add(table)
                     for stop, length in enumerate(_image_sizes(table), 1):
                         count, size = count + 1, size + length
                         if count == ROWS_PER_GROUP or size >= GROUP_BYTES:
@@ -251,6 +264,8 @@ def join_parts(parts: Path, pattern: str, target: Path, schema: pa.Schema) -> in
                     held.append(table.slice(start))
         if count or not rows:
             writer.write_table(_in_one_piece(held) if held else schema.empty_table())
+        if seal is not None:
+            seal.close(writer)
     return rows + count
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.core.files import shard_files
+from pipeline.core.seal import is_sealed
 from pipeline.core.shards import check_version, write_row_groups, write_table
 from pipeline.ingest.known import FORGOTTEN, read_forgotten, write_forgotten
 from pipeline.lineage.picture import FACES, INPUTS, MANIFEST, RESULTS, TABLES, Picture
@@ -100,7 +101,7 @@ def _without(path: Path, column: str, ids: Sequence[str]) -> int:
         tables = (_kept(file.read_row_group(group), column, gone) for group in range(file.num_row_groups))
         if any(pa.types.is_struct(entry.type) for entry in schema):
             left = [rows - count for rows, count in counts if rows > count] or [0]
-            write_row_groups(path, schema, left, tables)
+            write_row_groups(path, schema, left, tables, sealed=is_sealed(path))
         else:
             write_table(path, pa.concat_tables(tables).cast(schema))
     return sum(count for _, count in counts)

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 from pipeline.core.errors import FacesrError, first_line
 from pipeline.core.files import code_hash, content_hash, shard_files, write_bytes
 from pipeline.core.schema import FACES, Row
+from pipeline.core.seal import is_sealed
 from pipeline.core.shards import ShardError, read_folder, write_table
+from pipeline.runtime.console import console
 
 if TYPE_CHECKING:
     from pipeline.params import ingest as params
@@ -137,10 +139,13 @@ def _stored(faces: Path, same_size: bool) -> tuple[dict[str, Row], dict[tuple[tu
     whole = {}
     columns = ["id", "name", "person", "conversion", "transform", "width", "height"]
     for path in shard_files(faces):
+        if not is_sealed(path):
+            console.print(f"{path.name}: not as it was written: its faces are decoded again", markup=False)
+            continue
         try:
             rows = list(read_folder(faces, columns, path.name))
         except (ShardError, pa.ArrowException, ValueError):
-            continue  # damaged, or not from here: its pictures are decoded again
+            continue  # not from here
         if same_size and pq.read_schema(path).equals(FACES, check_metadata=True):
             whole[tuple((row["id"], row["person"]) for row in rows)] = str(path)
         for index, row in enumerate(rows):

@@ -87,7 +87,7 @@ class ShardWorker:
             return {"images": unit.faces, "failed": 0}
         table = pq.read_table(self.work / PLAN, filters=[("shard", "==", Path(unit.part).name)])
         sizes = table["bytes"].to_pylist()
-        write_row_groups(Path(unit.part), FACES, row_groups(sizes), self._tables(table, unit.split))
+        write_row_groups(Path(unit.part), FACES, row_groups(sizes), self._tables(table, unit.split), sealed=True)
         return {"images": table.num_rows, "failed": 0}
 
     def _tables(self, assigned: pa.Table, split: str) -> Iterator[pa.Table]:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from pipeline.core.images import decode, encode_png, resize
 from pipeline.core.scales import SIDE
 from pipeline.core.schema import FACES, Row
+from pipeline.core.seal import is_sealed
 from pipeline.core.shards import read_range, write_rows
 from pipeline.runtime.units import RowUnit, Statistics
 
@@ -21,12 +22,13 @@ def made_of(digest: str) -> pa.Schema:
 
 
 def is_made_of(folder: Path, stem: str, digest: str) -> bool:
-    """True if a shard of inputs is there that was made of the faces of this hash."""
+    """True if a shard of inputs is there that was made of the faces of this hash, and is as it was written."""
     path = folder / f"{stem}.parquet"
     try:
-        return path.is_file() and pq.read_schema(path).equals(made_of(digest), check_metadata=True)
+        named = path.is_file() and pq.read_schema(path).equals(made_of(digest), check_metadata=True)
     except pa.ArrowException:
         return False  # damaged: made again
+    return named and is_sealed(path)
 
 
 class InputWorker:

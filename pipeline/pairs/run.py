@@ -78,7 +78,7 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
                         shutil.copyfile(out / "inputs" / split / shard.name, temporary)
                     continue
                 schema = made_of(hashes[shard.stem])
-                join_parts(work / "parts", f"{shard.stem}-*.parquet", folder / shard.name, schema)
+                join_parts(work / "parts", f"{shard.stem}-*.parquet", folder / shard.name, schema, sealed=True)
         publish_shards(folder, out / "inputs" / split)
     degradations = settings.degradation()
     images = (image for image in _images(out / "inputs") if image[1] != "test")

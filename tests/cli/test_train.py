@@ -185,6 +185,14 @@ def test_weights_to_start_from_are_on_record_and_must_fit(data: Path) -> None:
         assert provenance["earlier_data_sha256"] == ["other"]
 
 
+def test_realism_alone_says_that_it_begins_from_random_weights(data: Path) -> None:
+    alone = ("train", "--phase", "realism", "--set", "train.realism.steps=1")
+    assert "no --start: realism begins from random weights" in call(*alone, "--out", "alone")
+    call("train", "--out", "first", "--phase", "fidelity", "--set", "train.fidelity.steps=1")
+    start = ("--start", data / "first/fidelity/generator.safetensors")
+    assert "random weights" not in call(*alone, "--out", "after", *start)
+
+
 def test_faces_that_are_not_there_are_an_error(data: Path) -> None:
     call("train", "--out", "run", "--phase", "fidelity")
     done = runner.invoke(app, ["score", "run/fidelity/generator.safetensors", "--faces", "nowhere"])

@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import pictures
@@ -240,3 +242,31 @@ def test_damaged_shards_are_made_again_and_a_damaged_memory_is_one_line(tmp_path
     (tmp_path / "data/known.parquet").write_bytes(b"damaged")
     with pytest.raises(ShardError, match="restore it, or remove it to draw splits anew"):
         ingest(tmp_path)
+
+
+def blacken(shard: Path) -> None:
+    """Replace the first picture as somebody would by hand: names, ids and schema stay."""
+    table = pq.read_table(shard)
+    rows = table.to_pylist()
+    rows[0]["image"]["bytes"] = encode_png(np.zeros((rows[0]["height"], rows[0]["width"], 3), np.uint8))
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), shard)
+
+
+def test_a_shard_that_was_edited_or_damaged_is_not_taken_for_what_was_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "in", range(8))
+    ingest(tmp_path)
+    data = tmp_path / "data"
+    drawn = Pairs(seed=1, draws=1, workers=1)
+    make_pairs(data / "faces", data, tmp_path / "reports", drawn, tmp_path / "work")
+    before = files_of(data)
+    blacken(data / "faces/train-00000.parquet")
+    ingest(tmp_path)
+    assert "train-00000.parquet: not as it was written" in capsys.readouterr().err
+    blacken(data / "inputs/train/train-00000.parquet")
+    damaged = bytearray((data / "inputs/test/test-00000.parquet").read_bytes())
+    damaged[len(damaged) // 3] ^= 255
+    (data / "inputs/test/test-00000.parquet").write_bytes(damaged)
+    make_pairs(data / "faces", data, tmp_path / "reports", drawn, tmp_path / "work")
+    assert files_of(data) == before
