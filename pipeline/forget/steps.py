@@ -14,8 +14,8 @@ def remaining(pictures: Sequence[Picture], seen: Sequence[Seen], project: Path =
         seen: models, and whether they learned from them.
         project: root of the checkout.
     """
-    places = sorted({f"{picture.source} ({picture.name})" for picture in pictures})
-    steps = [f"The source still holds them: take them out of {'; '.join(places)}."]
+    places = sorted({f"{one.source} ({one.name})" for one in pictures if not one.source.startswith("synthetic ")})
+    steps = [f"The source still holds them: take them out of {'; '.join(places)}."] if places else []
     people = sorted({picture.person for picture in pictures if picture.person})
     if people:
         steps.append(f"Other pictures of the same person(s) may be here: {', '.join(people)}.")
@@ -30,6 +30,7 @@ def remaining(pictures: Sequence[Picture], seen: Sequence[Seen], project: Path =
     steps.append("DVC's cache keeps what was: dvc gc --workspace drops all but this version (tags too).")
     steps.append("Remotes as well: dvc gc --workspace --cloud --remote NAME, for each that `dvc remote list` names.")
     steps.append("A tag whose data held them can then no longer be pulled: git tag --delete TAG, git push --delete.")
+    steps.append("The same holds of branches and experiments: git branch -D NAME, dvc exp remove NAME.")
     steps.append("Pages and folders that compare, evaluate, view or adapt wrote elsewhere show them still.")
     steps.append("Other clones, published copies, enlarged archives and their manifests: wherever you passed them on.")
     if (project / ".dvc/cache").is_dir():

@@ -63,13 +63,13 @@ def take_out(pictures: Sequence[Picture], project: Path = Path()) -> Taken:
     taken.listed = len(hashes - known)
     if taken.listed:
         write_forgotten(forgotten, known | hashes)
-    for path, column in _tables(project):
-        if count := _without(path, column, [*ids, *hashes]):
-            taken.rows[path.relative_to(project).as_posix()] = count
     taken.removed = shown_in(project)
     for name in taken.removed:
         path = project / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path, column in _tables(project):
+        if count := _without(path, column, [*ids, *hashes]):
+            taken.rows[path.relative_to(project).as_posix()] = count
     return taken
 
 
@@ -79,11 +79,17 @@ def shown_in(project: Path = Path()) -> list[str]:
 
 
 def _tables(project: Path) -> Iterator[tuple[Path, str]]:
-    """Every table that may hold a picture, and its column of ids."""
-    for folder in (FACES, INPUTS, *RESULTS):
-        yield from ((path, "id") for path in shard_files(project / folder, "**/*.parquet"))
-    tables = [(name, "id") for name in (*TABLES, "data/known.parquet")] + [(MANIFEST, "image_id")]
+    """Every table that may hold a picture, and its column of ids.
+
+    Those in which pictures are looked for come last: where this is killed, they are found again.
+    """
+    *others, rejected = reversed(TABLES)
+    tables = [(name, "id") for name in (*others, "data/known.parquet")] + [(MANIFEST, "image_id")]
     yield from ((project / name, column) for name, column in tables if (project / name).is_file())
+    for folder in (*RESULTS, INPUTS, FACES):
+        yield from ((path, "id") for path in shard_files(project / folder, "**/*.parquet"))
+    if (project / rejected).is_file():
+        yield project / rejected, "id"
 
 
 def _without(path: Path, column: str, ids: Sequence[str]) -> int:

@@ -1,8 +1,7 @@
 """In which splits, shards, pairs, results and models a picture is."""
 
-import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -11,8 +10,9 @@ from pipeline.core.errors import FacesrError
 from pipeline.core.files import shard_files
 from pipeline.core.schema import Row
 from pipeline.core.shards import read_rows
-from pipeline.lineage.lock import LOCK, LineageError, Locked, Stage, maker, read_lock
-from pipeline.lineage.trace import DATA_ELSEWHERE, DATA_HERE, learned_from_faces, training_data
+from pipeline.ingest.known import FORGOTTEN, read_forgotten
+from pipeline.lineage.lock import LOCK, LineageError, Stage, maker, read_lock
+from pipeline.lineage.trace import DATA_ELSEWHERE, DATA_HERE, git, learned_from_faces, training_data
 from pipeline.models.checkpoint import load_generator
 
 FACES, INPUTS, MANIFEST = "data/faces", "data/inputs", "data/pairs.parquet"
@@ -55,7 +55,7 @@ class Seen:
 def find_pictures(wanted: Sequence[str], project: Path = Path()) -> list[Picture]:
     """Find pictures by id, pixel hash, the beginning of one, or name.
 
-    All pictures of the same pixels are found together.
+    All pictures of the same pixels are found together, also what is left of one where it was being forgotten.
 
     Args:
         wanted: ids, beginnings of ids of 8 digits and more, or names.
@@ -64,15 +64,20 @@ def find_pictures(wanted: Sequence[str], project: Path = Path()) -> list[Picture
     Raises:
         LineageError: one of them is nowhere, or there are no shards.
     """
-    faces = list(_rows(project / FACES, project, ["id", "name", "source", "split", "person"]))
+    columns = ["id", "name", "source", "split", "person"]
+    faces = list(_rows(project / FACES, project, columns))
+    inputs = list(_rows(project / INPUTS, project, columns))
     rejected = [(TABLES[0], row) for row in _table(project / TABLES[0], ["id", "name", "source", "reason"])]
-    if not faces and not rejected:
+    if not faces and not inputs and not rejected:
         raise LineageError(f"{project / FACES}: no shards here (`dvc pull`, or `dvc repro ingest`)")
     hashes: set[str] = set()
+    forgotten = read_forgotten(project / "data" / FORGOTTEN)
     for text in wanted:
-        found = {_pixels(row["id"]) for _, row in (*faces, *rejected) if row["id"] and _is(row, text)}
+        found = {_pixels(row["id"]) for _, row in (*faces, *inputs, *rejected) if row["id"] and _is(row, text)}
+        found = found or {known for known in forgotten if _begins(known, _pixels(text))}
         if not found:
-            raise LineageError(f"{text}: no picture of that id or name is here")
+            hint = f"; what data/{FORGOTTEN} lists is no longer known by its name" if forgotten else ""
+            raise LineageError(f"{text}: no picture of that id or name is here{hint}")
         hashes |= found
     pictures: dict[str, Picture] = {}
     for shard, row in faces:
@@ -82,6 +87,11 @@ def find_pictures(wanted: Sequence[str], project: Path = Path()) -> list[Picture
     for _, row in rejected:
         if row["id"] and _pixels(row["id"]) in hashes and row["id"] not in pictures:
             pictures[row["id"]] = Picture(row["id"], row["name"], row["source"], None, reason=row["reason"])
+    for _, row in inputs:
+        if _pixels(row["id"]) in hashes and row["id"] not in pictures:
+            pictures[row["id"]] = Picture(row["id"], row["name"], row["source"], row["split"], row["person"])
+    if not pictures:
+        raise LineageError(f"{', '.join(wanted)}: forgotten (data/{FORGOTTEN}), and no longer here")
     _follow(pictures, project)
     return list(pictures.values())
 
@@ -89,7 +99,11 @@ def find_pictures(wanted: Sequence[str], project: Path = Path()) -> list[Picture
 def _is(row: Row, text: str) -> bool:
     if text in (row["id"], row["name"], Path(row["name"]).name):
         return True
-    return len(text) >= _SHORTEST and row["id"].startswith(text)
+    return _begins(row["id"], text)
+
+
+def _begins(picture_id: str, text: str) -> bool:
+    return len(text) >= _SHORTEST and picture_id.startswith(text)
 
 
 def _pixels(picture_id: str) -> str:
@@ -125,10 +139,11 @@ def _table(path: Path, columns: list[str]) -> Iterator[Row]:
 
 
 def models_that_saw(pictures: Sequence[Picture], project: Path = Path()) -> list[Seen]:
-    """Say of every model of this checkout, and of every commit that git has tagged, whether it learned from pictures.
+    """Say of every model of this checkout, and of every version that git knows, whether it learned from pictures.
 
     A model is known to have seen them where the hash of data in its file is that of the inputs and pairs that are here,
-    and one of the pictures is in train or valid. Of a tagged commit the lock says which pairs its models had.
+    and one of the pictures is in train or valid. Of tags, other branches and experiments their dvc.lock says which
+    inputs and pairs their models had.
     """
     in_training = any(picture.split in SEEN_BY for picture in pictures)
     now = cache(partial(training_data, project))  # it reads all of the data
@@ -140,8 +155,10 @@ def models_that_saw(pictures: Sequence[Picture], project: Path = Path()) -> list
         except FacesrError as error:
             seen.append(Seen(name, None, str(error)))
             continue
-        digest = provenance.get("data_sha256")
-        if digest is not None and digest == now(learned_from_faces(provenance)):
+        here = now(learned_from_faces(provenance))
+        if here is None:
+            seen.append(Seen(name, None, f"{MANIFEST} is not here: dvc pull it"))
+        elif provenance.get("data_sha256") == here:
             why = f"trained on {DATA_HERE}"
             if provenance.get("earlier_data_sha256") and not in_training:
                 seen.append(Seen(name, None, f"{why}, from weights trained on {DATA_ELSEWHERE}"))
@@ -151,41 +168,61 @@ def models_that_saw(pictures: Sequence[Picture], project: Path = Path()) -> list
             )
         else:
             seen.append(Seen(name, None, f"trained on {DATA_ELSEWHERE}"))
-    return seen + _tagged(in_training, project)
+    return seen + _elsewhere({picture.split for picture in pictures if picture.split in SEEN_BY}, project)
 
 
-def _tagged(in_training: bool, project: Path) -> list[Seen]:
-    """Models of tagged commits, by the pairs manifest that their dvc.lock names."""
+_REFS = ("refs/tags", "refs/heads", "refs/remotes", "refs/exps")
+_RUNNING = ("refs/exps/exec/", "refs/exps/stash", "refs/exps/celery/", "refs/exps/failed/", "refs/exps/apply")
+"""DVC's own notes beside its experiments."""
+
+
+def _elsewhere(splits: Collection[str | None], project: Path) -> list[Seen]:
+    """Models of tags, other branches and experiments, by the inputs and pairs that their dvc.lock names.
+
+    Args:
+        splits: of the pictures, as far as training reads them.
+        project: root of the checkout.
+    """
     try:
         here = read_lock((project / LOCK).read_bytes())
     except (OSError, LineageError):
         return []
-    pairs = _locked(here, MANIFEST)
+    inputs = [f"{INPUTS}/{split}" for split in SEEN_BY]
+    own = git(project, "symbolic-ref", "--quiet", "HEAD").strip()
+    told: set[str] = set()
     seen = []
-    for tag in _git(project, "tag", "--list").split():
+    for ref in git(project, "for-each-ref", "--format=%(refname)", *_REFS).split():
+        if ref == own or ref.startswith(_RUNNING) or ref.endswith("/HEAD"):
+            continue
+        tagged, name = ref.startswith(_REFS[0]), ref.split("/", 2 if not ref.startswith(_REFS[3]) else 4)[-1]
+        text = git(project, "show", f"{ref}:{LOCK}")
+        if not tagged and text in told:
+            continue  # a branch of the same results as one that was named
+        told.add(text)
         try:
-            then = _locked(read_lock(_git(project, "show", f"{tag}:{LOCK}").encode()), MANIFEST)
+            then = read_lock(text.encode())
         except LineageError:
-            then = None
-        if then is None and "@" not in tag:
+            then = {}
+        if not then and "@" not in name:
             continue  # of somebody's own, on a commit without results
-        if then is None:
-            seen.append(Seen(tag, None, f"its commit has no {LOCK} that names pairs"))
-        elif pairs is not None and then.md5 == pairs.md5:
-            seen.append(Seen(tag, in_training, "made from the pairs that are here"))
+        if _md5(then, MANIFEST) is None:
+            seen.append(Seen(name, None, f"its commit has no {LOCK} that names pairs"))
+        elif _md5(then, MANIFEST) == _md5(here, MANIFEST):
+            seen.append(Seen(name, bool(splits), "made from the pairs that are here"))
+        elif any(_same(then, here, f"{INPUTS}/{split}") for split in splits):
+            seen.append(Seen(name, True, "made from the inputs that are here"))
+        elif not splits and all(_same(then, here, path) for path in inputs):
+            seen.append(Seen(name, False, "made from the inputs that are here"))
         else:
-            seen.append(Seen(tag, None, f"made from other pairs: git checkout {tag}, dvc pull, and ask there"))
+            seen.append(Seen(name, None, f"made from other data: git checkout {name}, dvc pull, and ask there"))
     return seen
 
 
-def _locked(stages: dict[str, Stage], path: str) -> Locked | None:
+def _same(then: dict[str, Stage], here: dict[str, Stage], path: str) -> bool:
+    return _md5(here, path) is not None and _md5(then, path) == _md5(here, path)
+
+
+def _md5(stages: dict[str, Stage], path: str) -> str | None:
+    """Hash of what a stage wrote; None where none did."""
     found = maker(stages, path)
-    return None if found is None else found[1]
-
-
-def _git(project: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)  # noqa: S603, S607
-    except OSError:
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+    return None if found is None else found[1].md5

@@ -141,13 +141,21 @@ def _nested(values: Any, depth: int) -> Iterator[tuple[list[str], Any]]:
 
 
 def commit_of(path: str, project: Path) -> str | None:
-    """Commit and date that last changed a file; None without git."""
-    command = ["git", "log", "-1", "--format=%h of %cs", "--", path]
-    try:
-        done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)  # noqa: S603
-    except OSError:
+    """Commit and date that last changed a file, and whether it was changed after it; None without git."""
+    commit = git(project, "log", "-1", "--format=%h of %cs", "--", path).strip()
+    if not commit:
         return None
-    return done.stdout.strip() or None
+    changed = git(project, "status", "--porcelain", "--", path).strip()
+    return f"{commit}, and changed since: not committed" if changed else commit
+
+
+def git(project: Path, *arguments: str) -> str:
+    """What a git command prints; empty where it fails, or where there is no git."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)  # noqa: S603, S607
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def _short(md5: str | None) -> str:

@@ -1,10 +1,17 @@
 """A picture that is forgotten is in no shard, manifest or result any more, and what remains is said."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 from support.project import ingest_again, of_split, run
 from support.stages import faces_of, files_of
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from pipeline.forget import take_out
 
 
 def test_nothing_is_changed_without_yes(project: Path) -> None:
@@ -41,3 +48,29 @@ def test_a_forgotten_picture_is_nowhere_and_stays_away(project: Path) -> None:
         assert words in found
     ingest_again(project)
     assert {row["id"] for row in faces_of(project / "data/faces")} == set(others)
+
+
+def test_a_forget_that_was_stopped_anywhere_is_finished_by_the_same_command(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face = of_split(project, "train")
+    name = next(row["name"] for row in faces_of(project / "data/faces") if row["id"] == face)
+    without, stops = take_out._without, 0
+    for stops in range(20):
+        left = iter(range(stops))
+
+        def stopped(*arguments: Any, left: Iterator[int] = left) -> int:
+            if next(left, None) is None:
+                raise OSError("no space left on device")
+            return without(*arguments)
+
+        monkeypatch.setattr(take_out, "_without", stopped)
+        done = CliRunner().invoke(app, ["forget", name, "--yes"])
+        if done.exit_code in (0, 2):  # 2: it was stopped when all was done
+            break
+        assert "run the same command again" in done.output
+    assert stops > 6, "every table was one at which it was stopped"
+    digest = face.partition("-")[0].encode()
+    assert {name for name, data in files_of(project).items() if digest in data} == {"data/forgotten.txt"}
+    assert f"{face[:12]}: forgotten" in run("forget", face[:12], "--yes", code=2).output
+    assert "no longer known by its name" in " ".join(run("forget", name, "--yes", code=2).output.split())

@@ -101,6 +101,50 @@ def test_a_tagged_version_made_of_the_same_pairs_is_named(project: Path) -> None
     assert {model["model"]: model["seen"] for model in found["models"]}["fidelity@v1.0.0"] is True
 
 
+def test_branches_and_experiments_are_looked_at_and_other_pairs_of_the_same_inputs_saw_it(project: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments], check=True)
+
+    for arguments in (["init", "-q", "-b", "main"], ["add", "dvc.lock"], ["commit", "-qm", "x"]):
+        git(*arguments)
+    git("branch", "copy")
+    text = (project / "dvc.lock").read_text()
+    pairs = json.loads(text)["stages"]["pairs"]["outs"][1]["md5"]
+    (project / "dvc.lock").write_text(text.replace(pairs, "0" * 32))
+    git("commit", "-qam", "other pairs")
+    for name in ("refs/heads/other", "refs/exps/ab/cdef/short-pike", "refs/exps/exec/EXEC_HEAD"):
+        git("update-ref", name, "HEAD")
+    git("tag", "v2")
+    git("reset", "-q", "--hard", "HEAD~")
+    found = json.loads(run("lineage", "--image", of_split(project, "train"), "--json").output)
+    seen = {model["model"]: (model["seen"], model["why"]) for model in found["models"]}
+    assert seen["copy"] == (True, "made from the pairs that are here")
+    assert seen["v2"] == (True, "made from the inputs that are here")
+    assert {"short-pike", "other"} & seen.keys(), "one of them is named: their results are the same"
+    assert not {"main", "EXEC_HEAD"} & seen.keys()
+
+
+def test_a_lock_that_is_not_committed_is_not_said_to_be_of_the_commit(project: Path) -> None:
+    for arguments in (
+        ["init", "-q"],
+        ["add", "dvc.lock"],
+        ["-c", "user.name=t", "-c", "user.email=t@x", "commit", "-qm", "x"],
+    ):
+        subprocess.run(["git", *arguments], check=True)
+    assert "changed since: not committed" not in run("lineage").output
+    with (project / "dvc.lock").open("a") as lock:
+        lock.write(" ")
+    assert "changed since: not committed" in run("lineage").output
+
+
+def test_without_the_manifest_nothing_is_said_of_pairs(project: Path) -> None:
+    face = of_split(project, "train")
+    (project / "data/pairs.parquet").unlink()
+    said = run("lineage", "--image", face).output
+    assert "pairs: data/pairs.parquet is not here" in said
+    assert "models/fidelity.safetensors: not known: data/pairs.parquet is not here" in said
+
+
 @pytest.mark.parametrize(
     "arguments", [["lineage", "--image", "nobody"], ["lineage", "README.md"], ["forget", "nobody"]]
 )
