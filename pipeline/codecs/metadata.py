@@ -6,6 +6,7 @@ Whatever is not copied is told in words.
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +22,14 @@ KEYWORD = "facesr"
 _COLOUR_CHUNKS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8}
 """Chunks of a PNG that say how its values are to be shown, and their lengths."""
 _IPTC = 0x0404  # among Photoshop's resources in a JPEG
+
+_RAW = "Raw profile type "
+"""Keyword of a PNG's text under which ImageMagick hides what PNG once had no place for."""
+_PLACE = re.compile(
+    r".*(gps|location|latitude|longitude|coordinates).*|address|altitude|city|country.*|geo(tag|name|code).*|place(name|taken)?|(province)?state"
+    r"|province|region|worldregion"
+)
+"""Keywords without anything but letters."""
 
 _SEGMENT = 65533  # bytes in a marker segment of a JPEG
 _XMP_SEGMENT = _SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")
@@ -74,7 +83,10 @@ def read_metadata(image: Image.Image, data: bytes, channels: int, turned: bool) 
     packet, problems = _xmp_of(image)
     lost += problems
     photoshop = image.info.get("photoshop")
-    if "Raw profile type iptc" in image.info or (isinstance(photoshop, dict) and _IPTC in photoshop):
+    # the one of EXIF is read as EXIF
+    raw = [key.removeprefix(_RAW) for key in map(str, image.info) if key.startswith(_RAW)]
+    lost += [f"{kind[:20]} profile in text left out" for kind in raw if kind.lower() not in ("exif", "iptc")]
+    if f"{_RAW}iptc" in image.info or (isinstance(photoshop, dict) and _IPTC in photoshop):
         lost.append("IPTC left out")
     return Metadata(
         exif=block,
@@ -94,8 +106,13 @@ def without_location(metadata: Metadata) -> Metadata:
         metadata,
         exif=exif.without_location(metadata.exif),
         xmp=packet and xmp.without_location(packet),
-        text={key: value for key, value in metadata.text.items() if "gps" not in key.lower()},
+        text={key: value for key, value in metadata.text.items() if not _names_place(key)},
     )
+
+
+def _names_place(keyword: str) -> bool:
+    """True if text under this keyword (`Sub-location`, `photoshop:City`, `exif:GPSLatitude`) says where it was."""
+    return _PLACE.fullmatch(re.sub(r"[^a-z]", "", keyword.lower().rpartition(":")[2])) is not None
 
 
 def fitting_profile(icc: Any, channels: int) -> bytes | None:
@@ -201,7 +218,7 @@ def _text_of(image: Image.Image) -> dict[str, str]:
         return {
             key: str(value)
             for key, value in image.text.items()
-            if not key.startswith("Raw profile type") and key not in ("XML:com.adobe.xmp", KEYWORD)
+            if not key.startswith(_RAW) and key not in ("XML:com.adobe.xmp", KEYWORD)
         }
     text = image.info.get("comment", "")
     if isinstance(text, bytes):

@@ -8,7 +8,7 @@ one to workers, since opening a folder again means listing it again.
 import zipfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.sources.base import FOREIGN, HDF5, TARS, TFRECORDS, Reading, Source, SourceError, readable
 from pipeline.sources.folders import Folder, Several, Single, walk
@@ -124,6 +124,8 @@ def _folder(path: StoragePath, scratch: Path, reading: Reading) -> Source:
     found: list[str] = []
     kind: tuple[str, ...] = ()
     for name in names:
+        if _is_mark(name):
+            continue
         own = next((endings for endings in _TOGETHER if _is_kind(name, endings)), ())
         kind = kind or own
         beside = {kind, own} == {TARS, PARQUET}
@@ -149,6 +151,12 @@ def _without_tables(paths: Sequence[StoragePath]) -> Sequence[StoragePath]:
 
 def _is_kind(name: str, endings: tuple[str, ...]) -> bool:
     return name.lower().endswith(endings)
+
+
+def _is_mark(name: str) -> bool:
+    """True for what Spark and others leave beside Parquet, such as `_SUCCESS`: pictures have a suffix."""
+    own = PurePosixPath(name)
+    return own.name.startswith("_") and not own.suffix
 
 
 def _no_columns(path: StoragePath, reading: Reading) -> None:

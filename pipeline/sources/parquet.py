@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from threading import Lock
 from typing import Any
@@ -38,23 +38,33 @@ class ParquetFiles:
     def entries(self) -> Iterator[Entry]:
         """Rows in file order, named by the `name` or `path` beside the picture, else by file and row.
 
-        A path is only a name: of those of another machine, the folder that they have in common is left out.
+        A path is only a name: of those of another machine, the folder that they have in common is left out. Where some
+        of several files cannot be read, each is named in an entry.
         """
         stems = [printable(path.path.stem) for path in self.paths]
         stems = stems if len(set(stems)) == len(stems) else labels(self.paths)
-        root: list[str] | None = None
-        for index, path in enumerate(self.paths):
-            with _named(path):
-                for number, row in enumerate(rows_of(path, self.reading)):
-                    if root is None and any(map(is_rooted, row.names)):
-                        root = self._common_folder()
-                    usable = (only_name(below(name, root or [])) for name in row.names)
-                    name = next((name for name in usable if name), f"{stems[index]}-{number:06d}")
-                    for picture in range(row.pictures):
-                        own = f"{name}#{picture + 1}" if row.pictures > 1 else name
-                        yield Entry(own, [index, number, picture], row.problem, row.stamp, labels=row.labels)
-            if row_limit(path, self.reading):
-                yield FileSource(path).overflow()
+        unreadable: list[tuple[str, SourceError]] = []
+        for index, stem in enumerate(stems):
+            try:
+                yield from self._rows(index, stem)
+            except SourceError as error:
+                unreadable.append((stem, error))
+        if len(unreadable) == len(self.paths):
+            raise unreadable[0][1]
+        yield from (Entry(stem, None, str(error)) for stem, error in unreadable)
+
+    def _rows(self, index: int, stem: str) -> Iterator[Entry]:
+        path = self.paths[index]
+        with _named(path):
+            for number, row in enumerate(rows_of(path, self.reading)):
+                root = self._common_folder if any(map(is_rooted, row.names)) else []
+                usable = (only_name(below(name, root)) for name in row.names)
+                name = next((name for name in usable if name), f"{stem}-{number:06d}")
+                for picture in range(row.pictures):
+                    own = f"{name}#{picture + 1}" if row.pictures > 1 else name
+                    yield Entry(own, [index, number, picture], row.problem, row.stamp, labels=row.labels)
+        if row_limit(path, self.reading):
+            yield FileSource(path).overflow()
 
     def read(self, key: Any) -> bytes:
         """Bytes of a row's picture; rows beside it are kept for a while, since neighbours are read next."""
@@ -70,6 +80,7 @@ class ParquetFiles:
         check_size(len(data))
         return bytes(data)
 
+    @cached_property
     def _common_folder(self) -> list[str]:
         """Parts of the folder that all paths of another machine have in common."""
         common: list[str] | None = None
@@ -88,7 +99,7 @@ class _Table:
     def __init__(self, path: StoragePath, column: str | None):
         self.path = path
         self.file = reader(path)
-        self.leaf = picture_column(path, self.file, column).leaf
+        self.pictures = picture_column(path, self.file, column)
         groups = range(self.file.num_row_groups)
         self.starts = [0, *accumulate(self.file.metadata.row_group(group).num_rows for group in groups)]
         self.lock = Lock()
@@ -113,11 +124,11 @@ class _Table:
         group = bisect_right(self.starts, row) - 1
         if group != self.group or not self.starts[group] <= start <= row:
             # row by row: a group may be larger than memory, and one value may stand for all its rows
-            self.rows = self.file.iter_batches(batch_size=1, row_groups=[group], columns=[self.leaf])
+            self.rows = self.file.iter_batches(batch_size=1, row_groups=[group], columns=[self.pictures.leaf])
             self.group, start = group, self.starts[group]
         for _ in range(row - start):
             next(self.rows)
-        value = next(self.rows).column(0)[0].as_py()
+        value = next(self.rows).column(self.pictures.column)[0].as_py()
         self.next = row + 1
         return value
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 import pyarrow as pa
@@ -46,7 +46,10 @@ def picture_column(path: StoragePath, file: pq.ParquetFile, asked: str | None = 
     leaves = [file.schema.column(index).path for index in range(len(file.schema))]
     found: list[Pictures] = []
     texts: list[str] = []
+    following = 0
     for field in file.schema_arrow:
+        # by place: names may have dots in them
+        first, following = following, following + _leaf_count(field.type)
         kind, several = _of_list(_stored(field.type))
         inner = _stored(kind)
         if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
@@ -55,12 +58,11 @@ def picture_column(path: StoragePath, file: pq.ParquetFile, asked: str | None = 
             texts.append(field.name)
         if not is_bytes(inner):
             continue
-        own = [leaf for leaf in leaves if leaf == field.name or leaf.startswith(f"{field.name}.")]
-        ends = ".bytes" if types.is_struct(kind) else ""
-        leaf = next((leaf for leaf in own if leaf.endswith(ends)), None)
-        paths = next((leaf for leaf in own if types.is_struct(kind) and leaf.endswith(".path")), None)
-        if leaf is not None:
-            found.append(Pictures(field.name, leaf, paths, several))
+        inside = {}
+        if types.is_struct(kind):
+            counts = accumulate((_leaf_count(part.type) for part in kind), initial=first)
+            inside = {part.name: leaves[place] for part, place in zip(kind, counts, strict=False)}
+        found.append(Pictures(field.name, inside.get("bytes", leaves[first]), inside.get("path"), several))
     if asked is not None:
         found = [pictures for pictures in found if pictures.column == asked]
         if asked not in file.schema_arrow.names:
@@ -128,10 +130,24 @@ def _stored(kind: pa.DataType) -> pa.DataType:
             return kind
 
 
+def _leaf_count(kind: pa.DataType) -> int:
+    """How many columns of a Parquet file hold values of that type."""
+    kind, _ = _of_list(_stored(kind))
+    if types.is_map(kind):
+        return _leaf_count(kind.key_type) + _leaf_count(kind.item_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _leaf_count(kind)
+    return sum(_leaf_count(part.type) for part in kind) if types.is_struct(kind) else 1
+
+
 def _holds_pictures(file: pq.ParquetFile, pictures: Pictures) -> bool:
     def values() -> Iterator[bytes]:
         batches = file.iter_batches(batch_size=1, columns=[pictures.leaf])
         for batch in islice(batches, LOOK):
-            yield from (value for value in pictures_in(batch.column(0)[0].as_py() or []) if isinstance(value, bytes))
+            yield from (
+                value
+                for value in pictures_in(batch.column(pictures.column)[0].as_py() or [])
+                if isinstance(value, bytes)
+            )
 
     return any(is_picture(value[:HEAD]) for value in values())

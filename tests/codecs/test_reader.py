@@ -363,9 +363,11 @@ def test_png_text_is_carried_and_a_mark_is_added() -> None:
     info.add_itxt("Author", "Анна")
     info.add_text("Description", "long " * 100, zip=True)
     info.add_text("Raw profile type iptc", "\niptc\n 0\n")
+    info.add_text("Raw profile type APP1", "\ngeneric profile\n 0\n")
     info.add_text("facesr", "an earlier mark")
     picture = read_picture(saved(Image.fromarray(static(1, 16)), "PNG", pnginfo=info))
     assert picture.metadata.text == {"Title": "Élan", "Author": "Анна", "Description": "long " * 100}
+    assert picture.metadata.lost == ("APP1 profile in text left out", "IPTC left out")
     text = opened(written(picture.pixels, "png", picture.metadata)).text
     assert json.loads(text.pop("facesr")) == MARK
     assert text == {**picture.metadata.text, "Software": "facesr 1.0"}

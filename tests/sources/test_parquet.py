@@ -180,3 +180,38 @@ def test_pictures_of_the_same_row_are_found_by_threads_and_after_pickling(tmp_pa
     source = open_archive(write(tmp_path / "x.parquet", image=rows("a.png", "b.png")), tmp_path)
     assert isinstance(source, ParquetFiles)
     assert pickle.loads(pickle.dumps(source)).read([0, 1, 0]) == PNG[1]
+
+
+def test_a_column_beside_one_whose_name_begins_with_its_own_is_told_from_it(tmp_path: Path) -> None:
+    large, small = encode_png(face(1, 32)), encode_png(face(2, 16))
+    dotted = tmp_path / "dotted.parquet"
+    pq.write_table(pa.table({"img.thumb": [small], "img": [large], "name": ["a.png"]}), dotted)
+    assert contents(str(dotted), tmp_path, "img") == [("a.png", large)]
+    assert contents(str(dotted), tmp_path, "img.thumb") == [("a.png", small)]
+    row = {"thumb": {"bytes": small, "path": "thumb.png"}, "bytes": large, "path": "b.png"}
+    lists = pa.array([[row]])
+    for name, column in (("nested", pa.array([row])), ("lists", lists)):
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({"tags": [[{"k": "v"}]], "image": column}), path)
+        assert [data for _, data in contents(str(path), tmp_path)] == [large]
+    assert contents(str(tmp_path / "nested.parquet"), tmp_path)[0][0] == "b.png"
+
+
+def test_of_several_files_one_that_cannot_be_read_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    write(folder / "a.parquet", image=PNG[:1], name=["a.png"])
+    write(folder / "c.parquet", image=PNG[1:2], name=["c.png"])
+    (folder / "b.parquet").write_bytes((folder / "a.parquet").read_bytes()[:100])
+    for mark in ("_SUCCESS", "_committed_1"):
+        (folder / mark).touch()
+    source = open_archive(str(folder), tmp_path)
+    assert isinstance(source, ParquetFiles)
+    found = [(entry.name, entry.problem) for entry in source.entries()]
+    assert found[:2] == [("a.png", None), ("c.png", None)]
+    ((name, problem),) = found[2:]
+    assert name == "b"
+    assert "b.parquet: not a readable Parquet file" in str(problem)
+    # what none of them has is a mistake of whoever asked
+    with pytest.raises(SourceError, match="no column 'nothing'"):
+        list(open_archive(str(folder), tmp_path, ["nothing"]).entries())
