@@ -19,6 +19,7 @@ class FacesrError(Exception):
     ├── StageError             a stage cannot complete
     ├── WorkerError            a Ray worker raised or kept dying
     ├── NoRoomError            no node is large enough for a worker
+    ├── UnreachableError       a Ray cluster that does not answer
     ├── RayVersionError        a Ray that cannot be kept on this machine
     ├── ReplaceError           what is there was not written by the command
     ├── ImageError             a picture that cannot be used

@@ -25,12 +25,13 @@ def forget(
     """
     from pipeline.core.errors import FacesrError
     from pipeline.forget.take_out import shown_in, take_out
+    from pipeline.ingest.known import FORGOTTEN, read_forgotten
     from pipeline.lineage.commands import show_pictures
     from pipeline.lineage.picture import find_pictures, models_that_saw
 
     project = Path()
     with fail_on(FacesrError):
-        pictures = find_pictures(ids, project)
+        pictures = find_pictures(ids, project, read_forgotten(project / "data" / FORGOTTEN))
         seen = models_that_saw(pictures, project)
     show_pictures(pictures, seen)
     if not yes:

@@ -29,13 +29,14 @@ def lineage(
 ) -> None:
     """Show which weights, pairs, shards and sources made a number, or which splits and models a picture is in."""
     from pipeline.core.errors import FacesrError
+    from pipeline.ingest.known import FORGOTTEN, read_forgotten
     from pipeline.lineage.lock import LOCK
     from pipeline.lineage.picture import find_pictures, models_that_saw
     from pipeline.lineage.trace import commit_of, numbers, trace
 
     if image is not None:
         with fail_on(FacesrError):
-            pictures = find_pictures([image])
+            pictures = find_pictures([image], forgotten=read_forgotten(Path("data") / FORGOTTEN))
             seen = models_that_saw(pictures)
         if as_json:
             found = {"pictures": [asdict(one) for one in pictures], "models": [asdict(one) for one in seen]}

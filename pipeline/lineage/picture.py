@@ -10,7 +10,6 @@ from pipeline.core.errors import FacesrError
 from pipeline.core.files import shard_files
 from pipeline.core.schema import Row
 from pipeline.core.shards import read_rows
-from pipeline.ingest.known import FORGOTTEN, read_forgotten
 from pipeline.lineage.lock import LOCK, LineageError, Stage, maker, read_lock
 from pipeline.lineage.trace import DATA_ELSEWHERE, DATA_HERE, git, learned_from_faces, training_data
 from pipeline.models.checkpoint import load_generator
@@ -52,7 +51,7 @@ class Seen:
     why: str
 
 
-def find_pictures(wanted: Sequence[str], project: Path = Path()) -> list[Picture]:
+def find_pictures(wanted: Sequence[str], project: Path = Path(), forgotten: Collection[str] = ()) -> list[Picture]:
     """Find pictures by id, pixel hash, the beginning of one, or name.
 
     All pictures of the same pixels are found together, also what is left of one where it was being forgotten.
@@ -60,6 +59,7 @@ def find_pictures(wanted: Sequence[str], project: Path = Path()) -> list[Picture
     Args:
         wanted: ids, beginnings of ids of 8 digits and more, or names.
         project: folder with `data/`.
+        forgotten: pixel hashes of pictures that `facesr forget` was told of.
 
     Raises:
         LineageError: one of them is nowhere, or there are no shards.
@@ -71,12 +71,11 @@ def find_pictures(wanted: Sequence[str], project: Path = Path()) -> list[Picture
     if not faces and not inputs and not rejected:
         raise LineageError(f"{project / FACES}: no shards here (`dvc pull`, or `dvc repro ingest`)")
     hashes: set[str] = set()
-    forgotten = read_forgotten(project / "data" / FORGOTTEN)
     for text in wanted:
         found = {_pixels(row["id"]) for _, row in (*faces, *inputs, *rejected) if row["id"] and _is(row, text)}
         found = found or {known for known in forgotten if _begins(known, _pixels(text))}
         if not found:
-            hint = f"; what data/{FORGOTTEN} lists is no longer known by its name" if forgotten else ""
+            hint = "; what is forgotten is no longer known by its name" if forgotten else ""
             raise LineageError(f"{text}: no picture of that id or name is here{hint}")
         hashes |= found
     pictures: dict[str, Picture] = {}
@@ -91,7 +90,7 @@ def find_pictures(wanted: Sequence[str], project: Path = Path()) -> list[Picture
         if _pixels(row["id"]) in hashes and row["id"] not in pictures:
             pictures[row["id"]] = Picture(row["id"], row["name"], row["source"], row["split"], row["person"])
     if not pictures:
-        raise LineageError(f"{', '.join(wanted)}: forgotten (data/{FORGOTTEN}), and no longer here")
+        raise LineageError(f"{', '.join(wanted)}: forgotten, and no longer here")
     _follow(pictures, project)
     return list(pictures.values())
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.core.errors import FacesrError
+from pipeline.runtime.cluster import reach, watched
 from pipeline.runtime.console import slow
 from pipeline.runtime.ray_patches import patched
 from pipeline.runtime.signals import handlers_kept, leaving_at_once
@@ -59,6 +60,7 @@ def session(address: str | None) -> Iterator[None]:
                 with slow(_starting(address)):
                     _start(address, folder)
                 stack.callback(_stop)
+                stack.enter_context(watched(address))
         yield
 
 
@@ -201,6 +203,8 @@ def _stop() -> None:
 def _start(address: str | None, folder: str | None) -> None:
     import ray
 
+    if address is not None:
+        reach(address)
     # before Ray sets the level itself, it says that it leaves signals alone outside the main thread
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, object] = {"address": address}
