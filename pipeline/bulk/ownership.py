@@ -41,6 +41,17 @@ def locked(output: Output) -> Iterator[None]:
     if folder is None:
         yield  # an object store has no locks
         return
+    with locked_folder(folder, str(output.path)):
+        yield
+
+
+@contextmanager
+def locked_folder(folder: Path, what: str) -> Iterator[None]:
+    """Keep others off a folder of work, which is made; `what` is made in it.
+
+    Raises:
+        JobError: another run is at work on it.
+    """
     import fcntl
 
     with ExitStack() as stack:
@@ -55,7 +66,7 @@ def locked(output: Output) -> Iterator[None]:
             except FileNotFoundError:
                 pass
             except BlockingIOError as error:
-                raise JobError(f"{output.path}: another run is at work on it") from error
+                raise JobError(f"{what}: another run is at work on it") from error
         yield
 
 

@@ -21,12 +21,19 @@ if TYPE_CHECKING:
     from pipeline.adapt.fine_tune import Adapted, Plan
     from pipeline.sources.base import Entry, Source
 
+_DAMAGE = {
+    "clean": "clean pictures",
+    "jpeg": "JPEG quality (and how many pictures)",
+    "subsampling": "JPEG subsampling (and how many pictures)",
+    "noise": "noise, sigma in grey levels (and how many pictures)",
+}
+"""Histograms of what pictures have suffered, in words."""
 SHOWN = 20
 """Unusable pictures that are listed on the terminal; the JSON has all."""
 
 
 def adapt(
-    archive: Annotated[Path, typer.Argument(help="Folder, .zip, .tar(.gz) or Parquet with 50 faces or more")],
+    archive: Annotated[str, typer.Argument(help="Folder, archive or URI with 50 faces or more, as for `upscale`")],
     out: Annotated[Path, typer.Option(help="The adapted generator, *.safetensors; its realism partner goes beside")],
     model: Annotated[Path | None, typer.Option(help="Generator to start from instead of the released one")] = None,
     realism_model: Annotated[Path | None, typer.Option(help="The realism generator that goes with --model")] = None,
@@ -43,32 +50,49 @@ def adapt(
     Where it did not, OUT is a copy of the old generator. Run again after an interruption, it goes on where it was.
     Exit 0: done, 1: too few faces or a training that failed, 2: usage, 143 or 130: stopped, state saved.
     """
-    from pipeline.adapt.dataset import FacesError
     from pipeline.adapt.fine_tune import Plan
+    from pipeline.bulk.ownership import LOCK, locked_folder
     from pipeline.core.errors import FacesrError
-    from pipeline.core.files import content_hash, file_hash, write_json
-    from pipeline.sources.open import open_archive
-    from pipeline.train.engine.loop import steps_done
-    from pipeline.train.engine.memory import OutOfMemoryError
     from pipeline.upscale.weights import partner
 
     if out.suffix != ".safetensors":
         raise fail(f"--out {out}: must end in .safetensors", 2)
+    if not archive:
+        raise fail("no archive: an empty name", 2)
     root = out.absolute().with_name(f".{out.name}.facesr")
-    scratch = root / "unpacked"
-    with fail_on(FacesrError):
+    with fail_on(FacesrError, OSError):
         fidelity, realism = _start(model, realism_model)
         plan = Plan(fidelity, realism, out, partner(out), seed, steps)
         _refuse_to_overwrite(plan, archive, to_json, overwrite)
         plan.check()
-        with slow(f"list {archive}"):
-            source = open_archive(str(archive), scratch)
-            entries = list(source.entries())
+    with fail_on(FacesrError), locked_folder(root, str(out)):
+        try:
+            _run(plan, archive, root, hold_back, to_json)
+        finally:
+            if root.exists() and [path.name for path in root.iterdir()] == [LOCK]:
+                shutil.rmtree(root)
+
+
+def _run(plan: "Plan", archive: str, root: Path, hold_back: int | None, to_json: Path | None) -> None:
+    """Read the faces, fine-tune, and say what came of it; partial work lies in `root`."""
+    from pipeline.adapt.dataset import FacesError
+    from pipeline.core.errors import FacesrError
+    from pipeline.core.files import content_hash, file_hash, write_json
+    from pipeline.sources.open import open_archive
+    from pipeline.storage.path import StoragePath
+    from pipeline.train.engine.loop import steps_done
+    from pipeline.train.engine.memory import OutOfMemoryError
+
+    scratch = root / "unpacked"
+    with slow(f"list {archive}"):
+        source = open_archive(archive, scratch)
+        entries = list(source.entries())
     listed = [[entry.name, entry.key, entry.problem or "", entry.stamp] for entry in entries]
-    hashes = [file_hash(path) for path in (fidelity, realism) if path]
-    work = root / content_hash(__version__, hashes, seed, steps, hold_back, listed, str(archive.absolute()))[:16]
+    hashes = [file_hash(path) for path in (plan.fidelity, plan.realism) if path]
+    options = __version__, hashes, plan.seed, plan.steps, hold_back
+    work = root / content_hash(*options, listed, StoragePath.of(archive).uri)[:16]
     for old in root.glob("*"):
-        if old not in (work, scratch):
+        if old.is_dir() and old not in (work, scratch):
             shutil.rmtree(old)  # another job's: other faces, model or options
     try:
         with stop_requested(signal.SIGTERM, signal.SIGINT) as should_stop:
@@ -76,7 +100,8 @@ def adapt(
             generators = _adapt(plan, faces, work, should_stop) if faces else None
     except FacesError as error:
         _list_unusable(error.unusable)
-        shutil.rmtree(root, ignore_errors=True)
+        for folder in (work, scratch):
+            shutil.rmtree(folder, ignore_errors=True)
         raise fail(f"{archive}: {error}", 1) from error
     except OutOfMemoryError as error:
         raise fail("out of memory; close other programs, then run again: it goes on where it was", 1) from error
@@ -89,7 +114,7 @@ def adapt(
     if to_json:
         described = {name: value for name, value in asdict(faces).items() if name != "folder"}
         numbers = {name: asdict(entry) for name, entry in generators.items()}
-        write_json(to_json, {"faces": described, "generators": numbers, "seed": seed, "steps": steps})
+        write_json(to_json, {"faces": described, "generators": numbers, "seed": plan.seed, "steps": plan.steps})
     shutil.rmtree(root)
     _show(plan, faces, generators)
 
@@ -107,7 +132,7 @@ def _start(model: Path | None, realism_model: Path | None) -> "tuple[Path, Path 
         return model, None
 
 
-def _refuse_to_overwrite(plan: "Plan", archive: Path, to_json: Path | None, overwrite: bool) -> None:
+def _refuse_to_overwrite(plan: "Plan", archive: str, to_json: Path | None, overwrite: bool) -> None:
     from pipeline.models.weights_file import is_generator
 
     starts = [path.resolve() for path in (plan.fidelity, plan.realism) if path]
@@ -116,7 +141,7 @@ def _refuse_to_overwrite(plan: "Plan", archive: Path, to_json: Path | None, over
             raise fail(f"{target} is what is started from: name another --out", 2)
     if plan.realism is None and plan.realism_out.exists():
         raise fail(f"{plan.realism_out} would be taken for the partner of {plan.out}: remove it or rename --out", 2)
-    read = [archive, plan.fidelity, plan.realism]
+    read: list[str | Path | None] = [archive, plan.fidelity, plan.realism]
     for target in (plan.out, plan.realism_out):
         refuse_folder(target, "--out")
         refuse_to_replace(target, is_generator, read, overwrite, "--out")
@@ -148,8 +173,8 @@ def _adapt(plan: "Plan", faces: "Faces", work: Path, should_stop: Callable[[], b
     train, held_back = sum(faces.train.values()), sum(faces.held_back.values())
     console.print(f"{train + held_back} faces: {train} to learn from, {held_back} held back")
     for name, bins in faces.damage.items():
-        counted = ", ".join(f"{count} x {value}" for value, count in bins.items())
-        console.print(f"{name}: {counted}", markup=False)
+        counted = ", ".join(f"{value} ({count})" for value, count in bins.items() if name != "clean")
+        console.print(f"{_DAMAGE[name]}: {counted or sum(bins.values())}", markup=False)
     here = steps_done(work)
     with progress("adapt", plan.steps, here) as advance:
 

@@ -21,7 +21,7 @@ FORMATS: Final = {"psnr": "{:.3f}", "gain": "{:+.3f}", "ssim": "{:.4f}", "consis
 
 def score(
     weights: Annotated[list[Path], typer.Argument(help="Generators, training states, or folders of them")],
-    faces: Annotated[Path, typer.Option(help="Folder of the pipeline's faces, or any archive")] = Path("data/faces"),
+    faces: Annotated[str, typer.Option(help="Folder of the pipeline's faces, or any archive")] = "data/faces",
     split: Annotated[str, typer.Option(help="valid, train or test, of the pipeline's faces")] = "valid",
     limit: Annotated[int, typer.Option(min=1, help="At most so many faces; they are kept in memory")] = 100,
     kinds: Annotated[

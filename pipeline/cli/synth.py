@@ -1,5 +1,6 @@
 """`facesr synth`: procedural portraits, as many as one likes."""
 
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,9 @@ def synth(
     from pipeline.runtime.units import do_units
     from pipeline.synthetic.writer import PortraitWorker, finish, is_ours, plan_units
 
+    # a Path has one slash where the URI had two
+    if re.match(r"[a-z][\w+.-]+:/", str(output)):
+        raise fail(f"{output}: a folder or file of this machine is wanted")
     kind = to or {".zip": "zip", ".parquet": "parquet"}.get(output.suffix.lower(), "folder")
     if kind not in ("folder", "zip", "parquet"):
         raise fail(f"--to {kind}: folder, zip or parquet")

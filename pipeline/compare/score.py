@@ -35,12 +35,12 @@ Figures = dict[str, float | None]
 
 
 def originals(
-    path: Path, split: str, scratch: Path, limit: int | None = None, problems: list[str] | None = None
+    path: Path | str, split: str, scratch: Path, limit: int | None = None, problems: list[str] | None = None
 ) -> Iterator[Pixels]:
     """True pictures to score on.
 
     Args:
-        path: folder of the pipeline's face shards, of which `split` is read, or any archive of pictures.
+        path: folder of the pipeline's face shards, of which `split` is read, or path or URI of any archive of pictures.
         split: `train`, `valid` or `test`.
         scratch: where a compressed tar may be unpacked.
         limit: at most so many.
@@ -49,8 +49,9 @@ def originals(
     Raises:
         SourceError: no such archive.
     """
-    if path.is_dir() and any(shard_files(path, f"{name}-*.parquet") for name in SPLITS):
-        shards = shard_files(path, f"{split}-*.parquet")
+    folder = Path(path)
+    if folder.is_dir() and any(shard_files(folder, f"{name}-*.parquet") for name in SPLITS):
+        shards = shard_files(folder, f"{split}-*.parquet")
         rows = (row for shard in shards for row in read_rows(shard, ["name", "image"]))
         data: Iterable[tuple[str, bytes | str]] = ((row["name"], row["image"]["bytes"]) for row in rows)
     else:

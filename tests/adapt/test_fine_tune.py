@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from pipeline.adapt import dataset
 from pipeline.adapt.dataset import Faces, FacesError, gather, square
+from pipeline.bulk.ownership import locked_folder
 from pipeline.cli import app
 from pipeline.core.images import ImageError, encode_jpeg, encode_png, resize, rounded
 from pipeline.core.scales import GROUND_TRUTH_SIDE
@@ -284,6 +285,33 @@ def test_fewer_than_fifty_faces_are_an_error_that_says_how_many_there_are(model:
     assert "48 usable faces; at least 50 are needed" in said
     assert "cut.jpg: truncated" in said
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_an_archive_may_be_named_by_a_uri_and_nothing_is_left_where_there_is_too_little(
+    model: Path, tmp_path: Path
+) -> None:
+    few = as_folder(tmp_path / "few", pictures(3))
+    code, said = adapt(f"file://{few}", "--out", tmp_path / "mine.safetensors", "--model", model)
+    assert code == 1
+    assert f"file://{few}: 3 " in said
+    assert not (tmp_path / ".mine.safetensors.facesr").exists()
+    code, said = adapt("nowhere.zip", "--out", tmp_path / "mine.safetensors", "--model", model)
+    assert code == 2
+    assert not (tmp_path / ".mine.safetensors.facesr").exists()
+
+
+def test_a_second_training_of_the_same_name_is_kept_off_and_a_file_of_others_stays(model: Path, tmp_path: Path) -> None:
+    few = as_folder(tmp_path / "few", pictures(3))
+    out = tmp_path / "mine.safetensors"
+    work = tmp_path / ".mine.safetensors.facesr"
+    with locked_folder(work, "mine"):
+        code, said = adapt(few, "--out", out, "--model", model)
+    assert code == 2
+    assert "mine.safetensors: another run is at work on it" in said
+    (work / "note.txt").write_text("somebody's")
+    code, said = adapt(few, "--out", out, "--model", model)
+    assert (code, "Errno" in said) == (1, False)
+    assert (work / "note.txt").read_text() == "somebody's"
 
 
 def test_of_a_large_archive_as_many_faces_are_taken_as_fit_in_memory(
