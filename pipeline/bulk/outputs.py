@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipeline.codecs.reader import format_of
 from pipeline.core.errors import FacesrError
+from pipeline.storage.object_stores import scheme_of
 from pipeline.storage.path import StorageError, StoragePath
 
 KINDS = ("folder", "zip", "tar", "parquet")
@@ -71,6 +72,8 @@ class Output:
         if not text:
             raise OutputError("OUTPUT is empty: a variable that is not set?")
         path = StoragePath.of(text)
+        if scheme_of(text) in ("http", "https"):
+            raise OutputError(f"{path}: web pages can only be read; name a folder, an archive or an object store")
         with _named(path):
             output = cls._of(path, to)
             longest = output.path.name if output.is_folder else output.manifest.name

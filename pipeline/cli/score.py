@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pipeline.cli._shared import fail, our_figures, print_problems, refuse_folder, refuse_to_replace
@@ -38,7 +39,7 @@ def score(
     """Score generators and checkpoints on faces that have originals; training itself never does this. Exit 1: some
     faces could not be used, each named.
 
-    With --kinds the JSON has the figures of each kind, and generators that can be told of their inputs are.
+    With --kinds the JSON has the figures of each kind. What damaged an input is found out, as `facesr upscale` does.
     """
     from tempfile import TemporaryDirectory
 
@@ -106,17 +107,32 @@ def _kinds(given: str | None, known: Iterable[str]) -> list[str]:
 
 def _table(results: "Mapping[str, Figures]") -> Table:
     """Methods on clean inputs."""
-    table = Table("method", "PSNR, dB", "gain, dB", "SSIM", "consistency", "fd")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", overflow="fold")
+    for heading in ("PSNR, dB", "gain, dB", "SSIM", "consistency", "fd"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
     for name, figures in results.items():
         table.add_row(name, *(_text(figures[key], form) for key, form in FORMATS.items()))
     return table
 
 
 def _by_kind(results: "Mapping[str, Mapping[str, Figures]]", key: str) -> Table:
-    """Methods by kind of input, by one figure."""
-    table = Table("gain, dB" if key == "gain" else key, *results)
-    for name in next(iter(results.values())):
-        table.add_row(name, *(_text(methods[name][key], FORMATS[key]) for methods in results.values()))
+    """One figure by method and kind of input: whichever there are fewer of are the columns, so that numbers fit."""
+    heading = "gain, dB" if key == "gain" else key
+    cells = {
+        (name, kind): _text(figures[key], FORMATS[key])
+        for kind, methods in results.items()
+        for name, figures in methods.items()
+    }
+    names, kinds = list(next(iter(results.values()))), list(results)
+    by_kind = len(kinds) > len(names)
+    rows, columns = (kinds, names) if by_kind else (names, kinds)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(heading, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", overflow="fold", min_width=max(map(len, cells.values())))
+    for row in rows:
+        table.add_row(row, *(cells[(column, row) if by_kind else (row, column)] for column in columns))
     return table
 
 

@@ -21,7 +21,9 @@ FIGURES = "reports/metrics.json"
 
 
 def lineage(
-    path: Annotated[str, typer.Argument(help="What a stage wrote: numbers, weights, shards")] = FIGURES,
+    path: Annotated[
+        str, typer.Argument(help="What a stage wrote: numbers, weights, shards; or a picture that was enlarged")
+    ] = FIGURES,
     image: Annotated[
         str | None, typer.Option(help="Id or name of a picture: where it is, and which models saw it")
     ] = None,
@@ -32,6 +34,7 @@ def lineage(
     from pipeline.ingest.known import FORGOTTEN, read_forgotten
     from pipeline.lineage.lock import LOCK
     from pipeline.lineage.picture import find_pictures, models_that_saw
+    from pipeline.lineage.result import made_by
     from pipeline.lineage.trace import commit_of, numbers, trace
 
     if image is not None:
@@ -44,6 +47,9 @@ def lineage(
         else:
             show_pictures(pictures, seen)
         return
+    if (said := made_by(Path(path))) is not None:
+        _show_result(path, said, as_json)
+        return
     with fail_on(FacesrError):
         node = trace(path)
     if as_json:
@@ -53,6 +59,28 @@ def lineage(
     if (commit := commit_of(LOCK, Path())) is not None:
         lines.append(f"{LOCK}: commit {commit}")
     output().print(_tree(node, lines))
+
+
+def _show_result(path: str, said: dict[str, str], as_json: bool) -> None:
+    """What an enlarged picture says of itself, and what its weights were made of where a stage of here made them."""
+    from pipeline.lineage.lock import LineageError
+    from pipeline.lineage.result import weights_of
+    from pipeline.lineage.trace import trace
+
+    found = weights_of(said)
+    if as_json:
+        places = {digest: place and place.as_posix() for digest, place in found.items()}
+        typer.echo(json.dumps({"path": path, "made_by": said, "weights": places}, indent=2, ensure_ascii=False))
+        return
+    tree = Tree(Text(path))
+    for key, value in said.items():
+        tree.add(Text(f"{key}: {value}"))
+    for digest, place in found.items():
+        try:
+            tree.add(_tree(trace(str(place))) if place else Text(f"weights {digest[:12]}: not here"))
+        except LineageError:  # released, or brought from elsewhere
+            tree.add(Text(f"weights {digest[:12]}: {place}"))
+    output().print(tree)
 
 
 def _tree(node: "Node", lines: "list[str] | None" = None) -> Tree:

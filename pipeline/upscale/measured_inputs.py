@@ -110,7 +110,7 @@ def enlarge_degraded(
     """Enlarge an input by a method, ours as `facesr upscale` would a file.
 
     Args:
-        enlarge: uint8 (h, w, 3) -> uint8 (4h, 4w, 3). An `Upscaler` whose generator can be told is; others are not.
+        enlarge: uint8 (h, w, 3) -> uint8 (4h, 4w, 3). An `Upscaler` whose generator can be told finds out what.
         low: uint8 (h, w, 3).
         chain: what the input suffered.
         file: JPEG that `low` was decoded from.

@@ -145,6 +145,30 @@ def test_without_the_manifest_nothing_is_said_of_pairs(project: Path) -> None:
     assert "models/fidelity.safetensors: not known: data/pairs.parquet is not here" in said
 
 
+@pytest.mark.parametrize("name", ["result.png", "result.jpg", "result.webp"])
+def test_an_enlarged_picture_leads_to_the_weights_that_made_it_and_what_they_learned_from(
+    project: Path, name: str
+) -> None:
+    model = project / "models/fidelity.safetensors"
+    run("upscale", "in/1.png", name, "--model", str(model), "--workers", "1")
+    said = run("lineage", name).output
+    for words in ("models/fidelity.safetensors [", "data/pairs.parquet", "in.zip", "software: facesr "):
+        assert words in said
+    model.rename(project / "elsewhere.safetensors")
+    found = json.loads(run("lineage", name, "--json").output)
+    (digest,) = found["weights"]
+    assert found["made_by"]["sha256"] == digest
+    assert f"weights {digest[:12]}: not here" in run("lineage", name).output
+
+
+def test_the_released_generators_are_found_by_what_they_made(project: Path) -> None:
+    run("upscale", "in/1.png", "result.png", "--realism", "0.5", "--workers", "1")
+    said = run("lineage", "result.png").output
+    assert "released/fidelity.safetensors" in said
+    assert "released/realism.safetensors" in said
+    assert "no stage of dvc.lock wrote it" in run("lineage", "in/1.png", code=2).output
+
+
 @pytest.mark.parametrize(
     "arguments", [["lineage", "--image", "nobody"], ["lineage", "README.md"], ["forget", "nobody"]]
 )
