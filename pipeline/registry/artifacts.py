@@ -154,7 +154,8 @@ def _known(reference: Reference, message: str) -> str:
     for artifact in list_artifacts(reference.repo):
         if artifact.name == reference.name:
             tags = [*artifact.versions, *artifact.stages]
-            return f"{message}; tagged: {', '.join(tags) or 'none yet (`gto register NAME`)'}"
+            none = f"none yet (`gto register {artifact.name}`, or name its file, {artifact.path})"
+            return f"{message}; tagged: {', '.join(tags) or none}"
     return f"no such artifact; there are {', '.join(a.name for a in list_artifacts(reference.repo)) or 'none'}"
 
 

@@ -33,6 +33,10 @@ class NotFiniteError(FacesrError):
     """The network gave what is no number: as pixels that would be black, or white."""
 
 
+LEAST_TILE = 16
+"""Input pixels: the smallest side that the network takes."""
+
+
 class ArrayUpscaler:
     """A generator ready to enlarge arrays of any size.
 
@@ -47,6 +51,9 @@ class ArrayUpscaler:
         back_projection: how many times what is left of (input - result reduced 4x) is enlarged and added. It makes
             the result agree with a clean input, but would put the noise of a noisy one back.
         repairs: the generator may have repaired its input, as it was trained to: where much is left nothing is added.
+
+    Raises:
+        ValueError: a tile of less than 16 pixels, or less than no steps.
     """
 
     def __init__(
@@ -59,6 +66,9 @@ class ArrayUpscaler:
         back_projection: int = 0,
         repairs: bool = False,
     ):
+        if tile < LEAST_TILE or back_projection < 0:
+            least = f"tile must be at least {LEAST_TILE} and back_projection 0"
+            raise ValueError(f"{least}, not {tile} and {back_projection}")
         self.repairs = repairs
         self.device = choose_device()
         self.dtype = choose_precision(precision, self.device)

@@ -282,6 +282,8 @@ def _checked(array: Planes) -> Planes:
     planes: Any = np.asarray(array)  # of other classes, a matrix for one, indices mean other things
     if planes.ndim == 2:
         planes = planes[..., None]
+    if planes.dtype == np.dtype(">u2"):
+        planes = planes.astype(np.uint16)
     if planes.dtype not in (np.uint8, np.uint16) or planes.ndim != 3 or planes.shape[2] > 4 or 0 in planes.shape:
         raise ValueError(f"expected uint8 or uint16 (h, w) or (h, w, 1 to 4), got {array.dtype} {array.shape}")
     checked: Planes = planes

@@ -61,6 +61,17 @@ def test_pictures_without_a_channel_axis_stay_without_in_a_list_too(upscaler: Up
         np.testing.assert_array_equal(upscaler(several)[0], alone)
 
 
+def test_an_array_of_the_other_byte_order_is_the_same_picture(upscaler: Upscaler) -> None:
+    picture = planes(3, np.uint16)
+    assert np.array_equal(upscaler(picture.astype(">u2")), upscaler(picture))
+
+
+@pytest.mark.parametrize("options", [{"tile": 0}, {"tile": -5}, {"back_projection": -1}])
+def test_options_that_make_no_sense_are_refused_when_it_is_made(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be at least"):
+        Upscaler.load(**options)  # type: ignore[arg-type]
+
+
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
 def test_a_matrix_is_an_array_and_a_mask_is_refused(upscaler: Upscaler) -> None:
     grey = planes(1)[..., 0]
