@@ -138,9 +138,10 @@ def _stored(faces: Path, same_size: bool) -> tuple[dict[str, Row], dict[tuple[tu
     stored: dict[str, Row] = {}
     whole = {}
     columns = ["id", "name", "person", "conversion", "transform", "width", "height"]
+    changed = []
     for path in shard_files(faces):
         if not is_sealed(path):
-            console.print(f"{path.name}: not as it was written: its faces are decoded again", markup=False)
+            changed.append(path.name)
             continue
         try:
             rows = list(read_folder(faces, columns, path.name))
@@ -150,6 +151,9 @@ def _stored(faces: Path, same_size: bool) -> tuple[dict[str, Row], dict[tuple[tu
             whole[tuple((row["id"], row["person"]) for row in rows)] = str(path)
         for index, row in enumerate(rows):
             stored[row["id"]] = {key: row[key] for key in columns[1:]} | {"part": str(path), "row": index}
+    if changed:
+        names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        console.print(f"{names}: not as written by this version: their faces are decoded again", markup=False)
     return stored, whole
 
 

@@ -84,7 +84,8 @@ def ingest(settings: "params.Ingest", out: Path, work: Path) -> Counts:
     with prepare(address) if workers != 1 or address else nullcontext():
         forgotten = read_forgotten(out / FORGOTTEN)
         decoding = decoding_hash(settings)
-        known = read_known(out, settings.seed, settings.shard_mb, decoding, forgotten)
+        with slow("check the faces of before"):
+            known = read_known(out, settings.seed, settings.shard_mb, decoding, forgotten)
         listed = plan_units(settings.sources, scratch)
         _check_counts(settings, listed, len(forgotten))
         units, earlier = _new(listed, settings, known)

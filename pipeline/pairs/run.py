@@ -25,6 +25,7 @@ from pipeline.pairs.manifest import Image, PairsError, draw_manifest
 from pipeline.pairs.report import write_report
 from pipeline.pairs.statistics import PairsSummary, summarise
 from pipeline.params.pairs import Pairs
+from pipeline.runtime.console import slow
 from pipeline.runtime.units import RowUnit, do_units
 
 _UNIT = 64
@@ -61,7 +62,8 @@ def make_pairs(faces: Path, out: Path, reports: Path, settings: Pairs, work: Pat
         raise PairsError(f"{unknown} is of no known split: expected a name like train-00000.parquet")
     code = code_hash("core", "pairs")
     hashes = {shard.stem: content_hash(code, file_hash(shard)) for shard in shards}
-    there = {stem for stem in hashes if is_made_of(out / "inputs" / stem.rpartition("-")[0], stem, hashes[stem])}
+    with slow("check the inputs of before"):
+        there = {stem for stem in hashes if is_made_of(out / "inputs" / stem.rpartition("-")[0], stem, hashes[stem])}
     units = [
         RowUnit(str(work / "parts" / f"{stem}-{start:07d}.parquet"), start, stop, stem)
         for stem, start, stop in row_ranges(faces, "*.parquet", _UNIT)

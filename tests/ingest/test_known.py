@@ -263,7 +263,7 @@ def test_a_shard_that_was_edited_or_damaged_is_not_taken_for_what_was_written(
     before = files_of(data)
     blacken(data / "faces/train-00000.parquet")
     ingest(tmp_path)
-    assert "train-00000.parquet: not as it was written" in capsys.readouterr().err
+    assert "train-00000.parquet: not as written by this version" in capsys.readouterr().err
     blacken(data / "inputs/train/train-00000.parquet")
     damaged = bytearray((data / "inputs/test/test-00000.parquet").read_bytes())
     damaged[len(damaged) // 3] ^= 255
