@@ -1,13 +1,16 @@
 """The whole pipeline through DVC, in a copy of the project: the smoke profile, small but real at every stage."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from support.dvc_project import copy_project, run, stages_run
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.core.images import decode, encode_png
 
 
@@ -100,11 +103,16 @@ def test_changing_an_evaluate_param_runs_evaluate_alone(project):
     values = yaml.safe_load(path.read_text())
     values["evaluate"]["sheet_faces"] = 1
     path.write_text(yaml.safe_dump(values, sort_keys=False))
-    assert stages_run(run(project, "dvc", "repro")) == ["evaluate"]
+    assert stages_run(run(project, "dvc", "repro", "--dry")) == ["evaluate"]
 
 
-def test_two_runs_from_scratch_give_the_same_manifest_weights_and_metrics(project, tmp_path):
+def test_another_run_from_scratch_without_ray_gives_the_same_manifest_weights_and_metrics(project, tmp_path):
     again = copy_project(tmp_path / "again")
+    path = again / "params.yaml"
+    values = yaml.safe_load(path.read_text())
+    assert "workers" not in values["upscale"], "the other run's stage is Ray's"
+    values["upscale"]["workers"] = 1
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
     run(again, "dvc", "repro")
     assert metrics(again) == metrics(project)
     models = ("models/fidelity.safetensors", "models/realism.safetensors", "models/baselines/twin.safetensors")
@@ -112,17 +120,27 @@ def test_two_runs_from_scratch_give_the_same_manifest_weights_and_metrics(projec
         assert (again / name).read_bytes() == (project / name).read_bytes(), name
 
 
-def test_evaluation_of_other_results_measures_what_lies_there_now(project):
-    folder = project / "theirs"
-    folder.mkdir()
+def test_evaluation_of_other_results_measures_what_lies_there_now(project, tmp_path, monkeypatch):
+    # test faces alone: the others would take as long again
+    for name in ("params.yaml", "data/ingest.json", "models", "data/inputs/test", "data/upscaled"):
+        source, target = project / name, tmp_path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
+    (tmp_path / "data/faces").mkdir()
     rows = pq.read_table(project / "data/faces", columns=["id", "split", "image"]).to_pylist()
+    for shard in (project / "data/faces").glob("test-*.parquet"):
+        shutil.copyfile(shard, tmp_path / "data/faces" / shard.name)
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
     gains = []
     for shift in (4, 60):
         for row in (row for row in rows if row["split"] == "test"):
             worse = decode(row["image"]["bytes"]) // 2 + shift
             (folder / f"{row['id']}.png").write_bytes(encode_png(worse))
-        run(project, "facesr", "evaluate", "--method", "theirs=theirs", "--out", "other", "--workers", "1")
-        found = json.loads((project / "other/metrics.json").read_text())
+        done = CliRunner().invoke(app, ["evaluate", "--method", "theirs=theirs", "--out", "other", "--workers", "1"])
+        assert done.exit_code == 0, done.output
+        found = json.loads((tmp_path / "other/metrics.json").read_text())
         gains.append(found["test"]["256to1024"]["theirs"]["psnr"])
     assert abs(gains[0] - gains[1]) > 0.5
-    assert not list((project / "work").glob("evaluate-with/*"))
+    assert not list((tmp_path / "work").glob("evaluate-with/*"))

@@ -326,7 +326,7 @@ def many(tmp_path: Path, count: int = 56) -> Path:
     source = tmp_path / "many.zip"
     with zipfile.ZipFile(source, "w") as file:
         for index in range(count):
-            file.writestr(f"{index:03d}.png", encoded(index, width=96, height=96))
+            file.writestr(f"{index:03d}.png", encoded(index, width=64, height=64))
     return source
 
 

@@ -43,8 +43,8 @@ def _digest(image: np.ndarray) -> str:
 
 @pytest.fixture(scope="module")
 def gallery() -> list[np.ndarray]:
-    """Sixty full-size portraits of one series, drawn once for the tests of this file."""
-    return [portrait(3, index) for index in range(60)]
+    """Forty full-size portraits of one series, drawn once for the tests of this file."""
+    return [portrait(3, index) for index in range(40)]
 
 
 def test_a_portrait_is_rgb_bytes_of_full_size(gallery: list[np.ndarray]) -> None:
