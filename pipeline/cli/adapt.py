@@ -69,8 +69,9 @@ def adapt(
         try:
             _run(plan, archive, root, hold_back, to_json)
         finally:
-            if root.exists() and [path.name for path in root.iterdir()] == [LOCK]:
-                shutil.rmtree(root)
+            # before it is let go: whoever comes now finds it taken, or gone
+            if [path.name for path in root.iterdir()] == [LOCK]:
+                shutil.rmtree(root, ignore_errors=True)
 
 
 def _run(plan: "Plan", archive: str, root: Path, hold_back: int | None, to_json: Path | None) -> None:
@@ -115,7 +116,8 @@ def _run(plan: "Plan", archive: str, root: Path, hold_back: int | None, to_json:
         described = {name: value for name, value in asdict(faces).items() if name != "folder"}
         numbers = {name: asdict(entry) for name, entry in generators.items()}
         write_json(to_json, {"faces": described, "generators": numbers, "seed": plan.seed, "steps": plan.steps})
-    shutil.rmtree(root)
+    for folder in (work, scratch):
+        shutil.rmtree(folder, ignore_errors=True)
     _show(plan, faces, generators)
 
 

@@ -26,10 +26,10 @@ _IPTC = 0x0404  # among Photoshop's resources in a JPEG
 _RAW = "Raw profile type "
 """Keyword of a PNG's text under which ImageMagick hides what PNG once had no place for."""
 _PLACE = re.compile(
-    r".*(gps|location|latitude|longitude|coordinates).*|address|altitude|city|country.*|geo(tag|name|code).*|place(name|taken)?|(province)?state"
-    r"|province|region|worldregion"
+    r"(sub|photo|image|geo)?location.*|.*latitude.*|.*longitude.*|lat|lon|long|lng|geo((coord|tag|name|code).*)?|address"
+    r"|altitude|city.*|country.*|place(name|taken)?|(province)?state|province|region|worldregion"
 )
-"""Keywords without anything but letters."""
+"""Words of keywords."""
 
 _SEGMENT = 65533  # bytes in a marker segment of a JPEG
 _XMP_SEGMENT = _SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")
@@ -85,7 +85,8 @@ def read_metadata(image: Image.Image, data: bytes, channels: int, turned: bool) 
     photoshop = image.info.get("photoshop")
     # the one of EXIF is read as EXIF
     raw = [key.removeprefix(_RAW) for key in map(str, image.info) if key.startswith(_RAW)]
-    lost += [f"{kind[:20]} profile in text left out" for kind in raw if kind.lower() not in ("exif", "iptc")]
+    named = [re.sub(r"[^\w-]", "?", kind[:20]) for kind in raw if kind.lower() not in ("exif", "iptc")]
+    lost += [f"{kind} profile in text left out" for kind in named[:5]]
     if f"{_RAW}iptc" in image.info or (isinstance(photoshop, dict) and _IPTC in photoshop):
         lost.append("IPTC left out")
     return Metadata(
@@ -112,7 +113,8 @@ def without_location(metadata: Metadata) -> Metadata:
 
 def _names_place(keyword: str) -> bool:
     """True if text under this keyword (`Sub-location`, `photoshop:City`, `exif:GPSLatitude`) says where it was."""
-    return _PLACE.fullmatch(re.sub(r"[^a-z]", "", keyword.lower().rpartition(":")[2])) is not None
+    lower = keyword.lower()
+    return "gps" in lower or any(_PLACE.fullmatch(word) for word in re.findall("[a-z]+", lower))
 
 
 def fitting_profile(icc: Any, channels: int) -> bytes | None:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 _KEY = b"facesr_rows"
-"""In a file's own metadata, which its schema does not hand on to copies of the table."""
+"""In a file's own metadata, beside those of its schema, which says nothing of the rows."""
 
 
 class Seal:
@@ -20,13 +20,15 @@ class Seal:
 
     def add(self, table: pa.Table) -> None:
         """Add rows; encoded images are hashed where they lie."""
-        images = [field.name for field in table.schema if pa.types.is_struct(field.type)]
-        encoded = (pc.struct_field(table[name], "bytes") for name in images)
-        for row, *cells in zip(table.drop_columns(images).to_pylist(), *encoded, strict=True):
+        images = [field for field in table.schema if pa.types.is_struct(field.type)]
+        parts = [pc.struct_field(table[image.name], part.name) for image in images for part in image.type]
+        for row, *cells in zip(table.drop_columns([one.name for one in images]).to_pylist(), *parts, strict=True):
             self._digest.update(json.dumps(row, sort_keys=True, default=str).encode())
             for cell in cells:
-                if cell.is_valid:
-                    self._digest.update(cell.as_buffer())
+                data = cell.as_buffer() if cell.is_valid else None
+                self._digest.update(b"none" if data is None else f"{data.size}:".encode())
+                if data is not None:
+                    self._digest.update(data)
 
     def hex(self) -> str:
         """The hash of all rows so far."""

@@ -31,7 +31,7 @@ def forget(
 
     project = Path()
     with fail_on(FacesrError):
-        pictures = find_pictures(ids, project, read_forgotten(project / "data" / FORGOTTEN))
+        pictures = find_pictures(ids, project, read_forgotten(project / "data" / FORGOTTEN), go_on=True)
         seen = models_that_saw(pictures, project)
     show_pictures(pictures, seen)
     if not yes:

@@ -1,9 +1,13 @@
 """What remains to be done by hand after pictures were forgotten: archives, models, DVC's caches and git's history."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.lineage.picture import Picture, Seen
+
+_DRAWN = re.compile(r"synthetic \(seed \d+\)")
+"""A source that nobody can take anything out of."""
 
 
 def remaining(pictures: Sequence[Picture], seen: Sequence[Seen], project: Path = Path()) -> list[str]:
@@ -14,7 +18,7 @@ def remaining(pictures: Sequence[Picture], seen: Sequence[Seen], project: Path =
         seen: models, and whether they learned from them.
         project: root of the checkout.
     """
-    places = sorted({f"{one.source} ({one.name})" for one in pictures if not one.source.startswith("synthetic ")})
+    places = sorted({f"{one.source} ({one.name})" for one in pictures if not _DRAWN.fullmatch(one.source)})
     steps = [f"The source still holds them: take them out of {'; '.join(places)}."] if places else []
     people = sorted({picture.person for picture in pictures if picture.person})
     if people:

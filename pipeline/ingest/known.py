@@ -116,11 +116,12 @@ def read_known(out: Path, seed: int, shard_mb: int, decoding: str, forgotten: se
         raise ShardError(f"{path}: not readable ({first_line(error)}): {hint}") from error
     said = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     rows = [row for row in table.to_pylist() if row["id"].partition("-")[0] not in forgotten]
-    stored, whole = _stored(out / "faces", said.get("shard_mb") == str(shard_mb))
+    same_size, same_pixels = said.get("shard_mb") == str(shard_mb), said.get("decoding") == decoding
+    stored, whole = _stored(out / "faces", same_size) if same_size or same_pixels else ({}, {})
     splits = {row["id"]: row["split"] for row in rows} if said.get("seed") == str(seed) else {}
-    shards = {row["id"]: row["shard"] for row in rows if row["shard"]} if said.get("shard_mb") == str(shard_mb) else {}
+    shards = {row["id"]: row["shard"] for row in rows if row["shard"]} if same_size else {}
     found: dict[tuple[str, str], list[Row]] = {}
-    if said.get("decoding") == decoding:
+    if same_pixels:
         incomplete = {_key(row) for row in rows if row["entry"] and row["id"] not in stored}
         for row in rows:
             if row["entry"] and _key(row) not in incomplete:

@@ -66,6 +66,7 @@ def _show_result(path: str, said: dict[str, str], as_json: bool) -> None:
     from pipeline.lineage.lock import LineageError
     from pipeline.lineage.result import weights_of
     from pipeline.lineage.trace import trace
+    from pipeline.sources.names import printable
 
     found = weights_of(said)
     if as_json:
@@ -74,7 +75,7 @@ def _show_result(path: str, said: dict[str, str], as_json: bool) -> None:
         return
     tree = Tree(Text(path))
     for key, value in said.items():
-        tree.add(Text(f"{key}: {value}"))
+        tree.add(Text(printable(f"{key}: {value}")))
     for digest, place in found.items():
         try:
             tree.add(_tree(trace(str(place))) if place else Text(f"weights {digest[:12]}: not here"))

@@ -51,7 +51,9 @@ class Seen:
     why: str
 
 
-def find_pictures(wanted: Sequence[str], project: Path = Path(), forgotten: Collection[str] = ()) -> list[Picture]:
+def find_pictures(
+    wanted: Sequence[str], project: Path = Path(), forgotten: Collection[str] = (), *, go_on: bool = False
+) -> list[Picture]:
     """Find pictures by id, pixel hash, the beginning of one, or name.
 
     All pictures of the same pixels are found together, also what is left of one where it was being forgotten.
@@ -60,6 +62,8 @@ def find_pictures(wanted: Sequence[str], project: Path = Path(), forgotten: Coll
         wanted: ids, beginnings of ids of 8 digits and more, or names.
         project: folder with `data/`.
         forgotten: pixel hashes of pictures that `facesr forget` was told of.
+        go_on: a name that is nowhere stands for what is forgotten and still here: where a `forget` was stopped, one of
+            several pictures, or of several with the same pixels, may be gone.
 
     Raises:
         LineageError: one of them is nowhere, or there are no shards.
@@ -71,9 +75,11 @@ def find_pictures(wanted: Sequence[str], project: Path = Path(), forgotten: Coll
     if not faces and not inputs and not rejected:
         raise LineageError(f"{project / FACES}: no shards here (`dvc pull`, or `dvc repro ingest`)")
     hashes: set[str] = set()
+    rows = [row for _, row in (*faces, *inputs, *rejected) if row["id"]]
+    left = {_pixels(row["id"]) for row in rows} & set(forgotten) if go_on else set()
     for text in wanted:
-        found = {_pixels(row["id"]) for _, row in (*faces, *inputs, *rejected) if row["id"] and _is(row, text)}
-        found = found or {known for known in forgotten if _begins(known, _pixels(text))}
+        found = {_pixels(row["id"]) for row in rows if _is(row, text)}
+        found = found or {known for known in forgotten if _begins(known, _pixels(text))} or left
         if not found:
             hint = "; what is forgotten is no longer known by its name" if forgotten else ""
             raise LineageError(f"{text}: no picture of that id or name is here{hint}")
@@ -170,51 +176,57 @@ def models_that_saw(pictures: Sequence[Picture], project: Path = Path()) -> list
     return seen + _elsewhere({picture.split for picture in pictures if picture.split in SEEN_BY}, project)
 
 
-_REFS = ("refs/tags", "refs/heads", "refs/remotes", "refs/exps")
-_RUNNING = ("refs/exps/exec/", "refs/exps/stash", "refs/exps/celery/", "refs/exps/failed/", "refs/exps/apply")
+_TAGS, _EXPERIMENTS = "refs/tags/", "refs/exps/"
+_REFS = (_TAGS, "refs/heads/", "refs/remotes/", _EXPERIMENTS)
+_RUNNING = tuple(f"{_EXPERIMENTS}{name}" for name in ("exec/", "stash", "celery/", "temp/", "apply"))
 """DVC's own notes beside its experiments."""
 
 
 def _elsewhere(splits: Collection[str | None], project: Path) -> list[Seen]:
-    """Models of tags, other branches and experiments, by the inputs and pairs that their dvc.lock names.
+    """Models of tags, branches and experiments, by the inputs and pairs that their dvc.lock names.
 
     Args:
         splits: of the pictures, as far as training reads them.
         project: root of the checkout.
     """
     try:
-        here = read_lock((project / LOCK).read_bytes())
+        text = (project / LOCK).read_bytes()
+        here = read_lock(text)
     except (OSError, LineageError):
         return []
-    inputs = [f"{INPUTS}/{split}" for split in SEEN_BY]
     own = git(project, "symbolic-ref", "--quiet", "HEAD").strip()
-    told: set[str] = set()
-    seen = []
+    # a line for each tag; branches and experiments of the same results share one
+    versions: dict[tuple[str, str], list[str]] = {}
     for ref in git(project, "for-each-ref", "--format=%(refname)", *_REFS).split():
-        if ref == own or ref.startswith(_RUNNING) or ref.endswith("/HEAD"):
+        then = git(project, "show", f"{ref}:./{LOCK}")
+        if ref.startswith(_RUNNING) or ref.endswith("/HEAD") or (ref == own and then.encode() == text):
             continue
-        tagged, name = ref.startswith(_REFS[0]), ref.split("/", 2 if not ref.startswith(_REFS[3]) else 4)[-1]
-        text = git(project, "show", f"{ref}:{LOCK}")
-        if not tagged and text in told:
-            continue  # a branch of the same results as one that was named
-        told.add(text)
-        try:
-            then = read_lock(text.encode())
-        except LineageError:
-            then = {}
-        if not then and "@" not in name:
-            continue  # of somebody's own, on a commit without results
-        if _md5(then, MANIFEST) is None:
-            seen.append(Seen(name, None, f"its commit has no {LOCK} that names pairs"))
-        elif _md5(then, MANIFEST) == _md5(here, MANIFEST):
-            seen.append(Seen(name, bool(splits), "made from the pairs that are here"))
-        elif any(_same(then, here, f"{INPUTS}/{split}") for split in splits):
-            seen.append(Seen(name, True, "made from the inputs that are here"))
-        elif not splits and all(_same(then, here, path) for path in inputs):
-            seen.append(Seen(name, False, "made from the inputs that are here"))
-        else:
-            seen.append(Seen(name, None, f"made from other data: git checkout {name}, dvc pull, and ask there"))
-    return seen
+        name = ref.split("/", 4 if ref.startswith(_EXPERIMENTS) else 2)[-1]
+        versions.setdefault((then, ref if ref.startswith(_TAGS) else ""), []).append(name)
+    found = [(tag, ", ".join(names), _seen_by(then, here, splits)) for (then, tag), names in versions.items()]
+    # a tag of somebody's own, or a branch, on a commit without results is no version of ours
+    return [
+        Seen(name, *(seen or (None, f"its commit has no {LOCK}")))
+        for tag, name, seen in found
+        if seen is not None or (tag and "@" in name)
+    ]
+
+
+def _seen_by(text: str, here: dict[str, Stage], splits: Collection[str | None]) -> tuple[bool | None, str] | None:
+    """Whether models of another dvc.lock learned from pictures of these splits, and why; None where it is none."""
+    try:
+        then = read_lock(text.encode())
+    except LineageError:
+        return None
+    if _md5(then, MANIFEST) is None:
+        return None, f"its {LOCK} names no pairs"
+    if _md5(then, MANIFEST) == _md5(here, MANIFEST):
+        return bool(splits), "made from the pairs that are here"
+    if any(_same(then, here, f"{INPUTS}/{split}") for split in splits):
+        return True, "made from the inputs that are here"
+    if not splits and all(_same(then, here, f"{INPUTS}/{split}") for split in SEEN_BY):
+        return False, "made from the inputs that are here"
+    return None, "made from other data: git checkout or dvc exp apply it, dvc pull, and ask there"
 
 
 def _same(then: dict[str, Stage], here: dict[str, Stage], path: str) -> bool:

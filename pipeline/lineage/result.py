@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from pathlib import Path
 
 from PIL import Image
@@ -16,12 +17,16 @@ _TAG = 0x000B
 
 def made_by(path: Path) -> dict[str, str] | None:
     """What `facesr upscale` wrote into a picture: software, model, sha256 of weights, realism; None where nothing."""
+    # its header alone is read, so that it may be of any size; a result is larger than what Pillow takes for an attack
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             text = image.info.get(_TEXT) or image.getexif().get(_TAG)
         said = json.loads(text) if isinstance(text, str | bytes) else None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # no picture, or metadata of whatever kind of damage
         return None
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
     if not isinstance(said, dict) or "sha256" not in said:
         return None
     return {str(key): str(value) for key, value in said.items()}
@@ -35,7 +40,10 @@ def weights_of(said: dict[str, str], project: Path = Path()) -> dict[str, Path |
         project: root of the checkout.
     """
     wanted = re.findall("[0-9a-f]{64}", said["sha256"])
-    folders = project / "models", Path(__file__).parent.parent / "released"
-    files = [path for folder in folders for path in sorted(folder.rglob("*.safetensors"))]
+    # of files that are the same the project's own, of which its dvc.lock may know more
+    folders = Path(__file__).parent.parent / "released", project / "models"
+    files = [
+        path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".safetensors", ".onnx")
+    ]
     known = {file_hash(path): path for path in files} if wanted else {}
     return {digest: known.get(digest) for digest in wanted}

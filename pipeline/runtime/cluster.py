@@ -56,7 +56,7 @@ def watched(address: str | None) -> Iterator[None]:
         misses = 0
         while not over.wait(_EVERY):
             misses = 0 if _knock(place) is None else misses + 1
-            if misses == _MISSES:
+            if misses == _MISSES and not over.is_set():
                 console.print(
                     f"the Ray cluster at {address} no longer answers: if it does not come back, this ends in a minute; "
                     "what is finished is kept, and the same command goes on with it"

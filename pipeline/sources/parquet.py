@@ -18,7 +18,7 @@ from pipeline.sources.parquet_columns import picture_column, pictures_in
 from pipeline.sources.parquet_rows import NO_BYTES, reader, row_limit, rows_of
 from pipeline.sources.patterns import labels
 from pipeline.storage.object_stores import explained
-from pipeline.storage.path import StoragePath
+from pipeline.storage.path import StorageError, StoragePath
 
 KEPT = 64
 """Rows of a file that were read last and are kept, at most."""
@@ -39,7 +39,7 @@ class ParquetFiles:
         """Rows in file order, named by the `name` or `path` beside the picture, else by file and row.
 
         A path is only a name: of those of another machine, the folder that they have in common is left out. Where some
-        of several files cannot be read, each is named in an entry.
+        of several files are damaged, each is named in an entry.
         """
         stems = [printable(path.path.stem) for path in self.paths]
         stems = stems if len(set(stems)) == len(stems) else labels(self.paths)
@@ -48,8 +48,11 @@ class ParquetFiles:
             try:
                 yield from self._rows(index, stem)
             except SourceError as error:
+                # a store that fails, or a column that is asked for and missing, is nothing of one file
+                if error.__context__ is None or isinstance(error.__context__, StorageError):
+                    raise
                 unreadable.append((stem, error))
-        if len(unreadable) == len(self.paths):
+        if unreadable and len(unreadable) == len(self.paths):
             raise unreadable[0][1]
         yield from (Entry(stem, None, str(error)) for stem, error in unreadable)
 

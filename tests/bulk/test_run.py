@@ -322,7 +322,7 @@ def test_a_format_that_ends_before_the_result_does_is_said(model: Path, tmp_path
 # resuming
 
 
-def many(tmp_path: Path, count: int = 56) -> Path:
+def many(tmp_path: Path, count: int = 80) -> Path:
     source = tmp_path / "many.zip"
     with zipfile.ZipFile(source, "w") as file:
         for index in range(count):

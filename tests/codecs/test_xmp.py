@@ -110,8 +110,10 @@ def test_a_location_goes_from_exif_xmp_and_text_and_the_rest_stays() -> None:
     exif = Image.Exif()
     exif[0x010F], exif[0x8825] = "Maker", {1: "N", 2: (47.0, 30.0, 0.0)}
     inner = b"<rdf:Description " + EXIF + b" e:GPSLatitude='47,30N' e:ExposureTime='1/2' photoshop:City='Zug'/>"
-    places = dict.fromkeys(("exif:GPSInfo", "City", "Location", "Sub-location", "IPTC:Country Name", "latitude"), "Zug")
-    metadata = Metadata(exif=exif.tobytes()[6:], xmp=START + inner + END, text=places | {"Title": "t", "Capacity": "2"})
+    keys = "exif:GPSInfo City Location: Sub-location latitude GPS:AreaInformation geo:lat iptc:City:en CityName"
+    places = dict.fromkeys((*keys.split(" "), "IPTC:Country Name", "Capture location"), "Zug")
+    others = {"Title": "t", "Capacity": "2", "Allocation": "3", "Crop coordinates": "4"}
+    metadata = Metadata(exif=exif.tobytes()[6:], xmp=START + inner + END, text=places | others)
     kept = without_location(metadata)
     for kind in ("png", "jpeg", "webp"):
         result = encode_picture(np.zeros((8, 8, 3), np.uint8), kept, kind, 90, {})
@@ -121,7 +123,7 @@ def test_a_location_goes_from_exif_xmp_and_text_and_the_rest_stays() -> None:
         assert b"GPS" not in result
         assert b"Zug" not in result
         assert b"ExposureTime" in result
-    assert kept.text == {"Title": "t", "Capacity": "2"}
+    assert kept.text == others
     assert xmp_without_location(metadata.xmp or b"") == kept.xmp
 
 

@@ -43,6 +43,7 @@ def test_a_head_that_is_about_to_come_is_waited_for_and_other_addresses_are_left
     timer = threading.Timer(0.3, lambda: late.append(socket.create_server(("127.0.0.1", port))))
     timer.start()
     reach(f"ray://{address}", seconds=20)
+    timer.join()
     late[0].close()
     for named in ("auto", "local", "host:99999", "[::1]"):
         reach(named, seconds=0)
