@@ -81,7 +81,7 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("victim", ["a worker", "the run"])
 def test_kill_9_of_a_worker_or_of_the_run_changes_no_byte(victim: str, model: Path, tmp_path: Path) -> None:
-    source = faces(tmp_path, 64, 160)
+    source = faces(tmp_path, 96)
     process = start(source, tmp_path / "out", "--model", model, "--workers", 2)
     deadline = time.monotonic() + 150
     while not list((tmp_path / "out/.facesr").glob("parts/*/*.parquet")):
@@ -199,7 +199,7 @@ def test_a_run_that_is_told_to_end_does_so_at_once_quietly_and_with_its_own_code
     # Ray's sockets in there would have too long a path
     long = tmp_path / ("x" * 60)
     long.mkdir()
-    source = faces(tmp_path, 64, 160)
+    source = faces(tmp_path, 96)
     options = ("--model", model, "--workers", workers)
     process = start(source, tmp_path / "out", *options, environment={"TMPDIR": str(long)})
     deadline = time.monotonic() + 150
