@@ -73,8 +73,8 @@ def _print(found: "Summary", ingest: bool) -> None:
     from pipeline.inspect.survey import USES
 
     out = results()
-    cut = any("the rest" in item["names"] for item in found["problems"])
-    more = "" if found["complete"] else f" or more ({'the rest cannot be read' if cut else 'the time was up'})"
+    why = "the rest cannot be read" if found["damaged"] else "the time was up"
+    more = "" if found["complete"] else f" or more ({why})"
     table = Table(title=Text(str(found["path"]), style="bold"), title_justify="left", show_header=False, box=None)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

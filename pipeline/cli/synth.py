@@ -1,6 +1,5 @@
 """`facesr synth`: procedural portraits, as many as one likes."""
 
-import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from pipeline.cli._shared import fail, refuse_to_replace
 
 
 def synth(
-    output: Annotated[Path, typer.Argument(help="A folder, or a file that ends in .zip or .parquet")],
+    target: Annotated[str, typer.Argument(metavar="OUTPUT", help="A folder, or a file that ends in .zip or .parquet")],
     count: Annotated[int, typer.Option(min=1, help="How many portraits")] = 100,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side, pixels")] = 1024,
@@ -22,11 +21,12 @@ def synth(
 ) -> None:
     """Write procedural portraits: the embedded default data, and as many as a load test wants."""
     from pipeline.runtime.units import do_units
+    from pipeline.storage.object_stores import scheme_of
     from pipeline.synthetic.writer import PortraitWorker, finish, is_ours, plan_units
 
-    # a Path has one slash where the URI had two
-    if re.match(r"[a-z][\w+.-]+:/", str(output)):
-        raise fail(f"{output}: a folder or file of this machine is wanted")
+    if scheme_of(target):
+        raise fail(f"{target}: a folder or file of this machine is wanted")
+    output = Path(target)
     kind = to or {".zip": "zip", ".parquet": "parquet"}.get(output.suffix.lower(), "folder")
     if kind not in ("folder", "zip", "parquet"):
         raise fail(f"--to {kind}: folder, zip or parquet")

@@ -66,6 +66,8 @@ class Findings:
     """Files beside the pictures, but for hidden ones."""
     complete: bool = True
     """True if all were listed; else `pictures` is a lower bound."""
+    damaged: bool = False
+    """True if that is because the rest cannot be read."""
     sampled_first: bool = False
     """True if the sample is the first pictures, not a spread over all."""
     problems: dict[str, list[str]] = field(default_factory=dict)
@@ -97,6 +99,7 @@ class Findings:
             "kind": self.kind,
             "pictures": self.pictures,
             "complete": self.complete,
+            "damaged": self.damaged,
             "bytes": self.bytes,
             "passed_over": self.passed_over,
             "sampled": len(self.looks),
@@ -173,7 +176,7 @@ def survey(source: Source, sample: int, seconds: float) -> tuple[Findings, list[
         if not found.pictures:
             raise
         found.fault("the rest", str(error))
-        found.complete = False
+        found.complete, found.damaged = False, True
     found.passed_over = source.passed_over
     found.bytes = found.bytes or sum(map(_file_bytes, _leaves(source)))
     return found, spread(kept, sample)

@@ -98,13 +98,14 @@ def show_pictures(pictures: "list[Picture]", seen: "list[Seen]") -> None:
     """Print pictures and the models that learned from them."""
     from pipeline.lineage.picture import MANIFEST
 
+    no_pairs = "none" if Path(MANIFEST).is_file() else f"{MANIFEST} is not here"
     for picture in pictures:
         tree = Tree(Text(f"{picture.id}: {picture.name} of {picture.source}"))
         tree.add(Text(f"split: {picture.split}" if picture.split else f"rejected: {picture.reason}"))
         if picture.person:
             tree.add(Text(f"person: {picture.person}"))
         pairs = ", ".join(f"{count} of {name}" for name, count in picture.pairs.items())
-        tree.add(Text(f"pairs: {pairs or ('none' if Path(MANIFEST).is_file() else f'{MANIFEST} is not here')}"))
+        tree.add(Text(f"pairs: {pairs or no_pairs}"))
         for line in (*picture.shards, *picture.results):
             tree.add(Text(line))
         output().print(tree)

@@ -40,7 +40,7 @@ def weights_of(said: dict[str, str], project: Path = Path()) -> dict[str, Path |
         project: root of the checkout.
     """
     wanted = re.findall("[0-9a-f]{64}", said["sha256"])
-    # of files that are the same the project's own, of which its dvc.lock may know more
+    # the last of two equal files counts: the project's own, since its dvc.lock may know what that was made of
     folders = Path(__file__).parent.parent / "released", project / "models"
     files = [
         path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".safetensors", ".onnx")

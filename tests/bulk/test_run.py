@@ -619,6 +619,8 @@ def test_the_summary_as_json_and_a_quiet_run(archive: Path, model: Path, tmp_pat
         (("{archive}", "out", "--precision", "int8"), "precision must be auto, bf16 or fp32, not 'int8'"),
         (("{archive}", "out", "--resume", "--overwrite"), "--resume and --overwrite: one of them"),
         (("{archive}", "out", "--quiet", "--format", "gif"), "--format gif"),
+        (("{archive}", "http://127.0.0.1:9/out/"), "web pages can only be read"),
+        (("{archive}", "https://127.0.0.1:9/out.zip", "--dry-run"), "web pages can only be read"),
         (("{archive}", "out", "--faces", "--detector", "nowhere.onnx"), "nowhere.onnx"),
     ],
 )

@@ -117,3 +117,15 @@ def test_a_wrong_input_is_one_line(
         if code not in (1, 2) or not told or len(max(told, key=len)) > 900 or "Error(s)" in "".join(told):
             wrong[name] = f"{code}: {' | '.join(told)[-300:]}"
     assert wrong == {}, json.dumps(wrong, indent=1)
+
+
+def test_portraits_are_not_written_into_a_folder_that_is_called_like_a_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["facesr", "synth", "s3://bucket/p.zip", "--count", "1"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "s3://bucket/p.zip: a folder or file of this machine is wanted" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """`facesr score --kinds`: generators on degraded inputs, told of them where they can be."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,19 @@ def test_all_kinds_can_be_asked_for_and_an_unknown_one_is_named(model: Path, tmp
     assert list(json.loads((tmp_path / "scores.json").read_text())) == sorted(["clean", *KINDS])
     said = score(model, "--faces", archive, "--kinds", "jpeg75,sepia", code=2)
     assert "--kinds sepia: known are jpeg90, jpeg75" in said
+
+
+def test_no_number_is_cut_on_a_terminal_of_80_columns_whatever_there_are_more_of(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    archive = as_folder(tmp_path / "originals", {"a.png": saved(Image.fromarray(face(20, 64)), "PNG")})
+    others = [model.with_name(f"a-generator-of-another-name-{number}.safetensors") for number in range(4)]
+    for other in others:
+        shutil.copyfile(model, other)
+    for models, kinds in (([model], "all"), ([model, *others], "jpeg75,noise5")):
+        json_file = tmp_path / "scores.json"
+        said = score(*models, "--faces", archive, "--kinds", kinds, "--json", json_file, "--overwrite")
+        for methods in json.loads(json_file.read_text()).values():
+            assert all(f"{figures['gain']:+.3f}" in said for figures in methods.values())
+        assert "…" not in said

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from pipeline.cli import app
 from pipeline.core.images import encode_png
 from pipeline.inspect import contact_sheet
 from pipeline.inspect.survey import Findings, examine, look_at, spread, survey, use_of
-from pipeline.sources.base import Entry
+from pipeline.sources.base import Entry, SourceError
+from pipeline.sources.folders import Folder
 from pipeline.sources.open import open_archive
 
 PLAIN = {f"{index:03d}.png": encode_png(face(index, 64)) for index in range(6)}
@@ -211,3 +213,20 @@ def test_what_cannot_be_opened_is_a_usage_error_and_one_without_usable_pictures_
     assert run(as_zip(tmp_path / "x.zip", PLAIN), "--sheet", "x.gif").exit_code == 2
     assert run(as_zip(tmp_path / "y.zip", {"a.png": b"no picture"})).exit_code == 1
     assert Findings("zip").summary()["sizes"] == []
+
+
+def test_where_the_rest_cannot_be_read_that_is_said_and_not_that_time_was_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BreaksOff(Folder):
+        def entries(self) -> Iterator[Entry]:
+            yield from islice(super().entries(), 4)
+            raise SourceError("the archive broke off")
+
+    path = as_folder(tmp_path / "in", PLAIN)
+    monkeypatch.setattr("pipeline.sources.open.Folder", BreaksOff)
+    found = found_in(path)
+    assert (found["pictures"], found["complete"], found["damaged"]) == (4, False, True)
+    said = run(path).output
+    assert "4 or more (the rest cannot be read)" in said
+    assert "time was up" not in said
