@@ -191,14 +191,29 @@ class Tar(FileSource):
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose extended headers are bounded: tarfile reads them whole."""
+    """A member whose extended headers are bounded: tarfile reads them whole. What follows an end mark is read too."""
 
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+    @classmethod
+    def fromtarfile(cls, archive: Any) -> "_Member":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # a block of zeros: the end, unless tars were put one behind the other
+            block = next(filter(any, iter(lambda: archive.fileobj.read(tarfile.BLOCKSIZE), b"")), None)
+            if block is None:
+                raise
+            where = archive.fileobj.tell() - len(block)
+            try:
+                member = cls.frombuf(block, archive.encoding, archive.errors)
+            except tarfile.HeaderError as error:
+                raise tarfile.ReadError(f"what follows the end mark, at byte {where}, is no tar") from error
+            member.offset = where
+            return member._proc_member(archive)
+
+    def _proc_member(self, archive: tarfile.TarFile) -> "_Member":
         header = self.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, *_EXTENDED)
         if self.size < 0 or (header and self.size > MAX_HEADER):
             raise tarfile.ReadError(f"a header of {self.size:,} bytes at byte {self.offset}")
-        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # not in typeshed
-        return member
+        return super()._proc_member(archive)  # type: ignore[misc]  # not in typeshed
 
 
 def _members(archive: Any) -> Iterator[tarfile.TarInfo]:

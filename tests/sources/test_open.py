@@ -30,6 +30,7 @@ from pipeline.sources.base import SourceError
 from pipeline.sources.folders import Synthetic
 from pipeline.sources.names import SIDECARS
 from pipeline.sources.open import open_archive
+from pipeline.sources.tars import Tar
 from pipeline.storage import object_stores
 from pipeline.storage import path as storage
 from pipeline.synthetic.portrait import portrait
@@ -296,6 +297,28 @@ def test_what_came_before_the_break_of_a_tar_is_kept_and_the_break_is_named(
     found = contents(str(path), tmp_path / "scratch")
     assert "truncated" in found.pop(path.name)
     assert found == {name: FILES[name] for name in ("a/001.png", "a/002.jpg")}
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_tars_that_were_put_one_behind_the_other_are_read_to_the_end(suffix: str, tmp_path: Path) -> None:
+    names = sorted(FILES)
+    first = as_tar(tmp_path / f"1{suffix}", {name: FILES[name] for name in names[:1]})
+    second = as_tar(tmp_path / f"2{suffix}", {name: FILES[name] for name in names[1:]})
+    path = tmp_path / f"both{suffix}"
+    path.write_bytes(Path(first).read_bytes() + Path(second).read_bytes())
+    assert contents(str(path), tmp_path / "scratch") == FILES
+    source = open_archive(str(path), tmp_path / "scratch")
+    assert isinstance(source, Tar)
+    assert {entry.name: data for entry, data in source.stream()} == FILES
+
+
+def test_what_follows_the_end_of_a_tar_and_is_none_is_said(tmp_path: Path) -> None:
+    path = Path(as_tar(tmp_path / "x.tar", FILES))
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() + b"something else" * 100)
+    found = contents(str(path), tmp_path)
+    assert f"what follows the end mark, at byte {size}, is no tar" in found.pop("x.tar")
+    assert found == FILES
 
 
 def test_a_tar_header_that_is_damaged_in_the_middle_is_named(tmp_path: Path) -> None:
