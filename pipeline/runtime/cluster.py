@@ -1,6 +1,8 @@
 """Whether a Ray cluster answers: Ray itself would knock for ever, and leaves without a word where a head is lost."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,17 @@ _EVERY = 5.0
 """Seconds between two looks at a cluster in use."""
 _MISSES = 3
 """Looks without an answer after which a head counts as lost; Ray gives it up after 60 seconds."""
+
+_LAST_WORDS = """
+import socket, sys
+if not sys.stdin.buffer.read():
+    try:
+        socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5).close()
+    except OSError:
+        print(sys.argv[3], file=sys.stderr)
+"""
+"""Of a process beside the command: Ray ends that in an instant where its daemon on this machine is lost as well."""
+_KEPT = "what is finished is kept, and the same command goes on with it"
 
 _missing: set[str] = set()
 """Addresses at which nothing was found."""
@@ -45,7 +58,7 @@ def reach(address: str, seconds: float = PATIENCE) -> None:
 
 @contextmanager
 def watched(address: str | None) -> Iterator[None]:
-    """Say so where the head of a cluster no longer answers while the block runs: Ray then ends this process."""
+    """Say so where the head of a cluster no longer answers while the block runs, and where Ray ended this process."""
     place = None if address is None else _place(address)
     if place is None:
         yield
@@ -58,16 +71,21 @@ def watched(address: str | None) -> Iterator[None]:
             misses = 0 if _knock(place) is None else misses + 1
             if misses == _MISSES and not over.is_set():
                 console.print(
-                    f"the Ray cluster at {address} no longer answers: if it does not come back, this ends in a minute; "
-                    "what is finished is kept, and the same command goes on with it"
+                    f"the Ray cluster at {address} no longer answers: "
+                    f"if it does not come back, this ends in a minute; {_KEPT}"
                 )
 
     thread = threading.Thread(target=look, name="watch", daemon=True)
     thread.start()
+    words = f"Ray ended this command: its cluster at {address} is gone; {_KEPT}"
+    # apart from Ctrl-C, and with no module to load that it does not need
+    command = [sys.executable, "-I", "-S", "-c", _LAST_WORDS, place[0], str(place[1]), words]
+    survivor = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
     try:
         yield
     finally:
         over.set()
+        survivor.communicate(b"over")
 
 
 def _place(address: str) -> tuple[str, int] | None:

@@ -1,6 +1,8 @@
 """A Ray cluster that does not answer is said, before work and during it."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -60,3 +62,29 @@ def test_a_head_that_is_lost_is_said_once(monkeypatch: pytest.MonkeyPatch, capsy
     said = capsys.readouterr().err
     assert said.count(f"the Ray cluster at {address} no longer answers") == 1
     assert "the same command goes on" in said
+
+
+@pytest.mark.parametrize(("is_there", "left"), [(False, "_exit"), (True, "_exit"), (False, "return")])
+def test_a_command_that_ray_ends_together_with_its_cluster_has_last_words(is_there: bool, left: str) -> None:
+    server, address = listening()
+    program = f"""
+import os
+from pipeline.runtime.cluster import watched
+def command():
+    with watched({address!r}):
+        print("at work", flush=True)
+        input()
+        {"os._exit(1)" if left == "_exit" else "return"}
+command()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], text=True, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        if not is_there:
+            server.close()
+        # the words come from a process of their own: the error stream ends with that
+        _, said = process.communicate("end\n", timeout=60)
+    server.close()
+    words = f"Ray ended this command: its cluster at {address} is gone; what is finished is kept"
+    assert (words in said) == (not is_there and left == "_exit"), said
