@@ -8,6 +8,7 @@ from pipeline.core.chain import TOLD
 from pipeline.core.limits import Count, Limits, Positive
 
 Norm = Literal["none", "instance"]
+Residual = Literal["scaled", "zero"]
 Tail = Literal["shuffle", "resize"]
 
 
@@ -22,6 +23,9 @@ class GeneratorConfig:
     bottleneck: Positive = 8
     """Residual blocks at the smallest size."""
     norm: Norm = "none"
+    residual: Residual = "scaled"
+    """`scaled`: both branches of a block start at full strength and their sum is divided by sqrt(2), as in StarGAN v2.
+    `zero`: a plain sum whose residual branch starts at zero, so that an untrained chain of blocks changes nothing."""
     tail: Tail = "shuffle"
     """`shuffle`: one convolution and a pixel shuffle. `resize`: nearest up and a convolution, twice: it costs a fifth
     more and hardly draws a grid on smooth skin, as a pixel shuffle trained with a discriminator does."""
@@ -37,8 +41,8 @@ class GeneratorConfig:
         if not 1 <= len(self.widths) <= 4 or min(self.widths) < 1:
             # with more than 3 halvings a 16x16 input would shrink to less than 2x2
             raise ValueError(f"widths must be 1 to 4 positive channel counts, not {self.widths}")
-        for name, known in (("norm", get_args(Norm)), ("tail", get_args(Tail))):
-            if getattr(self, name) not in known:
+        for name, kind in (("norm", Norm), ("residual", Residual), ("tail", Tail)):
+            if getattr(self, name) not in (known := get_args(kind)):
                 raise ValueError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
         if self.told not in ((), TOLD):
             raise ValueError(f"told must be empty or {list(TOLD)}, not {list(self.told)}")

@@ -7,6 +7,8 @@ instance norm by default (it hurts scales never trained on, and makes tiles diff
 at several scales in place of one score per image and domain.
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -21,11 +23,25 @@ from pipeline.models.degrid import degrid, degrid_positions, shuffled
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation residual block: (N, in, h, w) -> (N, out, h, w), halved by `down`, doubled by `up`."""
+    """Pre-activation residual block: (N, in, h, w) -> (N, out, h, w), halved by `down`, doubled by `up`.
 
-    def __init__(self, width_in: int, width_out: int, *, norm: str = "none", down: bool = False, up: bool = False):
+    Args:
+        residual: `scaled` or `zero`, as in `GeneratorConfig`.
+    """
+
+    def __init__(
+        self,
+        width_in: int,
+        width_out: int,
+        *,
+        norm: str = "none",
+        residual: str = "scaled",
+        down: bool = False,
+        up: bool = False,
+    ):
         super().__init__()
         self.down, self.up = down, up
+        self.scale = 0.5**0.5 if residual == "scaled" else None
         self.first = Convolution(width_in, width_in)
         self.second = Convolution(width_in, width_out)
         self.shortcut = nn.Conv2d(width_in, width_out, 1, bias=False) if width_in != width_out else nn.Identity()
@@ -34,7 +50,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.InstanceNorm2d(width_in, affine=True) if instance else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sum of shortcut and residual over sqrt(2), so that the variance stays that of one branch."""
+        """Sum of shortcut and residual; over sqrt(2) the variance stays that of one branch."""
         residual = F.leaky_relu(self.norm1(x), 0.2)
         if self.up:
             x, residual = F.interpolate(x, scale_factor=2), F.interpolate(residual, scale_factor=2)
@@ -43,7 +59,8 @@ class ResidualBlock(nn.Module):
             x, residual = F.avg_pool2d(x, 2), F.avg_pool2d(residual, 2)
         # in place where nobody needs what was there: an activation less to write, and to keep for the backward pass
         residual = self.second(F.leaky_relu(self.norm2(residual), 0.2, inplace=True))
-        return residual.add_(self.shortcut(x)).mul_(0.5**0.5)
+        total = residual.add_(self.shortcut(x))
+        return total if self.scale is None else total.mul_(self.scale)
 
 
 class Generator(nn.Module):
@@ -55,14 +72,15 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         self.config = config
-        widths, norm = config.widths, config.norm
+        widths = config.widths
+        block = partial(ResidualBlock, norm=config.norm, residual=config.residual)
         self.from_rgb = Convolution(3 + len(config.told), widths[0])
         pairs = list(pairwise(widths))
-        self.encoder = nn.ModuleList(_chain(wide, config.blocks, norm) for wide, _ in pairs)
-        self.downs = nn.ModuleList(ResidualBlock(wide, deep, norm=norm, down=True) for wide, deep in pairs)
-        self.bottleneck = _chain(widths[-1], config.bottleneck, norm)
-        self.ups = nn.ModuleList(ResidualBlock(deep, wide, norm=norm, up=True) for wide, deep in reversed(pairs))
-        self.decoder = nn.ModuleList(_chain(wide, config.blocks, norm) for wide, _ in reversed(pairs))
+        self.encoder = nn.ModuleList(_chain(block, wide, config.blocks) for wide, _ in pairs)
+        self.downs = nn.ModuleList(block(wide, deep, down=True) for wide, deep in pairs)
+        self.bottleneck = _chain(block, widths[-1], config.bottleneck)
+        self.ups = nn.ModuleList(block(deep, wide, up=True) for wide, deep in reversed(pairs))
+        self.decoder = nn.ModuleList(_chain(block, wide, config.blocks) for wide, _ in reversed(pairs))
         if config.tail == "shuffle":
             self.tail = nn.ModuleList()  # nothing between the features and the convolution to 16 pixels at once
             self.to_rgb = Convolution(widths[0], 3 * 16)
@@ -78,6 +96,10 @@ class Generator(nn.Module):
                     nn.init.zeros_(module.bias)
         # zero, so that training starts at bicubic and not at noise on top of it
         nn.init.zeros_(self.to_rgb.weight)
+        if config.residual == "zero":
+            for module in self.modules():
+                if isinstance(module, ResidualBlock):
+                    nn.init.zeros_(module.second.weight)
 
     @property
     def multiple(self) -> int:
@@ -158,8 +180,8 @@ class Discriminator(nn.Module):
         return scores
 
 
-def _chain(width: int, blocks: int, norm: str) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(width, width, norm=norm) for _ in range(blocks)))
+def _chain(block: Callable[[int, int], ResidualBlock], width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(block(width, width) for _ in range(count)))
 
 
 def _patch_network(config: DiscriminatorConfig) -> nn.Sequential:
