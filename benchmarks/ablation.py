@@ -76,6 +76,12 @@ ROWS = {
     "fidelity-96x4": Row("4 blocks of 96 channels", ("generator.widths=[96]", "generator.bottleneck=4")),
     "fidelity-64x4": Row("4 blocks of 64 channels", ("generator.bottleneck=4",)),
     "fidelity-64x16": Row("16 blocks of 64 channels", ("generator.bottleneck=16",)),
+    "fidelity-fast": Row("learning rate 0.003 for 0.001", ("fidelity.learning_rate=0.003",)),
+    "fidelity-zero": Row("residual branches start at zero, plain sums", ("generator.residual=zero",)),
+    "fidelity-zero-fast": Row("both of these", ("generator.residual=zero", "fidelity.learning_rate=0.003")),
+    "fidelity-zero-64x16": Row(
+        "16 blocks of 64 channels, branches start at zero", ("generator.residual=zero", "generator.bottleneck=16")
+    ),
     "fidelity-wide": Row("10 blocks of 96 channels", ("generator.widths=[96]", "generator.bottleneck=10")),
     "fidelity-blind": Row("told nothing", ("generator.told=[]",)),
     "fidelity-not-of-use": Row("no pairs at the scale of use", ("scales={32to128: 0.15, 64to256: 0.5}",)),

@@ -1,6 +1,7 @@
 """The untrained generator is bicubic, a file alone rebuilds it, and it enlarges pictures of any size without seams."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,10 @@ DEEPEST = GeneratorConfig((4, 6, 8, 8), blocks=1, bottleneck=1)
 INSTANCE = GeneratorConfig((8, 12), blocks=1, bottleneck=1, norm="instance")
 RESIZE = GeneratorConfig((12,), blocks=0, bottleneck=2, tail="resize")
 EVEN = GeneratorConfig((8,), blocks=0, bottleneck=2, even=9)
+ZERO = GeneratorConfig((8, 12), blocks=1, bottleneck=2, residual="zero")
 ALL = {
     "plain": PLAIN,
+    "residuals from zero": ZERO,
     "evened": EVEN,
     "resizing tail": RESIZE,
     "two levels": DEEP,
@@ -105,6 +108,7 @@ def test_the_config_lies_in_the_files_metadata_as_json(tmp_path: Path) -> None:
         ({"widths": (8, 8, 8, 8, 8)}, "1 to 4 positive"),
         ({"widths": (8, 0)}, "1 to 4 positive"),
         ({"norm": "batch"}, "norm must be one of"),
+        ({"residual": "small"}, "residual must be one of"),
         ({"tail": "deconvolution"}, "tail must be one of"),
         ({"even": 4}, "even must be 0 or an odd number"),
         ({"told": ("blur",)}, "told must be empty or"),
@@ -156,6 +160,22 @@ def test_in_bf16_the_grid_is_taken_out_to_a_small_part_of_a_grey_level() -> None
 def test_weights_written_before_there_were_tails_still_load(tmp_path: Path) -> None:
     config = {"widths": [8], "blocks": 0, "bottleneck": 2, "norm": "none"}
     assert GeneratorConfig.from_dict(config) == PLAIN
+
+
+def test_residual_branches_that_start_at_zero_change_nothing_and_learn() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(1, 12, 16, 16)
+    assert torch.equal(Generator(ZERO).bottleneck(features), features)
+    scaled = Generator(replace(ZERO, residual="scaled"))
+    assert (scaled.bottleneck(features) - features).abs().mean() > 0.5
+    generator, low, high = Generator(ZERO), torch.rand(2, 3, 16, 16), torch.rand(2, 3, 64, 64)
+    optimiser = torch.optim.SGD(generator.parameters(), lr=0.5)
+    for _ in range(3):  # what is before a zero learns when that has learned
+        optimiser.zero_grad()
+        (generator(low) - high).square().mean().backward()
+        optimiser.step()
+    still = [name for name, parameter in generator.named_parameters() if not parameter.grad.any()]
+    assert still == []
 
 
 # any size
