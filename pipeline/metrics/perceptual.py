@@ -5,6 +5,7 @@ torch-fidelity's and torchmetrics'; ours hands them the weights.
 """
 
 import io
+import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,10 @@ def _tensors(path: Path, what: str) -> dict[str, torch.Tensor]:
     """
     with _usable(path, f"{what} weights"):
         # tensors only: other loaders unpickle, that is run, whatever the file holds
-        state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:  # torch advises to turn weights_only off
+            raise ValueError("it is no file of tensors alone, as torch.save writes it") from error
         if not all(isinstance(value, torch.Tensor) for value in state.values()):
             raise ValueError("it is not a state dict")
     return state

@@ -1,10 +1,11 @@
 """Generator and discriminator after StarGAN v2 (Choi et al., CVPR 2020), modified for 4x super-resolution.
 
-Kept: pre-activation residual blocks with LeakyReLU 0.2 whose sum is divided by sqrt(2), average-pool down, nearest
-up, encoder - bottleneck - decoder. Changed: no style code; output 4x larger than the input; a bicubic skip from input
-to output, so that the network draws only what bicubic lacks and an untrained generator is exactly bicubic; no
-instance norm by default (it hurts scales never trained on, and makes tiles differ from whole images); patch scores
-at several scales in place of one score per image and domain.
+Kept: pre-activation residual blocks with LeakyReLU 0.2, average-pool down, nearest up, encoder - bottleneck -
+decoder. The sum of a block is divided by sqrt(2), as there, or is a plain one whose residual branch starts at zero.
+Changed: no style code; output 4x larger than the input; a bicubic skip from input to output, so that the network draws
+only what bicubic lacks and an untrained generator is exactly bicubic; no instance norm by default (it hurts scales
+never trained on, and makes tiles differ from whole images); patch scores at several scales in place of one score per
+image and domain.
 """
 
 from collections.abc import Callable
@@ -50,7 +51,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.InstanceNorm2d(width_in, affine=True) if instance else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sum of shortcut and residual; over sqrt(2) the variance stays that of one branch."""
+        """Sum of shortcut and residual; where `scaled`, over sqrt(2), so that the variance stays that of one branch."""
         residual = F.leaky_relu(self.norm1(x), 0.2)
         if self.up:
             x, residual = F.interpolate(x, scale_factor=2), F.interpolate(residual, scale_factor=2)

@@ -197,7 +197,7 @@ class _Member(tarfile.TarInfo):
     def fromtarfile(cls, archive: Any) -> "_Member":
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # a block of zeros: the end, unless tars were put one behind the other
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # zeros: the end, or another tar was put behind
             block = next(filter(any, iter(lambda: archive.fileobj.read(tarfile.BLOCKSIZE), b"")), None)
             if block is None:
                 raise

@@ -354,6 +354,7 @@ def test_a_network_that_is_named_is_used_and_one_that_is_broken_is_a_reason_and_
     for key in ("lpips_vgg", "dists"):
         assert score[key] is None
         assert "vgg16.pth holds no usable VGG-16 weights" in score[f"{key}_reason"]
+        assert "weights_only" not in score[f"{key}_reason"], "torch's advice is to run what the file holds"
     assert score["psnr"] > 0
     code, said = run(*arguments, "--inception", str(tmp_path / "nowhere.pth"))
     assert code == 2

@@ -29,12 +29,18 @@ class BatchConfig:
     """Share of steps, of those not at the scale of use, whose ground truths are made of results, see `Batch.truth`."""
 
 
+Optimizer = Literal["adam", "muon"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Phase:
     """What sets one training apart: `fidelity` from scratch, or `realism` from its result."""
 
     steps: Positive
     learning_rate: LearningRate
+    optimizer: Optimizer = "adam"
+    """Of the generator; `muon` updates the convolutions between features by orthogonalised momentum, at the same rates.
+    The discriminator goes by Adam."""
     pixel: Weight = 1.0
     """Weight of the L1 term."""
     adversarial: Weight = 0.0

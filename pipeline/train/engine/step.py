@@ -12,6 +12,7 @@ from pipeline.train.engine.adam import Adam
 from pipeline.train.engine.batches import Batch
 from pipeline.train.engine.config import TrainConfig, learning_rate
 from pipeline.train.engine.losses import PerceptualLoss
+from pipeline.train.engine.muon import Muon
 from pipeline.train.engine.process_group import ProcessGroup
 from pipeline.train.engine.share import BatchShare, Module, Values, add_gradients_together
 
@@ -43,7 +44,7 @@ class Updates:
         self.discriminator: Discriminator | None = None
         if config.adversarial > 0:
             self.discriminator = networks["discriminator"] = self._on_device(Discriminator(config.discriminator))
-        self.trained = {name: (network, Adam(network.parameters())) for name, network in networks.items()}
+        self.trained = {name: (network, self._optimizer(name, network)) for name, network in networks.items()}
         """Networks and their optimizers."""
         self.perceptual: PerceptualLoss | None = None
         if config.perceptual > 0:
@@ -80,6 +81,15 @@ class Updates:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()), 1 - decay)
         return values
+
+    def _optimizer(self, name: str, network: torch.nn.Module) -> Adam | Muon:
+        if name != "generator" or self.config.optimizer == "adam":
+            return Adam(network.parameters())
+        outer = ("from_rgb.", "to_rgb.")
+        hidden = {
+            key: value for key, value in network.named_parameters() if value.ndim == 4 and not key.startswith(outer)
+        }
+        return Muon(hidden.values(), (value for key, value in network.named_parameters() if key not in hidden))
 
     def _descend(self, name: str, step: int) -> Tensor:
         """Average a network's gradients over all processes, clip them, take the step; their norm before clipping."""
