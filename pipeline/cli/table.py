@@ -34,8 +34,10 @@ def table(
     try:
         summary = json.loads(metrics.read_bytes())
         keys = {"psnr", "count"} if paper else {"psnr"}
-        if not all(keys <= score.keys() for *_, score in scores_of(summary)):
-            raise ValueError("a method without figures")
+        for *_, score in scores_of(summary):
+            _check(score, keys)
+            for reference in score.get("on_same_faces", {}).values():
+                _check(reference, set())
     except (ValueError, AttributeError, RecursionError) as error:
         raise fail(f"{metrics}: not a metrics.json ({first_line(error)})", 1) from error
     if form == "terminal" and not paper:
@@ -45,6 +47,15 @@ def table(
     for printed in papers or [tables.results(summary)]:
         if printed is not None:
             typer.echo(tables.render(printed, "markdown" if form == "terminal" else form))
+
+
+def _check(score: Score, keys: set[str]) -> None:
+    """Raises: ValueError, AttributeError: it lacks a figure, or one is no number."""
+    if not keys <= score.keys():
+        raise ValueError("a method without figures")
+    wrong = [key for key in ("count", *MEASURES) if not isinstance(score.get(key), int | float | None)]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is no number")
 
 
 def print_table(summary: Summary, baseline: str = BASELINE) -> None:

@@ -124,6 +124,25 @@ def test_the_table_shows_the_gain_over_bicubic(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("score", "wrong"),
+    [
+        ({"psnr": "high"}, "psnr is no number"),
+        ({"psnr": 30.0, "count": [1]}, "count is no number"),
+        ({"psnr": 30.0, "ssim": {}}, "ssim is no number"),
+        ({"psnr": 30.0, "on_same_faces": {"bicubic": 4}}, "not a metrics.json"),
+        ({"ssim": 0.9}, "a method without figures"),
+    ],
+)
+def test_a_table_of_what_are_no_figures_is_one_line(tmp_path, score, wrong):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"test": {"256to1024": {"bicubic": score}}}))
+    for form in ("terminal", "csv"):
+        result = runner.invoke(app, ["table", str(path), "--format", form])
+        assert result.exit_code == 1
+        assert wrong in result.output
+
+
+@pytest.mark.parametrize(
     ("kind", "options", "expected"),
     [
         ("PNG", {}, True),
