@@ -79,6 +79,10 @@ ROWS = {
     "fidelity-fast": Row("learning rate 0.003 for 0.001", ("fidelity.learning_rate=0.003",)),
     "fidelity-zero": Row("residual branches start at zero, plain sums", ("generator.residual=zero",)),
     "fidelity-zero-fast": Row("both of these", ("generator.residual=zero", "fidelity.learning_rate=0.003")),
+    "fidelity-zero-muon": Row(
+        "branches start at zero, Muon for Adam, learning rate 0.002",
+        ("generator.residual=zero", "fidelity.optimizer=muon", "fidelity.learning_rate=0.002"),
+    ),
     "fidelity-zero-64x16": Row(
         "16 blocks of 64 channels, branches start at zero", ("generator.residual=zero", "generator.bottleneck=16")
     ),
