@@ -112,6 +112,7 @@ dist.init_process_group("gloo", f"file://{Path('meeting').resolve()}", rank=int(
 settings, inputs, manifest = load_params().train, Path("data/inputs"), Path("data/pairs.parquet")
 facts = dependencies(settings, inputs, manifest)
 assert train_phases(TrainRun(settings, inputs, manifest, Path("plain"), facts), lambda: False)
+dist.destroy_process_group()  # gloo's threads, which otherwise may still run when the process ends, and abort it
 """
 
 
