@@ -11,6 +11,7 @@ from pipeline.core.schema import FACES, PAIRS
 from pipeline.core.shards import write_batches, write_rows
 from pipeline.models.config import DiscriminatorConfig, GeneratorConfig
 from pipeline.pairs.manifest import draw_manifest
+from pipeline.train.engine.batches import PairData
 from pipeline.train.engine.config import TrainConfig
 from support.pictures import face
 from support.stages import write_params
@@ -49,6 +50,12 @@ def write_manifest(
 ) -> None:
     degradations = Degradations(seed=1, chances=chances or {"none": 1.0}, chain=chain, **STRENGTHS)
     write_batches(path, draw_manifest(images, draws, degradations, of_use), PAIRS)
+
+
+def pair_data(folder: Path, pictures: Sequence[Pixels], **options: Any) -> PairData:
+    """Training data of these pictures, written to `folder` as `train/` and `pairs.parquet`; options as above."""
+    write_manifest(folder / "pairs.parquet", write_inputs(folder / "train", pictures, "train"), **options)
+    return PairData(folder / "train", folder / "pairs.parquet", "train")
 
 
 def tiny_config(**changes: Any) -> TrainConfig:

@@ -23,8 +23,9 @@ al., "Muon is scalable for LLM training", 2025)."""
 
 
 class Muon:
-    """Convolutions between features and their momentum; all other parameters, also the first and the last layer, go
-    by Adam.
+    """Weights between features and their momentum; other parameters go by Adam.
+
+    Biases are no matrices, and the first and the last layer learn better by Adam (Jordan et al.).
 
     Args:
         hidden: weights (out, in, ...) that are updated as matrices (out, in ...), in place.
@@ -72,13 +73,12 @@ class Muon:
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """Matrices (n, rows, columns) with the same singular vectors and singular values near one, as far as they are not
-    tiny beside the largest.
-    """
-    wide = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
+    """Matrices (n, rows, columns) with the same singular vectors, singular values near one where not tiny before."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    wide = matrices.mT if tall else matrices  # the smaller Gram matrix
     wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     a, b, c = _QUINTIC
     for _ in range(_TURNS):
         gram = wide @ wide.mT
         wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
-    return wide.mT if matrices.shape[1] > matrices.shape[2] else wide
+    return wide.mT if tall else wide

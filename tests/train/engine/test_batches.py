@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from support.pictures import face
-from support.training import CHANCES, write_inputs, write_manifest
+from support.training import CHANCES, pair_data, write_inputs, write_manifest
 
 from pipeline.core.chain import Chain, ChainRanges
 from pipeline.core.degradation import make_pair, reduce, told_of
@@ -26,10 +26,9 @@ from pipeline.train.engine.dataset import Inputs
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PairData:
-    folder = tmp_path_factory.mktemp("pairs")
-    images = write_inputs(folder / "train", [face(index, 256) for index in range(3)], "train")
-    write_manifest(folder / "pairs.parquet", images, CHANCES, draws=4)
-    return PairData(folder / "train", folder / "pairs.parquet", "train")
+    return pair_data(
+        tmp_path_factory.mktemp("pairs"), [face(index, 256) for index in range(3)], chances=CHANCES, draws=4
+    )
 
 
 def clean(data: PairData) -> PairData:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.pictures import face
-from support.training import tiny_config, write_inputs, write_manifest
+from support.training import pair_data, tiny_config
 
 from pipeline.models.checkpoint import load_generator
 from pipeline.train.engine.adam import Adam
@@ -21,10 +21,7 @@ pytestmark = pytest.mark.usefixtures("fixed_threads")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PairData:
-    folder = tmp_path_factory.mktemp("training")
-    images = write_inputs(folder / "train", [face(index) for index in range(4)], "train")
-    write_manifest(folder / "pairs.parquet", images)
-    return PairData(folder / "train", folder / "pairs.parquet", "train")
+    return pair_data(tmp_path_factory.mktemp("training"), [face(index) for index in range(4)])
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(16, 144), (144, 16), (32, 32)])
@@ -42,7 +39,7 @@ def test_an_update_has_the_directions_of_the_momentum_all_about_equally_strong(r
         assert (turned - turned.diagonal().diag()).abs().max() < 1e-3
 
 
-def test_no_gradient_moves_nothing_and_no_number_is_lost() -> None:
+def test_a_gradient_of_zeros_moves_nothing() -> None:
     value = torch.ones(4, 4, 3, 3, requires_grad=True)
     value.grad = torch.zeros_like(value)
     Muon([value], []).step(0.1)
