@@ -21,7 +21,7 @@ from pipeline.params.baselines import Twin
 from pipeline.params.train import Train
 from pipeline.train.engine.batches import Batch, PairData, cut_pair
 from pipeline.train.engine.config import BatchConfig
-from pipeline.train.engine.loop import Training
+from pipeline.train.engine.loop import Training, steps_done
 from pipeline.train.from_params import phase_config
 from pipeline.train.live_log import live_log
 
@@ -120,7 +120,7 @@ def train_twin(
     config = phase_config(settings, phase, provenance)
     config = replace(config, validate_every=twin.validate_every or config.validate_every)
     training = Training(config, data, valid, work)
-    with live_log(work / "log", "twin", config.steps) as log:
+    with live_log(work / "log", "twin", config.steps, steps_done(work)) as log:
         if training.run(log.values, log.sample, should_stop) is None:
             return None
     (work / "originals.bin").unlink()

@@ -1,22 +1,49 @@
 """Take a grid of period 4 out of what a network drew. Plain torch, with a gradient written by hand.
 
-It is linear, so its gradient is its transpose. Automatic differentiation would go back through every shifted sum and
-pooling of it: a fifth of a training step.
+It is linear and the same along both axes, so where a gradient is asked for it is two products of matrices each way, and
+its gradient is their transposes. Automatic differentiation would go back through every shifted sum and pooling of it: a
+fifth of a training step.
 """
+
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+_NEIGHBOURHOOD = (1 / 8, 2 / 8, 2 / 8, 2 / 8, 1 / 8)
+"""Weights along an axis, around a pixel: they vanish at periods 4 and 2, and keep slopes as they are."""
+
 
 def degrid(detail: Tensor, window: int) -> Tensor:
     """Take a grid of period 4 out of (N, 3, 4h, 4w), and nothing else.
 
     The grid is what each of the 16 sub-pixel positions has, on average over `window` x `window` input pixels, more than
-    its neighbourhood. The neighbourhood's kernel vanishes at periods 4 and 2 and keeps slopes as they are.
+    its neighbourhood.
     """
-    return shuffled(degrid_positions(F.pixel_unshuffle(detail, 4), window))
+    if _needs_gradient(detail):
+        taken: Tensor = _Degrid.apply(detail.contiguous(), window, detail.dtype)
+        return taken
+    return shuffled(_degrid_positions(F.pixel_unshuffle(detail, 4), window))
+
+
+def degrid_shuffled(positions: Tensor, window: int) -> Tensor:
+    """As `degrid` of `shuffled(positions)`: on a CPU a third of the time where no gradient is asked for.
+
+    Of bf16 the grid is worked out in bf16: its roundings are some thousandths of the grid, which is small itself, and
+    `positions` has been rounded by more.
+
+    Args:
+        positions: (N, 48, h, w), the sub-pixel positions as channels.
+
+    Returns:
+        float32, or float64 of such: (N, 3, 4h, 4w).
+    """
+    if _needs_gradient(positions):
+        taken: Tensor = _Degrid.apply(shuffled(_wide(positions)), window, positions.dtype)
+        return taken
+    return shuffled(_degrid_positions(positions, window))
 
 
 def shuffled(positions: Tensor) -> Tensor:
@@ -28,43 +55,69 @@ def shuffled(positions: Tensor) -> Tensor:
     return parts.permute(0, 3, 1, 4, 2, 5).reshape(count, 3, 4 * height, 4 * width)
 
 
-def degrid_positions(detail: Tensor, window: int) -> Tensor:
-    """As `degrid`, of (N, 48, h, w), the sub-pixel positions as channels: so a CPU needs a third of the time.
+def _needs_gradient(detail: Tensor) -> bool:
+    return torch.is_grad_enabled() and detail.requires_grad
 
-    Of bf16 the grid is worked out in bf16 where no gradient is asked for: its roundings are some thousandths of the
-    grid, which is small itself, and `detail` has been rounded by more.
 
-    Returns:
-        float32, or float64 of such.
-    """
+def _wide(detail: Tensor) -> Tensor:
+    return detail.to(torch.promote_types(detail.dtype, torch.float32))
+
+
+def _degrid_positions(detail: Tensor, window: int) -> Tensor:
     detail = detail.contiguous(memory_format=torch.channels_last)
-    wide = detail.to(torch.promote_types(detail.dtype, torch.float32))
-    # with and without a gradient alike
     with torch.autocast(detail.device.type, enabled=False):
-        if torch.is_grad_enabled() and detail.requires_grad:
-            taken: Tensor = _Degrid.apply(wide, window)
-            return taken
-        return wide - _grid(detail, window)
+        return _wide(detail) - _grid(detail, window)
 
 
 class _Degrid(torch.autograd.Function):
+    """Of (N, 3, 4h, 4w), its grid worked out in `dtype`."""
+
     @staticmethod
-    def forward(ctx: FunctionCtx, detail: Tensor, window: int) -> Tensor:
-        ctx.window = window  # type: ignore[attr-defined]
-        return detail - _grid(detail, window)
+    def forward(ctx: FunctionCtx, detail: Tensor, window: int, dtype: torch.dtype) -> Tensor:
+        ctx.settings = window, dtype  # type: ignore[attr-defined]
+        with torch.autocast(detail.device.type, enabled=False):
+            return detail - _grid_by_products(detail, window, dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        large = _transposed(shuffled(gradient), ctx.window)  # type: ignore[attr-defined]
-        return F.pixel_unshuffle(large, 4), None
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        window, dtype = ctx.settings  # type: ignore[attr-defined]
+        with torch.autocast(gradient.device.type, enabled=False):
+            return gradient - _grid_by_products(gradient, window, dtype, transposed=True), None, None
+
+
+def _grid_by_products(image: Tensor, window: int, dtype: torch.dtype, transposed: bool = False) -> Tensor:
+    """What is to be taken out of (N, 3, 4h, 4w), or the transpose of that map."""
+    values = image.to(dtype)
+    parts = []
+    for along_height, along_width in zip(*(_matrices(side, window) for side in image.shape[2:]), strict=True):
+        rows, columns = (matrix.to(values) for matrix in (along_height, along_width))
+        if transposed:
+            rows, columns = rows.T, columns.T
+        parts.append(rows @ (values @ columns.T))
+    return parts[0] - parts[1]
+
+
+@lru_cache(maxsize=16)
+def _matrices(side: int, window: int) -> tuple[Tensor, Tensor]:
+    """For an axis of `side` pixels: the mean over `window` blocks of a position, and the same of its neighbourhood."""
+    block = torch.arange(side // 4, dtype=torch.float64)
+    near = ((block[:, None] - block).abs() <= window // 2).double()
+    mean = torch.kron(near / near.sum(dim=1, keepdim=True), torch.eye(4, dtype=torch.float64))
+    pixel = torch.arange(side)
+    neighbourhood = torch.zeros(side, side, dtype=torch.float64)
+    for step, weight in zip(range(-2, 3), _NEIGHBOURHOOD, strict=True):
+        # outside, a picture goes on with its outermost pixels
+        where = pixel, (pixel + step).clamp(0, side - 1)
+        neighbourhood.index_put_(where, torch.tensor(weight, dtype=torch.float64), accumulate=True)
+    return mean, mean @ neighbourhood
 
 
 def _grid(detail: Tensor, window: int) -> Tensor:
-    """What is to be taken out, of the type that `detail` has."""
+    """What is to be taken out of (N, 48, h, w), of the type that `detail` has."""
     line = torch.zeros(4, 12, dtype=torch.float64)
     for position in range(4):  # of neighbouring blocks, and of its own: `grid` is a pixel less its neighbourhood
-        line[position, position + 2 : position + 7] = torch.tensor([1, 2, 2, 2, 1]) / 8
+        line[position, position + 2 : position + 7] = torch.tensor(_NEIGHBOURHOOD)
     kernel = -torch.einsum("ypr,xqs->yxrspq", *[line.view(4, 3, 4)] * 2).reshape(16, 16, 3, 3)
     kernel[range(16), range(16), 1, 1] += 1
     # outside, a picture goes on with its outermost pixels
@@ -80,42 +133,6 @@ def _grid(detail: Tensor, window: int) -> Tensor:
     for size, padding in _sides(window):
         grid = F.avg_pool2d(grid, size, stride=1, padding=padding, count_include_pad=False)
     return grid
-
-
-def _transposed(gradient: Tensor, window: int) -> Tensor:
-    """What `degrid` does to (N, 3, 4h, 4w), transposed: each step's transpose, in the other order."""
-    grid = _by_position(gradient)
-    ones = torch.ones_like(grid[:1, :1])
-    for size, padding in reversed(_sides(window)):
-        # the mean of fewer pixels at the border gave each of them more
-        counts = F.avg_pool2d(ones, size, stride=1, padding=padding, divisor_override=1)
-        grid = F.avg_pool2d(grid / counts, size, stride=1, padding=padding, divisor_override=1)
-    grid = shuffled(grid)
-    # the kernel is symmetric; what it would take from beyond the border is the border's, which was repeated there
-    spread = _around(F.pad(grid, (4, 4, 4, 4)))
-    for axis in (2, 3):
-        length = spread.shape[axis]
-        spread.select(axis, 2).add_(spread.narrow(axis, 0, 2).sum(axis))
-        spread.select(axis, length - 3).add_(spread.narrow(axis, length - 2, 2).sum(axis))
-        spread = spread.narrow(axis, 2, length - 4)
-    return gradient - grid + spread
-
-
-def _around(padded: Tensor) -> Tensor:
-    """Mean over 5x5 with weights [1, 2, 2, 2, 1] both ways: (N, 3, h + 4, w + 4) -> (N, 3, h, w).
-
-    As sums of shifted copies: [1, 1] * [1, 0, 1] * [1, 1]. A convolution of so few channels takes ten times as long.
-    """
-    for axis in (3, 2):
-        for step in (1, 2, 1):
-            length = padded.shape[axis] - step
-            padded = padded.narrow(axis, 0, length) + padded.narrow(axis, step, length)
-    return padded / 64
-
-
-def _by_position(image: Tensor) -> Tensor:
-    """(N, 3, 4h, 4w) -> (N, 48, h, w), channels last: poolings run along the channels, eight times as fast."""
-    return F.pixel_unshuffle(image, 4).contiguous(memory_format=torch.channels_last)
 
 
 def _sides(window: int) -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:

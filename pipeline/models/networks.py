@@ -20,7 +20,7 @@ from pipeline.core.chain import TOLD
 from pipeline.models.bicubic import enlarge_by_products
 from pipeline.models.config import DiscriminatorConfig, GeneratorConfig
 from pipeline.models.convolution import Convolution, laid_as
-from pipeline.models.degrid import degrid, degrid_positions, shuffled
+from pipeline.models.degrid import degrid, degrid_shuffled, shuffled
 
 
 class ResidualBlock(nn.Module):
@@ -149,7 +149,7 @@ class Generator(nn.Module):
             return detail.float() if self.tail else shuffled(detail.float())
         if self.tail:
             return degrid(detail.float(), self.config.even)
-        return shuffled(degrid_positions(detail, self.config.even))
+        return degrid_shuffled(detail, self.config.even)
 
 
 def enlarge(x: Tensor) -> Tensor:

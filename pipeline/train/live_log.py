@@ -26,11 +26,12 @@ class LiveLog:
         advance: of the progress bar.
         live: of the metrics.
         speed: of `SPEED` alone.
+        seen: steps that the progress bar has already.
     """
 
-    def __init__(self, folder: Path, advance: Advance, live: Live, speed: Live):
+    def __init__(self, folder: Path, advance: Advance, live: Live, speed: Live, seen: int = 0):
         self.folder, self._advance, self._live, self._speed = folder, advance, live, speed
-        self._seen = 0
+        self._seen = seen
         self._shown: dict[str, float] = {}
 
     def values(self, step: int, values: dict[str, float]) -> None:
@@ -42,8 +43,9 @@ class LiveLog:
             live.make_summary()
         self._shown |= {name: value for name, value in values.items() if name in SHOWN}
         note = " ".join(f"{name} {value:.4f}" for name, value in self._shown.items())
-        self._advance(step - self._seen, note)
-        self._seen = step
+        # a resumed training tells of its earlier steps again
+        self._advance(max(step - self._seen, 0), note)
+        self._seen = max(step, self._seen)
 
     def sample(self, step: int, sheet: Pixels) -> None:
         """Keep a sheet of validation faces: input, result, ground truth side by side."""
@@ -51,7 +53,7 @@ class LiveLog:
 
 
 @contextmanager
-def live_log(folder: Path, title: str, steps: int) -> Iterator[LiveLog]:
+def live_log(folder: Path, title: str, steps: int, done: int = 0) -> Iterator[LiveLog]:
     """Keep `folder` up to date while the block trains: metrics.json, plots/, samples/.
 
     The log is begun anew each time, since a resumed training replays what it logged before. Speed, which differs
@@ -61,13 +63,14 @@ def live_log(folder: Path, title: str, steps: int) -> Iterator[LiveLog]:
         folder: where everything goes.
         title: beside the progress bar.
         steps: of the whole training.
+        done: of them before a stop, so that the bar's speed is of this run.
     """
     with ExitStack() as stack:
-        lives = []
+        lives: list[Live] = []
         for path in (folder, folder.with_name("speed")):
             # sheets are not replayed: those of before a stop stay
             shutil.rmtree(path / "plots", ignore_errors=True)
             (path / "metrics.json").unlink(missing_ok=True)
             lives.append(Live(str(path), report=None, save_dvc_exp=False, dvcyaml=None))
             stack.callback(lives[-1].end)
-        yield LiveLog(folder, stack.enter_context(progress(title, steps)), *lives)
+        yield LiveLog(folder, stack.enter_context(progress(title, steps, done)), lives[0], lives[1], done)

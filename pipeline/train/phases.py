@@ -13,7 +13,7 @@ from pipeline.models.weights_file import ModelError, Provenance
 from pipeline.params.train import Train
 from pipeline.runtime.console import console
 from pipeline.train.engine.batches import PairData
-from pipeline.train.engine.loop import Training
+from pipeline.train.engine.loop import Training, steps_done
 from pipeline.train.engine.memory import warning
 from pipeline.train.engine.process_group import ProcessGroup
 from pipeline.train.from_params import describe_vgg, phase_config
@@ -112,7 +112,8 @@ def train_phases(run: TrainRun, should_stop: Callable[[], bool]) -> dict[str, Pa
             training = run.training(phase, start)
             _warn_of_memory(training)
             if group.rank == 0:
-                with live_log(result.parent / "log", phase, training.config.steps) as log:
+                done = steps_done(result.parent)
+                with live_log(result.parent / "log", phase, training.config.steps, done) as log:
                     finished = training.run(log.values, log.sample, should_stop)
             else:
                 finished = training.run(should_stop=should_stop)

@@ -23,6 +23,7 @@ from pipeline.params.train import Train
 from pipeline.runtime.console import Advance, console, progress
 from pipeline.runtime.ray_patches import without_helpers
 from pipeline.runtime.ray_session import NoRoomError, WorkerError, one_line, session
+from pipeline.train.engine.loop import steps_done
 from pipeline.train.live_log import SHOWN
 from pipeline.train.phases import TrainRun, train_phases
 
@@ -112,8 +113,9 @@ def _try(run: TrainRun, stop: Path, should_stop: Callable[[], bool]) -> BaseExce
 
     for phase, result in run.results.items():
         if not result.exists():
-            with progress(phase, getattr(run.settings, phase).steps) as advance:
-                _follow(result, alive, advance)
+            done = steps_done(result.parent)
+            with progress(phase, getattr(run.settings, phase).steps, done) as advance:
+                _follow(result, alive, advance, done)
     while alive():
         pass
     shutil.rmtree(scratch, ignore_errors=True)
@@ -188,17 +190,19 @@ def _process(config: Mapping[str, Any]) -> None:
     train_phases(run, (run.work / _STOP).exists)
 
 
-def _follow(result: Path, alive: Callable[[], bool], advance: Advance) -> None:
-    """Show on the bar what the phase has logged, until its result is there or no process is left."""
-    seen = 0
+def _follow(result: Path, alive: Callable[[], bool], advance: Advance, seen: int) -> None:
+    """Show on the bar what the phase has logged, until its result is there or no process is left.
+
+    `seen`: steps that the bar has already.
+    """
     more = True
     while more:
         more = alive() and not result.exists()
         log, speed = (_metrics(result.parent / name) for name in ("log", "speed"))
         step, values = int(log.get("step", seen)), log | speed
         shown = [f"{name} {values[name]:.4f}" for name in SHOWN if name in values]
-        advance(step - seen, " ".join(shown))
-        seen = step
+        advance(max(step - seen, 0), " ".join(shown))  # a resumed training tells of its earlier steps again
+        seen = max(step, seen)
 
 
 def _metrics(log: Path) -> dict[str, float]:

@@ -56,6 +56,8 @@ def test_the_grid_is_taken_out_as_the_definition_has_it_to_the_border() -> None:
     for layout in (torch.contiguous_format, torch.channels_last):
         found = degrid(detail.contiguous(memory_format=layout), 9)
         assert (found - expected).abs().max() < 0.001 * GREY_LEVEL
+        in_training = degrid(detail.contiguous(memory_format=layout).requires_grad_(), 9)
+        assert (in_training - expected).abs().max() < 0.001 * GREY_LEVEL
 
 
 def test_enlarging_gives_the_same_bits_whatever_the_layout() -> None:
