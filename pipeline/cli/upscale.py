@@ -93,6 +93,7 @@ def upscale(
     from pipeline.runtime.signals import exit_on_sigterm
     from pipeline.runtime.stage import StageError
     from pipeline.sources.base import Reading
+    from pipeline.storage.object_stores import NoBucketError
     from pipeline.upscale.told import as_text
 
     if manifest not in ("parquet", "csv"):
@@ -162,7 +163,8 @@ def upscale(
     except (FacesrError, OSError) as error:
         console.quiet = False
         # 1: it had started, or a disk or store failed; 2: it cannot start
-        raise fail(_words(error, output), 1 if isinstance(error, (StageError, OSError)) else 2) from error
+        again = isinstance(error, (StageError, OSError)) and not isinstance(error, NoBucketError)
+        raise fail(_words(error, output), 1 if again else 2) from error
     else:
         _show_summary(summary, as_json, listing.source.passed_over)
         if summary.failures:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.core.images import Pixels, decode, resize, rounded
-from pipeline.core.limits import Limits, Quality, Share, Weight
+from pipeline.core.limits import Blur, Limits, Noise, Quality, Share, Weight
 from pipeline.core.scales import FACTOR
 
 Reduction = Literal["box", "lanczos", "bilinear", "aliased", "halves"]
@@ -214,10 +214,10 @@ class ChainRanges:
     share: Share = 0.7
     """Of the pairs that get a chain, though it may turn out empty."""
     blur_chance: Share = 0.4
-    blur: tuple[Weight, Weight] = (0.2, 1.5)
+    blur: tuple[Blur, Blur] = (0.2, 1.5)
     """Sigma, pixels of the input."""
     noise_chance: Share = 0.4
-    noise: tuple[Weight, Weight] = (0.5, 10.0)
+    noise: tuple[Noise, Noise] = (0.5, 10.0)
     """Sigma, grey levels."""
     grey_chance: Share = 0.5
     """Of noise that the channels have partly in common."""

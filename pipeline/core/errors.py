@@ -29,7 +29,7 @@ class FacesrError(Exception):
     ├── XmpError               metadata that are left out
     ├── ShardError             a Parquet file of ours that cannot be read
     ├── SourceError            an archive that cannot be read
-    ├── StorageError           a path or object store; also an OSError
+    ├── StorageError           a path or object store; also an OSError; NoBucketError where there is no such bucket
     ├── WeightsError           pretrained networks
     ├── ModelError             our weights files
     ├── RegistryError, ExportError, CardError, PublishError  `facesr models`

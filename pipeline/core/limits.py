@@ -24,5 +24,9 @@ Share = Annotated[float, Limits(ge=0, le=1)]
 Weight = Annotated[float, Limits(ge=0)]
 LearningRate = Annotated[float, Limits(gt=0, le=0.1)]
 Quality = Annotated[int, Limits(ge=1, le=100)]
+Noise = Annotated[float, Limits(ge=0, le=255)]
+"""Sigma in grey levels."""
+Blur = Annotated[float, Limits(ge=0, le=16)]
+"""Sigma in pixels of an input, of which the smallest has 16."""
 Precision = Literal["auto", "bf16", "fp32"]
 """`auto` is bf16 where the hardware computes in it."""

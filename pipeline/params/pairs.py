@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from pipeline.core.chain import ChainRanges
 from pipeline.core.degradation import Degradations
-from pipeline.core.limits import Count, Positive, Quality, Weight
+from pipeline.core.limits import Blur, Count, Noise, Positive, Quality, Weight
 from pipeline.core.scales import AUGMENTATIONS, CHANCES
 from pipeline.params.base import Section
 
@@ -19,9 +19,9 @@ class Pairs(Section):
     """Pairs drawn per training face and scale."""
     augmentations: dict[Literal[AUGMENTATIONS], Weight] = CHANCES  # type: ignore[valid-type]
     """Relative chance of each augmentation."""
-    noise: tuple[Weight, Weight] = (1.0, 6.0)
+    noise: tuple[Noise, Noise] = (1.0, 6.0)
     """Range of sigma, grey levels of 255."""
-    blur: tuple[Weight, Weight] = (0.2, 0.6)
+    blur: tuple[Blur, Blur] = (0.2, 0.6)
     """Range of sigma, pixels of the low-resolution side."""
     jpeg: tuple[Quality, Quality] = (75, 95)
     """Range of quality."""

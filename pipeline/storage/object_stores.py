@@ -57,6 +57,10 @@ class StorageError(FacesrError, OSError):
     """A path or store that cannot be reached or used; the message is one line: which, what is wrong, what to do."""
 
 
+class NoBucketError(StorageError):
+    """A bucket that does not exist: trying again does not help."""
+
+
 def scheme_of(text: str) -> str:
     """`s3` of `s3://…`, in small letters; empty for a path."""
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
@@ -261,10 +265,13 @@ def _connected(root: str, query: str, endpoint: str, late: bool) -> tuple[Any, s
 
     try:
         # a store that is not there is found out soon; one that is there may be busy for a while
-        client(1).get_file_info(bucket)
+        missing = client(1).get_file_info(bucket).type == fs.FileType.NotFound
     except TypeError as error:
         raise StorageError(f"s3://{bucket}: an option behind the ? that is not known: {first_line(error)}") from error
     except OSError as error:
         if "NETWORK_CONNECTION" in str(error):
             raise
+        missing = False  # not every key may ask for it
+    if missing:
+        raise NoBucketError(f"s3://{bucket}: no such bucket; create it, or correct the name")
     return client(5), bucket

@@ -72,6 +72,15 @@ def test_a_store_that_cannot_be_reached_is_said_and_nothing_starts(model: Path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_bucket_that_does_not_exist_is_said_before_anything_starts(model: Path, tmp_path: Path, store: Store) -> None:
+    source = as_folder(tmp_path / "in", FILES)
+    missing = store.uri("out").replace("//bucket/", "//no-such-bucket/")
+    for ends in ((source, missing), (missing, tmp_path / "out")):
+        done = upscale(*ends, "--model", model, "--workers", 1, code=2)
+        assert "s3://no-such-bucket: no such bucket; create it, or correct the name" in said(done)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("form", ["user", "query"])
 def test_nothing_that_is_written_or_said_holds_a_credential_or_a_folder_of_this_machine(
     form: str, model: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
