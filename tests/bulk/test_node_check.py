@@ -25,7 +25,10 @@ from ray.cluster_utils import Cluster
 
 folder = str(Path.cwd())
 NODE = {"object_store_memory": 100 * 2**20}
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **NODE})
+# a lost node is found to be dead within two seconds instead of fifteen
+soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 400, "health_check_failure_threshold": 4}
+head = {"num_cpus": 1, "include_dashboard": False, "_system_config": soon}
+cluster = Cluster(initialize_head=True, head_node_args=head | NODE)
 mortal = cluster.add_node(num_cpus=1, **NODE)
 
 def error(*arguments, **options):
