@@ -12,7 +12,8 @@ from typing import Any, Final, TypedDict
 import numpy as np
 from PIL import Image, ImageFilter
 
-from pipeline.core.chain import Chain, ChainRanges, degrade_by, reduce_by, told
+from pipeline.core.chain import Chain, degrade_by, reduce_by, told
+from pipeline.core.chain_draws import ChainRanges
 from pipeline.core.images import Pixels, decode, encode_jpeg, resize, rounded
 from pipeline.core.scales import (
     AUGMENTATIONS,

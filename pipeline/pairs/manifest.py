@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.chain import CHAIN_COLUMNS, DRAWS, draw_chains
+from pipeline.core.chain import CHAIN_COLUMNS
+from pipeline.core.chain_draws import DRAWS, draw_chains
 from pipeline.core.degradation import Degradations
 from pipeline.core.errors import FacesrError
 from pipeline.core.scales import AUGMENTATIONS, GROUND_TRUTH_SIDE, SCALE_OF_USE, SCALES

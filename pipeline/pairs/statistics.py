@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core.chain import CHAIN_COLUMNS, ChainRanges
+from pipeline.core.chain import CHAIN_COLUMNS
+from pipeline.core.chain_draws import ChainRanges
 from pipeline.core.scales import AUGMENTATIONS, SCALE_OF_USE, TRAINED_SCALES
 
 STRENGTHS: Final = {"noise": "sigma, grey levels", "blur": "sigma, pixels", "jpeg": "quality"}
@@ -124,11 +125,12 @@ def _chains(train: pa.Table, ranges: ChainRanges) -> ChainSummary:
 
 def asked_links(ranges: ChainRanges, reduced: float) -> dict[str, float]:
     """Share of the pairs, 0 to 1, that get each link; `reduced`: share that is reduced from a ground truth."""
-    noise, jpeg = ranges.share * ranges.noise_chance, ranges.share * ranges.jpeg_chance
+    share = reduced * ranges.share + (1 - reduced) * ranges.of_use
+    noise, jpeg = share * ranges.noise_chance, share * ranges.jpeg_chance
     twice = jpeg * ranges.twice_chance
     asked: dict[str, Any] = {
         "reduction": ranges.share * ranges.reduction_chance * reduced,
-        "blur": ranges.share * ranges.blur_chance,
+        "blur": share * ranges.blur_chance,
         "noise": noise,
         "grey": noise * ranges.grey_chance,
         "first_jpeg": twice,

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from pipeline.core.chain import ChainRanges
+from pipeline.core.chain_draws import ChainRanges
 from pipeline.core.degradation import Degradations
 from pipeline.core.limits import Blur, Count, Noise, Positive, Quality, Weight
 from pipeline.core.scales import AUGMENTATIONS, CHANCES

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.core.chain import TOLD, ChainRanges, told
+from pipeline.core.chain import TOLD, told
+from pipeline.core.chain_draws import ChainRanges
 from pipeline.core.errors import FacesrError
 from pipeline.upscale.estimate import Found
 

@@ -11,18 +11,16 @@ from support.pictures import face
 
 from pipeline.core.chain import (
     CHAIN_COLUMNS,
-    DRAWS,
     Chain,
-    ChainRanges,
     compress,
     degrade_by,
     degrade_to_file,
-    draw_chains,
     gaussian,
     reduce_by,
     standard_tables,
     table_factor,
 )
+from pipeline.core.chain_draws import DRAWS, ChainRanges, draw_chains
 from pipeline.core.degradation import make_pair, told_of
 from pipeline.core.images import Pixels, decode
 from pipeline.core.scales import SCALE_OF_USE
@@ -246,6 +244,9 @@ def test_chances_of_none_and_of_all_are_exact_and_a_row_at_use_is_never_reduced(
         assert None not in columns[name]
     assert set(columns["noise"]) == set(columns["grey"]) == {None}
     assert set(draw(500, always, reduced=False)["reduction"]) == {None}
+    at_use = replace(always, share=0.0, share_of_use=1.0)
+    assert set(draw(500, at_use)["jpeg"]) == {None}
+    assert None not in draw(500, at_use, reduced=False)["jpeg"]
 
 
 def test_a_row_depends_on_its_own_numbers_alone() -> None:

@@ -64,6 +64,17 @@ def test_the_statistics_count_every_link_and_its_strength(made: Path) -> None:
     assert chains["links"]["reduction"]["asked"] == pytest.approx(0.7 * 0.15 * reduced, abs=1e-6)
 
 
+def test_pairs_at_the_scale_of_use_may_get_a_share_of_their_own(made: Path, tmp_path: Path) -> None:
+    chances = {"blur_chance": 1.0, "reduction_chance": 0.0}
+    asked = settings(chain={"share": 0.0, "share_of_use": 1.0} | chances, of_use=4)
+    summary = make_pairs(made / "faces", tmp_path, tmp_path / "report", asked, tmp_path / "work")
+    rows = [row for row in manifest(tmp_path) if row["split"] == "train"]
+    assert all((row["blur"] is not None) == (row["scale"] == SCALE_OF_USE) for row in rows)
+    at_use = sum(row["scale"] == SCALE_OF_USE for row in rows) / len(rows)
+    blur = summary["chains"]["links"]["blur"]
+    assert blur["asked"] == pytest.approx(blur["share"], abs=1e-6) == pytest.approx(at_use, abs=1e-6)
+
+
 def test_the_tables_for_plots_hold_what_was_counted(made: Path) -> None:
     chains = json.loads((made / "pairs.json").read_text())["chains"]
     lines = (made / "report/links.csv").read_text().splitlines()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.chain import ChainRanges
+from pipeline.core.chain_draws import ChainRanges
 from pipeline.core.degradation import Degradations
 from pipeline.core.images import Pixels, encode_png, pixel_hash
 from pipeline.core.schema import FACES, PAIRS

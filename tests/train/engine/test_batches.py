@@ -14,7 +14,8 @@ import torch
 from support.pictures import face
 from support.training import CHANCES, pair_data, write_inputs, write_manifest
 
-from pipeline.core.chain import Chain, ChainRanges
+from pipeline.core.chain import Chain
+from pipeline.core.chain_draws import ChainRanges
 from pipeline.core.degradation import make_pair, reduce, told_of
 from pipeline.core.images import ImageError
 from pipeline.core.schema import FACES

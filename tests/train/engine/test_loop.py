@@ -15,7 +15,7 @@ from support.stages import KILL_AT_RENAME, KILLED, Watch, files_of, python, run_
 from support.training import tiny_config, train_project, write_inputs, write_manifest
 from torch import Tensor
 
-from pipeline.core.chain import ChainRanges
+from pipeline.core.chain_draws import ChainRanges
 from pipeline.core.images import resize
 from pipeline.metrics import fidelity as metrics
 from pipeline.models.checkpoint import load_generator, load_state
