@@ -7,11 +7,8 @@ import importlib
 import logging
 import os
 import secrets
-import shutil
 import signal
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -20,17 +17,12 @@ from pathlib import Path
 from pipeline.core.errors import FacesrError
 from pipeline.runtime.cluster import reach, watched
 from pipeline.runtime.console import slow
+from pipeline.runtime.ray_folder import make_folder, remove_folder, usual_place
 from pipeline.runtime.ray_patches import patched
 from pipeline.runtime.signals import handlers_kept, leaving_at_once
 
 _LOCK = threading.RLock()
 """Held while Ray starts: later callers wait, and find it there."""
-
-
-_LONGEST_SOCKET = 107
-"""Bytes of a socket's path, at most."""
-_SOCKET = len("/facesr-12345678/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1234567")
-"""What Ray adds to its temporary folder."""
 
 
 class WorkerError(FacesrError):
@@ -137,26 +129,18 @@ def _environment(address: str | None) -> None:
 
 
 def _own_folder() -> str:
-    """A temporary folder for a local Ray, which would leave logs and sockets of each run behind in one of its own.
-
-    Not everywhere: some places have too long a path for the sockets.
-    """
-    usual = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    for place in (usual, "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108
-        if len(os.fsencode(place)) + _SOCKET <= _LONGEST_SOCKET:
-            with suppress(OSError):
-                return tempfile.mkdtemp(prefix="facesr-", dir=place)
-    raise WorkerError(f"{usual}: too long a path for Ray's sockets; set TMPDIR to a shorter one, or use --workers 1")
+    folder = make_folder()
+    if folder is None:
+        place = usual_place()
+        raise WorkerError(
+            f"{place}: too long a path for Ray's sockets; set TMPDIR to a shorter one, or use --workers 1"
+        )
+    return folder
 
 
 def _remove(folder: str | None) -> None:
-    if folder is None:
-        return
-    for _ in range(20):  # somebody who is about to end may write meanwhile
-        shutil.rmtree(folder, ignore_errors=True)
-        if not Path(folder).exists():
-            return  # at once: where a run is told to end, Ray's library would soon complain of its processes' death
-        time.sleep(0.05)
+    if folder is not None:
+        remove_folder(folder)
 
 
 def _abandon(local: bool, folder: str | None) -> None:
