@@ -1,8 +1,8 @@
 """Take a grid of period 4 out of what a network drew. Plain torch, with a gradient written by hand.
 
-It is linear and the same along both axes, so where a gradient is asked for it is two products of matrices each way, and
-its gradient is their transposes. Automatic differentiation would go back through every shifted sum and pooling of it: a
-fifth of a training step.
+It is linear and the same along both axes, so where a gradient is asked for it is products with matrices from both
+sides, and its gradient products with their transposes. Automatic differentiation would go back through every shifted
+sum and pooling of it: a fifth of a training step.
 """
 
 from functools import lru_cache
@@ -89,17 +89,16 @@ class _Degrid(torch.autograd.Function):
 def _grid_by_products(image: Tensor, window: int, dtype: torch.dtype, transposed: bool = False) -> Tensor:
     """What is to be taken out of (N, 3, 4h, 4w), or the transpose of that map."""
     values = image.to(dtype)
-    parts = []
-    for along_height, along_width in zip(*(_matrices(side, window) for side in image.shape[2:]), strict=True):
-        rows, columns = (matrix.to(values) for matrix in (along_height, along_width))
-        if transposed:
-            rows, columns = rows.T, columns.T
-        parts.append(rows @ (values @ columns.T))
-    return parts[0] - parts[1]
+    (mean_down, near_down), (mean_across, near_across) = (
+        tuple(matrix.to(values) for matrix in _matrices(side, window, dtype)) for side in image.shape[2:]
+    )
+    if transposed:
+        return mean_down.T @ (values @ mean_across) - near_down.T @ (values @ near_across)
+    return mean_down @ (values @ mean_across.T) - near_down @ (values @ near_across.T)
 
 
 @lru_cache(maxsize=16)
-def _matrices(side: int, window: int) -> tuple[Tensor, Tensor]:
+def _matrices(side: int, window: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """For an axis of `side` pixels: the mean over `window` blocks of a position, and the same of its neighbourhood."""
     block = torch.arange(side // 4, dtype=torch.float64)
     near = ((block[:, None] - block).abs() <= window // 2).double()
@@ -110,7 +109,7 @@ def _matrices(side: int, window: int) -> tuple[Tensor, Tensor]:
         # outside, a picture goes on with its outermost pixels
         where = pixel, (pixel + step).clamp(0, side - 1)
         neighbourhood.index_put_(where, torch.tensor(weight, dtype=torch.float64), accumulate=True)
-    return mean, mean @ neighbourhood
+    return mean.to(dtype), (mean @ neighbourhood).to(dtype)
 
 
 def _grid(detail: Tensor, window: int) -> Tensor:
