@@ -83,6 +83,15 @@ ROWS = {
         "branches start at zero, Muon for Adam, learning rate 0.002",
         ("generator.residual=zero", "fidelity.optimizer=muon", "fidelity.learning_rate=0.002"),
     ),
+    "fidelity-zero-muon-strands": Row(
+        "the same, strands drawn on two fifths of the ground truths",
+        (
+            "generator.residual=zero",
+            "fidelity.optimizer=muon",
+            "fidelity.learning_rate=0.002",
+            "fidelity.strands=0.4",
+        ),
+    ),
     "fidelity-zero-64x16": Row(
         "16 blocks of 64 channels, branches start at zero", ("generator.residual=zero", "generator.bottleneck=16")
     ),

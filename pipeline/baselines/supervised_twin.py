@@ -73,7 +73,7 @@ class SupervisedPairs(PairData):
         random = np.random.Generator(np.random.PCG64([config.seed, step]))
         return self._draw(random, SCALE, config.crop, config, share, 2)
 
-    def _crop(self, row: Row, side: int, smoother: float, draws: Sequence[float]) -> tuple[Pixels, Pixels]:
+    def _crop(self, row: Row, side: int, config: BatchConfig, draws: Sequence[float]) -> tuple[Pixels, Pixels]:
         turns = QUARTER_TURNS.get(row["augmentation"], 0)
         # the input is reduced already, as at the scale of use
         low = low_side(np.rot90(self.images[row["image_id"]], turns), row | {"scale": SCALE_OF_USE})
@@ -110,7 +110,7 @@ def train_twin(
         return result
     data = SupervisedPairs(faces, manifest, work / "originals.bin", twin.faces)
     valid = [(pixels, reduce(pixels)) for _, pixels in original_rows(faces, "valid", twin.valid_faces)]
-    phase = replace(settings.fidelity, steps=twin.steps or settings.fidelity.steps, smoother=0.0)
+    phase = replace(settings.fidelity, steps=twin.steps or settings.fidelity.steps, smoother=0.0, strands=0.0)
     provenance = {
         "phase": "twin",
         "supervised_by": f"{len(data.index)} originals of {FACTOR * SIDE}x{FACTOR * SIDE}",

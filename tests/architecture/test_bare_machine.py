@@ -57,6 +57,7 @@ config = TrainConfig(
     crop=64,
     scales={"16to64": 1.0},
     smoother=0.5,
+    strands=1.0,
     steps=2,
     learning_rate=5e-4,
     adversarial=0.1,

@@ -19,6 +19,7 @@ from pipeline.core.scales import FACTOR, GROUND_TRUTH_SIDE, SCALE_OF_USE
 from pipeline.core.schema import Row
 from pipeline.train.engine.config import BatchConfig
 from pipeline.train.engine.dataset import DECODED_BYTES, Inputs, Pairs, read_manifest
+from pipeline.train.engine.strands import draw_strands
 
 SMOOTHER_FACTOR = (1.2, 3.0)
 """Range by which ground truths that are to be smoother are enlarged."""
@@ -120,7 +121,8 @@ class PairData:
             if own.random() < config.results:
                 return self._of_results(own, scale, config, share)
         side = config.crop if scale == SCALE_OF_USE else min(config.crop, GROUND_TRUTH_SIDE[scale])
-        lows, truths, told = self._draw(random, scale, side, config, share, 4)
+        numbers = 6 if config.strands and scale != SCALE_OF_USE else 4
+        lows, truths, told = self._draw(random, scale, side, config, share, numbers)
         # numbers of its own, so that a generator that is told nothing learns what it always did
         errors = np.random.Generator(np.random.PCG64([config.seed, step, 1])).uniform(
             -TOLD_ERROR, TOLD_ERROR, (config.batch, len(TOLD))
@@ -135,10 +137,7 @@ class PairData:
         # all numbers of the batch are drawn, also those of other processes' shares: the batch is one and the same
         draws = random.random((config.batch, numbers))
         rows = [self.rows[scale][index] for index in chosen[share]]
-        pairs = [
-            self._crop(row, side, config.smoother, drawn)
-            for row, drawn in zip(rows, draws[share].tolist(), strict=True)
-        ]
+        pairs = [self._crop(row, side, config, drawn) for row, drawn in zip(rows, draws[share].tolist(), strict=True)]
         lows, truths = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         told = np.array([told_of(row) for row in rows], np.float32)
         return Batch(torch.from_numpy(lows), torch.from_numpy(truths), torch.from_numpy(told))
@@ -156,21 +155,28 @@ class PairData:
         lows = torch.from_numpy(np.stack(parts))
         return Batch(lows, lows.new_empty(len(lows), config.crop, config.crop, 0), torch.zeros(len(lows), len(TOLD)))
 
-    def _crop(self, row: Row, side: int, smoother: float, draws: Sequence[float]) -> tuple[Pixels, Pixels]:
-        """One pair; `draws` from 0 to 1 decide whether it is a smoother one, how much so, and where it is cut out."""
-        chance, strength, across, down = draws
+    def _crop(self, row: Row, side: int, config: BatchConfig, draws: Sequence[float]) -> tuple[Pixels, Pixels]:
+        """One pair; `draws` from 0 to 1 decide whether it is a smoother one, how much so, and where it is cut out; two
+        more, whether strands are drawn on it, and which.
+        """
+        chance, strength, across, down, *of_strands = draws
         image = self.images[row["image_id"]]
         if row["scale"] == SCALE_OF_USE:
             return cut_of_use(ground_truth(image, SCALE_OF_USE, row["augmentation"]), row, side // FACTOR, across, down)
-        if chance < smoother:
+        if chance < config.smoother:
             least, most = SMOOTHER_FACTOR
             part = max(FACTOR * 4, round(side / (least + strength * (most - least))))
             truth = ground_truth(image, row["scale"], row["augmentation"])
             top, left = round(down * (truth.shape[0] - part)), round(across * (truth.shape[1] - part))
             truth = resize(np.ascontiguousarray(truth[top : top + part, left : left + part]), side, side)
-            return low_side(truth, row), truth
-        truth, low = make_pair(image, row)
-        return cut_pair(low, truth, side, across, down)
+            low = None
+        else:
+            truth, low = make_pair(image, row)
+            low, truth = cut_pair(low, truth, side, across, down)
+        if of_strands and of_strands[0] < config.strands:
+            truth = draw_strands(truth, np.random.Generator(np.random.PCG64(int(of_strands[1] * 2**53))))
+            low = None
+        return low_side(truth, row) if low is None else low, truth
 
 
 def cut_pair(low: Pixels, truth: Pixels, side: int, across: float, down: float) -> tuple[Pixels, Pixels]:
