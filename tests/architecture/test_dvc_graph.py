@@ -19,6 +19,7 @@ IDLE: dict[str, set[str]] = {
     "ingest": {
         "pipeline/codecs/writer.py",
         "pipeline/core/chain.py",
+        "pipeline/core/chain_draws.py",
         "pipeline/core/degradation.py",
         "pipeline/pretrained/vgg19.py",
         "pipeline/synthetic/writer.py",
