@@ -330,6 +330,14 @@ def many(tmp_path: Path, count: int = 80) -> Path:
     return source
 
 
+@pytest.fixture(scope="module")
+def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Results of these, of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    upscale(many(folder), folder / "out", "--model", model, "--workers", 1)
+    return pictures(folder / "out")
+
+
 def kill_at_part(process: "subprocess.Popen[str]", parts: Path, number: int) -> None:
     try:
         deadline = time.monotonic() + 120
@@ -343,10 +351,10 @@ def kill_at_part(process: "subprocess.Popen[str]", parts: Path, number: int) -> 
 
 
 @pytest.mark.parametrize("name", ["killed.zip", "killed.tar", "killed"])
-def test_after_kill_9_the_rest_is_done_and_the_bytes_are_the_same(name: str, model: Path, tmp_path: Path) -> None:
+def test_after_kill_9_the_rest_is_done_and_the_bytes_are_the_same(
+    name: str, model: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
     source = many(tmp_path)
-    whole = tmp_path / name.replace("killed", "whole")
-    upscale(source, whole, "--model", model, "--workers", 1)
     out = tmp_path / name
     work = out / ".facesr" if name == "killed" else tmp_path / f".{name}.facesr"
     kill_at_part(start(source, out, "--model", model, "--workers", 1), work, 0)
@@ -355,9 +363,11 @@ def test_after_kill_9_the_rest_is_done_and_the_bytes_are_the_same(name: str, mod
     assert before
     upscale(source, out, "--model", model, "--workers", 1)
     if name == "killed":
-        assert pictures(out) == pictures(whole)
+        assert pictures(out) == whole
     else:
-        assert out.read_bytes() == whole.read_bytes()
+        undisturbed = tmp_path / name.replace("killed", "whole")
+        upscale(source, undisturbed, "--model", model, "--workers", 1)
+        assert out.read_bytes() == undisturbed.read_bytes()
     assert not work.exists()
 
 
@@ -450,7 +460,9 @@ def test_an_archive_that_has_grown_costs_only_what_is_new_and_what_failed_is_tri
     assert set(manifest(out)) == {"a.png", "a.jpg", "deep/er/b.png", "new.png", "cut.jpg"}
 
 
-def test_a_changed_model_or_option_is_noticed_and_the_choice_is_clear(model: Path, tmp_path: Path) -> None:
+def test_a_changed_model_or_option_is_noticed_and_the_choice_is_clear(
+    model: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
     source = many(tmp_path)
     out = tmp_path / "out"
     kill_at_part(start(source, out, "--model", model, "--workers", 1), out / ".facesr", 0)
@@ -461,8 +473,7 @@ def test_a_changed_model_or_option_is_noticed_and_the_choice_is_clear(model: Pat
         assert words in said(done)
     assert pictures(out) == left, "asking changes nothing"
     upscale(source, out, "--model", other, "--tile", 128, "--workers", 1, "--resume")
-    upscale(source, tmp_path / "whole", "--model", model, "--workers", 1)
-    assert pictures(out) == pictures(tmp_path / "whole"), "--resume goes on with the options of before"
+    assert pictures(out) == whole, "--resume goes on with the options of before"
     upscale(source, out, "--model", other, "--workers", 1, code=2)
     upscale(source, out, "--model", other, "--workers", 1, "--overwrite")
     upscale(source, tmp_path / "other", "--model", other, "--workers", 1)
@@ -477,7 +488,9 @@ BEFORE_WINGS = {
 """Settings in a job.json of the time when `strict` was one of them; `fidelity` and `model` are the run's own."""
 
 
-def test_a_run_that_was_begun_by_the_code_of_before_goes_on(model: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_begun_by_the_code_of_before_goes_on(
+    model: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
     source = many(tmp_path)
     out = tmp_path / "out"
     kill_at_part(start(source, out, "--model", model, "--workers", 1), out / ".facesr", 0)
@@ -496,8 +509,7 @@ def test_a_run_that_was_begun_by_the_code_of_before_goes_on(model: Path, tmp_pat
     made = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert before
     upscale(source, out, "--model", model, "--workers", 1)
-    upscale(source, tmp_path / "whole", "--model", model, "--workers", 1)
-    assert pictures(out) == pictures(tmp_path / "whole")
+    assert pictures(out) == whole
     assert sum(path.stat().st_mtime_ns == time for path, time in made.items()) >= len(before), "done is done"
 
 
