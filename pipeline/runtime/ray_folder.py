@@ -23,13 +23,15 @@ _held: dict[str, int] = {}
 
 
 def make_folder() -> str | None:
-    """Make one, after those of dead runs beside it were removed; None: every place has too long a path for sockets."""
+    """Make one, and remove those of dead runs beside it; None: every place has too long a path for sockets."""
     for place in (usual_place(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108
         if len(os.fsencode(place)) + _SOCKET <= _LONGEST_SOCKET:
             with suppress(OSError):
-                _remove_abandoned(Path(place))
                 folder = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
-                _held[folder] = _hold(Path(folder))
+                # not every file system can lock; there a killed run's folder stays, and no run is refused for it
+                with suppress(OSError):
+                    _held[folder] = _hold(Path(folder))
+                    _remove_abandoned(Path(place))
                 return folder
     return None
 

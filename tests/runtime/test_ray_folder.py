@@ -1,5 +1,7 @@
 """The folder of a local Ray goes with its run, or with the next one where that run was killed."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -63,3 +65,16 @@ def test_folders_of_runs_that_live_and_of_others_stay(place: Path) -> None:
     assert not mine.exists()
     alive.communicate("\n")
     (place / "facesr-link").unlink()
+
+
+def test_where_files_cannot_be_locked_a_run_gets_its_folder_all_the_same(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    mine = Path(str(make_folder()))
+    assert mine.parent == place
+    remove_folder(str(mine))
+    assert not mine.exists()
