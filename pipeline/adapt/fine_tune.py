@@ -2,10 +2,11 @@
 
 Only the fidelity generator is trained, by L1: adversarial training needs more faces and time than a user has. The
 realism generator gets the same change of weights added (task arithmetic: Ilharco et al., ICLR 2023), so the two stay
-one family and mix at any `--realism`. Plain torch.
+one family and mix at any `--realism`. Weights for sharp pictures stay as they are, where they are still ahead. Plain
+torch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.adapt.dataset import Faces
+from pipeline.core.chain import Chain
 from pipeline.core.degradation import told_of
 from pipeline.core.files import write_bytes
 from pipeline.core.images import Pixels, psnr, resize
+from pipeline.core.schema import Row
 from pipeline.models.checkpoint import load_generator, save_generator
 from pipeline.models.config import DiscriminatorConfig
 from pipeline.models.device import choose_device, to_pixels, to_tensor
@@ -26,6 +29,8 @@ from pipeline.train.engine.config import TrainConfig
 from pipeline.train.engine.dataset import Pairs
 from pipeline.train.engine.loop import Log, Training
 from pipeline.train.engine.validation import ssim
+from pipeline.upscale.generators import load_all
+from pipeline.upscale.told import CLEAN, SHARP, Sharp, Told
 
 LEAST_GAIN = 0.01
 """dB of mean PSNR on held-back faces from which new weights replace the old ones."""
@@ -36,8 +41,6 @@ LEARNING_RATE, WARMUP, EMA = 2e-4, 20, 0.99
 
 Table = NDArray[np.float64]
 """A row (PSNR in dB, SSIM) for each held-back face."""
-Told = tuple[float, float]
-"""What a generator is told of an input, `core.chain.TOLD`."""
 HeldBack = dict[str, tuple[Pairs, list[Told], Table]]
 """By scale: the held-back pairs, what is known of their inputs, and what bicubic reaches on them."""
 
@@ -49,18 +52,22 @@ class Plan:
     fidelity: Path
     realism: Path | None
     """None: only the fidelity generator is adapted."""
+    sharp: Path | None
+    """Weights for sharp pictures that go with `fidelity`, if there are any."""
     out: Path
     realism_out: Path
+    sharp_out: Path
     seed: int
     steps: int
 
     def check(self) -> None:
-        """Load both generators.
+        """Load all generators.
 
         Raises:
-            ModelError: a file cannot be used, or the two have different architectures.
+            ModelError: a file cannot be used, or architectures differ.
         """
         first, _ = load_generator(self.fidelity)
+        load_all(self.fidelity, None, 0)
         if self.realism is not None and load_generator(self.realism)[0].config != first.config:
             raise ModelError(f"{self.realism}: of another architecture than {self.fidelity}, so the two do not mix")
 
@@ -110,7 +117,8 @@ def adapt(
     """Fine-tune on the faces that are not held back, measure before and after on those that are, write the results.
 
     `plan.out` and (where there is a realism generator) `plan.realism_out` are written in any case: new weights where
-    the mean PSNR rose by `LEAST_GAIN`, a copy of the old file where it did not. Each is decided for itself.
+    the mean PSNR rose by `LEAST_GAIN`, a copy of the old file where it did not. Each is decided for itself. Weights for
+    sharp pictures are copied to `plan.sharp_out`, unless the new ones are better on held-back faces that are clean.
 
     Args:
         plan: what is adapted.
@@ -134,13 +142,19 @@ def adapt(
     held_back: HeldBack = {}
     for scale, count in faces.held_back.items():
         pairs = valid.pairs(scale, count)
-        told = [told_of(row) for row in valid.rows[scale][:count]]
+        told = [_told(row) for row in valid.rows[scale][:count]]
         bicubic = _measured(lambda low, _: resize(low, 4 * low.shape[0], 4 * low.shape[1]), pairs, told)
         held_back[scale] = pairs, told, bicubic
 
+    special = None if plan.sharp is None else load_generator(plan.sharp)[0]
+    ahead = special is not None and _still_ahead(held_back, special, tuned)
+
     def keep_better(phase: str, old: Path, target: Path, after: Generator) -> Adapted:
         before, described = load_generator(old)
-        result = _compared(held_back, before, after, described["sha256"], target)
+        # as `facesr upscale` will have it, and had it
+        own = special if phase == "fidelity" else None
+        networks = _Enlarger(before, own), _Enlarger(after, own if ahead else None)
+        result = _compared(held_back, networks, described["sha256"], target)
         if not result.adapted:
             write_bytes(target, old.read_bytes())
             return result
@@ -164,7 +178,12 @@ def adapt(
     if plan.realism is not None:
         moved = _moved(load_generator(plan.realism)[0], start, tuned)
         results["realism"] = keep_better("realism", plan.realism, plan.realism_out, moved)
-    return {"fidelity": keep_better("fidelity", plan.fidelity, plan.out, tuned)} | results
+    fidelity = keep_better("fidelity", plan.fidelity, plan.out, tuned)
+    if plan.sharp is not None and (ahead or not fidelity.adapted):
+        write_bytes(plan.sharp_out, plan.sharp.read_bytes())
+    else:
+        plan.sharp_out.unlink(missing_ok=True)  # of an earlier run: it would be used
+    return {"fidelity": fidelity} | results
 
 
 def _fine_tuned(
@@ -202,31 +221,47 @@ def _moved(old: Generator, start: Generator, tuned: Generator) -> Generator:
     return moved
 
 
-class _Told:
-    """A generator that is told what the pairs' rows know of their inputs."""
+def _told(row: Row) -> Told:
+    """What a generator is told of a pair's input."""
+    return SHARP if Chain.of_row(row) == Chain() and not row["strength"] else Told(*told_of(row))
 
-    def __init__(self, generator: Generator):
+
+class _Enlarger:
+    """A generator that is told what the pairs' rows know of their inputs, and another one for sharp ones, if any."""
+
+    def __init__(self, generator: Generator, special: Generator | None = None):
         self.device = choose_device()
         self.generator = generator.to(self.device).eval()
+        self.special = self.generator if special is None else special.to(self.device).eval()
 
     @torch.inference_mode()
     def __call__(self, low: Pixels, told: Told) -> Pixels:
         """Enlarge uint8 (h, w, 3)."""
+        generator = self.special if isinstance(told, Sharp) else self.generator
         planes = torch.tensor([told], device=self.device)
-        result: Pixels = to_pixels(self.generator(to_tensor(low[None], self.device), planes))[0]
+        result: Pixels = to_pixels(generator(to_tensor(low[None], self.device), planes))[0]
         return result
 
 
-def _measured(enlarge: Callable[[Pixels, Told], Pixels], pairs: Pairs, told: list[Told]) -> Table:
+def _still_ahead(held_back: HeldBack, special: Generator, tuned: Generator) -> bool:
+    """True unless the new weights are better at what the special ones are for."""
+    differences: list[float] = []
+    for pairs, told, _ in held_back.values():
+        sharp = [pair for pair, known in zip(pairs, told, strict=True) if isinstance(known, Sharp)]
+        tables = [_measured(_Enlarger(one), sharp, [CLEAN] * len(sharp)) for one in (special, tuned)]
+        differences += (tables[0] - tables[1])[:, 0].tolist()
+    return not differences or float(np.mean(differences)) >= 0
+
+
+def _measured(enlarge: Callable[[Pixels, Told], Pixels], pairs: Pairs, told: Sequence[Told]) -> Table:
     results = [(enlarge(low, known), truth) for (truth, low), known in zip(pairs, told, strict=True)]
-    return np.array([(psnr(*pair), ssim(*pair)) for pair in results])
+    return np.array([(psnr(*pair), ssim(*pair)) for pair in results]).reshape(-1, 2)
 
 
-def _compared(held_back: HeldBack, before: Generator, after: Generator, start: str, target: Path) -> Adapted:
+def _compared(held_back: HeldBack, networks: "tuple[_Enlarger, _Enlarger]", start: str, target: Path) -> Adapted:
+    """Held-back faces enlarged by two, in float32: rounding to bf16 costs about as much as the gain that decides."""
     scales: dict[str, ScaleMeans] = {}
     differences: list[float] = []
-    # in float32: rounding to bf16 costs about as much as the gain that decides
-    networks = [_Told(generator) for generator in (before, after)]
     for scale, (pairs, told, bicubic) in held_back.items():
         tables = [bicubic, *(_measured(network, pairs, told) for network in networks)]
         means = [Means(float(table[:, 0].mean()), float(table[:, 1].mean())) for table in tables]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pipeline.bulk.outputs import Output
-from pipeline.bulk.settings import Settings, cores
+from pipeline.bulk.settings import Settings, absolute, cores
 from pipeline.core.errors import FacesrError
 from pipeline.core.files import file_hash
 from pipeline.models.device import choose_device, choose_precision
@@ -20,6 +20,7 @@ from pipeline.runtime.ray_session import WorkerError
 from pipeline.sources.base import SourceError
 from pipeline.sources.open import open_archive
 from pipeline.storage.path import StoragePath
+from pipeline.upscale.weights import for_sharp
 from pipeline.version import __version__
 
 
@@ -104,7 +105,9 @@ def check_nodes(address: str, source: str, output: Output, settings: Settings) -
     Raises:
         ClusterError: code, weights, INPUT or OUTPUT differ on a node, or it cannot run this at all.
     """
-    paths = (settings.fidelity, settings.realism_model, settings.detector, settings.embedding)
+    paths = [settings.fidelity, settings.realism_model, settings.detector, settings.embedding]
+    if settings.fidelity is not None and not settings.realism:
+        paths.append(absolute(for_sharp(Path(settings.fidelity))))
     marker = output.work / "marker"
     marker.write_bytes(secrets.token_hex(16).encode())
     arguments = (source, marker.uri, [path for path in paths if path])

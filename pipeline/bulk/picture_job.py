@@ -37,6 +37,7 @@ from pipeline.sources.base import Source, SourceError
 from pipeline.storage.path import StorageError
 from pipeline.upscale.array_upscaler import NotFiniteError
 from pipeline.upscale.estimate import columns_of, find_degradation
+from pipeline.upscale.generators import checksums
 from pipeline.upscale.hidden import filled
 from pipeline.upscale.jpeg_agreement import Stored
 from pipeline.upscale.told import CLEAN, Told
@@ -80,7 +81,7 @@ class Work:
 
     def alike(self, other: "Work") -> bool:
         """True if both can go through the network together."""
-        return len({(work.pixels.shape, work.pixels.dtype, work.steps) for work in (self, other)}) == 1
+        return len({(it.pixels.shape, it.pixels.dtype, it.steps, type(it.told)) for it in (self, other)}) == 1
 
 
 def load_upscaler(settings: Settings, engine: Engine) -> Upscaler:
@@ -140,7 +141,7 @@ class PictureJob:
         self.output, self.settings, self.source, self.strict = output, settings, source, strict
         self.decode_seconds = decode_seconds
         self.upscaler = load_upscaler(settings, engine)
-        if self.upscaler.metadata["sha256"] != settings.model:
+        if checksums(self.upscaler.metadata) != settings.model:
             raise ModelError(f"{settings.fidelity}: these are not the weights that the run was started with")
         self.finder = FaceFinder(Path(settings.detector)) if settings.detector else None
         self.identity = Identity(Path(settings.embedding), self.finder) if settings.embedding else None
@@ -168,7 +169,8 @@ class PictureJob:
             work.row |= {"input_width": width, "input_height": height}
             found = find_degradation(picture.pixels, data)
             work.row |= columns_of(found)
-            work.told = self.upscaler.told_of(picture.pixels, found=found)
+            work.told = self.upscaler.told_of(picture.pixels, found=found, lossless=picture.lossless)
+            work.row["model"] = self.upscaler.weights_of(work.told)
             steps = self.settings.back_projection
             work.stored = self.upscaler.stored_of(data, picture.orientation, steps)
             # neither a lossy nor a noisy picture is a clean one: agreeing with it would draw what is wrong with it
@@ -244,7 +246,7 @@ class PictureJob:
                 self._check(work, result)
             with self.output.writing(item.target) as path:
                 result_format = self.settings.format_of(item.target)
-                tag = self.settings.provenance_tag
+                tag = self.settings.provenance_tag(row["model"])
                 metadata = work.picture.metadata
                 metadata = without_location(metadata) if self.settings.strip_location else metadata
                 noted(work, *write_picture(path, result, metadata, result_format, self.settings.quality, tag))

@@ -37,7 +37,7 @@ from pipeline.runtime.ray_session import WorkerError
 from pipeline.runtime.stage import StageError
 from pipeline.runtime.units import run_units
 from pipeline.sources.base import Source
-from pipeline.upscale.generators import load
+from pipeline.upscale.generators import checksums, load_all
 from pipeline.upscale.upscaler import Upscaler
 
 SAMPLES = 6
@@ -136,10 +136,10 @@ def _planned(listing: Listing) -> Job:
 
 def _with_networks(settings: Settings) -> Settings:
     """Fill in checksums of the weights and paths of other people's networks."""
-    paths = [Path(path) for path in (settings.fidelity, settings.realism_model) if path]
-    hashes = [load(path)[1]["sha256"] for path in paths]
-    model = hashes[-1] if settings.realism in (0, 1) else f"{hashes[0]}+{settings.realism:g}*{hashes[1]}"
-    return with_other_networks(replace(settings, model=model))
+    fidelity, crisp = (None if path is None else Path(path) for path in (settings.fidelity, settings.realism_model))
+    assert fidelity is not None  # noqa: S101
+    metadata = load_all(fidelity, crisp, settings.realism)[1]
+    return with_other_networks(replace(settings, model=checksums(metadata)))
 
 
 def _engine(settings: Settings, options: RunOptions, machines: Sequence[Machine]) -> Engine:
@@ -261,7 +261,7 @@ def _encoded(picture: Picture, settings: Settings, target: str) -> tuple[int, in
     loss_note(kind, FACTOR * low.shape[1], FACTOR * low.shape[0], low.shape[2], 8 * low.itemsize)
     # smooth as a result is: repeated pixels would compress far too well
     high = resize(eight_bit_rgb(low), FACTOR * low.shape[0], FACTOR * low.shape[1])
-    data = encode_picture(high, picture.metadata, kind, settings.quality, settings.provenance_tag)
+    data = encode_picture(high, picture.metadata, kind, settings.quality, settings.provenance_tag(settings.model))
     more = low.itemsize * low.shape[2] / 3 if kind == "png" else 1
     return low.shape[0] * low.shape[1], round(more * len(data))
 

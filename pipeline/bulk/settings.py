@@ -33,7 +33,7 @@ class Settings:
     """Path of the realism generator's weights; None: the one that goes with `fidelity`, where `realism` is above 0."""
     realism: float = 0.0
     model: str = ""
-    """sha256 of the weights, of both where they are mixed; known when they have been loaded."""
+    """sha256 of the weights, of both where they are mixed or one of two serves; known when they have been loaded."""
     name: str = field(default="facesr", compare=False)
     """What the weights are called in the images."""
     format: str | None = None
@@ -59,13 +59,12 @@ class Settings:
     embedding: str | None = field(default=None, compare=False)
     """Path of the face embedding."""
 
-    @property
-    def provenance_tag(self) -> dict[str, str]:
-        """What every image says of itself."""
+    def provenance_tag(self, weights: str) -> dict[str, str]:
+        """What an image says of itself, made by `weights`: sha256, two of mixed ones."""
         return {
             "software": f"facesr {__version__}",
             "model": self.name,
-            "sha256": self.model,
+            "sha256": weights,
             "realism": f"{self.realism:g}",
             "note": "enlarged 4 times; restored detail is invented and must not serve to identify a person",
         }

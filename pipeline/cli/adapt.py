@@ -53,7 +53,7 @@ def adapt(
     from pipeline.adapt.fine_tune import Plan
     from pipeline.bulk.ownership import LOCK, locked_folder
     from pipeline.core.errors import FacesrError
-    from pipeline.upscale.weights import partner
+    from pipeline.upscale.weights import FOR_SHARP, for_sharp, partner
 
     if out.suffix != ".safetensors":
         raise fail(f"--out {out}: must end in .safetensors", 2)
@@ -62,7 +62,8 @@ def adapt(
     root = out.absolute().with_name(f".{out.name}.facesr")
     with fail_on(FacesrError, OSError):
         fidelity, realism = _start(model, realism_model)
-        plan = Plan(fidelity, realism, out, partner(out), seed, steps)
+        beside = partner(out), partner(out, FOR_SHARP)
+        plan = Plan(fidelity, realism, for_sharp(fidelity), out, *beside, seed, steps)
         _refuse_to_overwrite(plan, archive, to_json, overwrite)
         plan.check()
     with fail_on(FacesrError), locked_folder(root, str(out)):
@@ -89,7 +90,7 @@ def _run(plan: "Plan", archive: str, root: Path, hold_back: int | None, to_json:
         source = open_archive(archive, scratch)
         entries = list(source.entries())
     listed = [[entry.name, entry.key, entry.problem or "", entry.stamp] for entry in entries]
-    hashes = [file_hash(path) for path in (plan.fidelity, plan.realism) if path]
+    hashes = [file_hash(path) for path in (plan.fidelity, plan.realism, plan.sharp) if path]
     options = __version__, hashes, plan.seed, plan.steps, hold_back
     work = root / content_hash(*options, listed, StoragePath.of(archive).uri)[:16]
     for old in root.glob("*"):
@@ -137,14 +138,14 @@ def _start(model: Path | None, realism_model: Path | None) -> "tuple[Path, Path 
 def _refuse_to_overwrite(plan: "Plan", archive: str, to_json: Path | None, overwrite: bool) -> None:
     from pipeline.models.weights_file import is_generator
 
-    starts = [path.resolve() for path in (plan.fidelity, plan.realism) if path]
-    for target in (plan.out, plan.realism_out):
+    starts = [path.resolve() for path in (plan.fidelity, plan.realism, plan.sharp) if path]
+    for target in (plan.out, plan.realism_out, plan.sharp_out):
         if target.resolve() in starts:
             raise fail(f"{target} is what is started from: name another --out", 2)
     if plan.realism is None and plan.realism_out.exists():
         raise fail(f"{plan.realism_out} would be taken for the partner of {plan.out}: remove it or rename --out", 2)
-    read: list[str | Path | None] = [archive, plan.fidelity, plan.realism]
-    for target in (plan.out, plan.realism_out):
+    read: list[str | Path | None] = [archive, plan.fidelity, plan.realism, plan.sharp]
+    for target in (plan.out, plan.realism_out, plan.sharp_out):
         refuse_folder(target, "--out")
         refuse_to_replace(target, is_generator, read, overwrite, "--out")
     if to_json:
@@ -206,6 +207,9 @@ def _show(plan: "Plan", faces: "Faces", generators: "dict[str, Adapted]") -> Non
         numbers = f"{name}: {entry.gain_db:+.3f} dB on average, {entry.gained} of {entry.faces} faces gained"
         outcome = "adapted" if entry.adapted else "too little gain: the old generator is kept, copied to"
         console.print(f"{numbers}; {outcome} {entry.file}", markup=False)
+    if plan.sharp is not None:
+        kept = f"by {plan.sharp_out}, as before" if plan.sharp_out.is_file() else "by the new weights, which are ahead"
+        console.print(f"clean sharp pictures are enlarged {kept}", markup=False)
     _list_unusable(faces.unusable)
     if faces.duplicates:
         console.print(f"{faces.duplicates} pictures with the same pixels as another were counted once")

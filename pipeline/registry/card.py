@@ -27,13 +27,15 @@ class CardError(FacesrError):
     """A card that cannot be written."""
 
 
-def model_card(model: Model, main: str, pair: bool = False, exports: Sequence[str] = (), picture: bool = True) -> str:
+def model_card(
+    model: Model, main: str, beside: Sequence[str] = (), exports: Sequence[str] = (), picture: bool = True
+) -> str:
     """Write a model's card as Markdown with YAML in front.
 
     Args:
         model: what is known of it.
         main: file that the examples name.
-        pair: a realism generator lies beside it.
+        beside: names, without endings, of the weights files that lie beside it and belong to it.
         exports: names of exported files beside it.
         picture: a sheet lies beside it.
     """
@@ -50,7 +52,7 @@ def model_card(model: Model, main: str, pair: bool = False, exports: Sequence[st
         "model_card.md.j2",
         model=model,
         main=main,
-        pair=pair,
+        beside=beside,
         told=config.told,
         exports=exports,
         multiple=2 ** (len(config.widths) - 1),

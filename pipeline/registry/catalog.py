@@ -82,7 +82,7 @@ def find(model: str, phase: str = "fidelity") -> Path:
 
     Args:
         model: as of `local`.
-        phase: of a released pair, fidelity or realism.
+        phase: of a released pair, fidelity or realism; or sharp, where there is one.
 
     Raises:
         NoModelError, RegistryError: there is none.

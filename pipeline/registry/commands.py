@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Generators: which there are, what is known of them, as ONNX, with a card, published.")
 
 Name = Annotated[str, typer.Argument(help="A file, a name of `facesr models list`, or REPO#ARTIFACT@VERSION")]
-Phase = Annotated[str, typer.Option(help="Of a released pair: fidelity or realism")]
+Phase = Annotated[str, typer.Option(help="Of what is released: fidelity, realism or sharp")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is not from here")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on standard output")]
 
@@ -150,9 +150,10 @@ def _described(name: str, phase: str) -> "tuple[Model, Path]":
     from pipeline.core.errors import FacesrError
     from pipeline.registry.catalog import find
     from pipeline.registry.describe import describe
+    from pipeline.upscale.weights import PHASES
 
-    if phase not in ("fidelity", "realism"):
-        raise fail(f"--phase {phase}: fidelity or realism")
+    if phase not in PHASES:
+        raise fail(f"--phase {phase}: one of {', '.join(PHASES)}")
     with fail_on(FacesrError):
         path = find(name, phase)
         return describe(name, path), path

@@ -10,7 +10,7 @@ from pipeline.core.scales import METHODS
 from pipeline.models.checkpoint import load_generator
 from pipeline.models.networks import Generator
 from pipeline.upscale.generators import load
-from pipeline.upscale.weights import released
+from pipeline.upscale.weights import PHASES, released
 
 CARD = "card.json"
 """Beside released weights: what their files do not say."""
@@ -148,12 +148,15 @@ def _json(path: Path) -> Any:
 
 
 def partners(path: Path) -> list[Path]:
-    """A pair's files in the order fidelity, realism, where `path` is one of a pair; else `path` alone."""
-    pair = [path.with_name(f"{name}{path.suffix}") for name in ("fidelity", "realism")]
-    if path not in pair or not all(file.is_file() for file in pair):
+    """A pair's files in the order fidelity, realism, and what there is for sharp pictures, where `path` is one of them;
+    else `path` alone.
+    """
+    files = [path.with_name(f"{name}{path.suffix}") for name in PHASES]
+    if path not in files or not all(file.is_file() for file in files[:2]):
         return [path]
+    files = [file for file in files if file.is_file()]
     try:
-        alike = len({load_generator(file)[0].config for file in pair}) == 1
+        alike = len({load_generator(file)[0].config for file in files}) == 1
     except FacesrError:
         return [path]
-    return pair if alike else [path]
+    return files if alike else [path]

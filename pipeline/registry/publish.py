@@ -40,7 +40,7 @@ def assemble(model: Model, weights: Path, folder: Path, formats: Sequence[str] =
 
     Args:
         model: what is known of the weights.
-        weights: file; where it is one of a pair, both are taken.
+        weights: file; where others belong to it, all are taken.
         folder: to write to.
         formats: endings of exports beside the weights, such as `.onnx`.
 
@@ -59,7 +59,7 @@ def assemble(model: Model, weights: Path, folder: Path, formats: Sequence[str] =
             exports.append(f"{file.stem}{ending}")
     write_sheet(folder / SHEET, weights)
     shown = replace(model, name=model.name.rpartition("/")[2])
-    card = model_card(shown, files[0].name, len(files) == 2, exports)
+    card = model_card(shown, files[0].name, [file.stem for file in files[1:]], exports)
     (folder / README).write_text(card, encoding="utf-8")
     write_json(folder / CONFIG, {"library_name": "facesr", "config": model.config, "format": "facesr-generator"})
     # so that the copy can still be asked what it is: `facesr models info`

@@ -14,14 +14,14 @@ from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
 from pipeline.models.convolution import layout, threads_of_one_core
 from pipeline.models.device import choose_device, choose_precision, out_of_memory, to_pixels, to_tensor
-from pipeline.models.networks import Generator, enlarge
+from pipeline.models.networks import enlarge
 from pipeline.upscale.back_projection import REPAIR_REACH, back_projected
 from pipeline.upscale.blocks import SIDE
+from pipeline.upscale.generators import AnyGenerator
 from pipeline.upscale.hidden import filled, is_grey
 from pipeline.upscale.jpeg_agreement import Stored, agreed
-from pipeline.upscale.onnx_generator import OnnxGenerator
 from pipeline.upscale.tiles import enlarge_tiles
-from pipeline.upscale.told import CLEAN, Told
+from pipeline.upscale.told import CLEAN, Sharp, Told
 
 STEP_REACH = 5
 """How far one step of back-projection carries, input pixels: two taps each way of reducing and of enlarging."""
@@ -51,6 +51,7 @@ class ArrayUpscaler:
         back_projection: how many times what is left of (input - result reduced 4x) is enlarged and added. It makes
             the result agree with a clean input, but would put the noise of a noisy one back.
         repairs: the generator may have repaired its input, as it was trained to: where much is left nothing is added.
+        for_sharp: of the same architecture, what enlarges pictures of which `SHARP` is told; None: the generator does.
 
     Raises:
         ValueError: a tile of less than 16 pixels, or less than no steps.
@@ -58,13 +59,14 @@ class ArrayUpscaler:
 
     def __init__(
         self,
-        generator: Generator | OnnxGenerator,
+        generator: AnyGenerator,
         metadata: dict[str, Any],
         *,
         precision: str = "auto",
         tile: int = 512,
         back_projection: int = 0,
         repairs: bool = False,
+        for_sharp: AnyGenerator | None = None,
     ):
         if tile < LEAST_TILE or back_projection < 0:
             least = f"tile must be at least {LEAST_TILE} and back_projection 0"
@@ -72,14 +74,18 @@ class ArrayUpscaler:
         self.repairs = repairs
         self.device = choose_device()
         self.dtype = choose_precision(precision, self.device)
-        # the weights themselves in low precision: autocast would convert them again for every picture
-        laid = layout(self.device, self.dtype)
-        self.generator = generator.to(self.device, self.dtype).to(memory_format=laid).eval()
-        if laid == torch.contiguous_format:
+        self.generator = self._placed(generator)
+        self.for_sharp = None if for_sharp is None else self._placed(for_sharp)
+        if layout(self.device, self.dtype) == torch.contiguous_format:
             threads_of_one_core(torch.get_num_threads())  # now: several threads may be the first to enlarge something
         self.metadata = metadata
         self.tile = tile
         self.back_projection = back_projection
+
+    def _placed(self, generator: AnyGenerator) -> AnyGenerator:
+        # the weights themselves in low precision: autocast would convert them again for every picture
+        laid = layout(self.device, self.dtype)
+        return generator.to(self.device, self.dtype).to(memory_format=laid).eval()
 
     @torch.inference_mode()
     def batch(
@@ -253,8 +259,12 @@ class ArrayUpscaler:
         bottom = max(16, -(-height // multiple) * multiple) - height
         if right or bottom:
             low = F.pad(low, (0, right, 0, bottom), mode="replicate")
+        sharp = [isinstance(one, Sharp) for one in told]
+        if self.for_sharp is not None and len(set(sharp)) > 1:
+            return torch.cat([self._whole(low[index : index + 1], [one]) for index, one in enumerate(told)])
+        generator = self.for_sharp if self.for_sharp is not None and sharp[0] else self.generator
         values = None if self.blind else torch.tensor(told, dtype=torch.float32, device=low.device)
-        return self.generator(low, values)[..., : FACTOR * height, : FACTOR * width]
+        return generator(low, values)[..., : FACTOR * height, : FACTOR * width]
 
     @contextmanager
     def _memory(self) -> Iterator[None]:

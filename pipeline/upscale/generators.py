@@ -1,4 +1,6 @@
-"""Load a generator from whatever file holds it: safetensors, or ONNX."""
+"""Load generators from whatever files hold them, safetensors or ONNX: one, two mixed, or one and another for sharp
+pictures.
+"""
 
 from pathlib import Path
 
@@ -6,9 +8,17 @@ from pipeline.models.checkpoint import interpolate, load_generator
 from pipeline.models.networks import Generator
 from pipeline.models.weights_file import Metadata, ModelError
 from pipeline.upscale.onnx_generator import SUFFIX, OnnxGenerator, load_onnx
+from pipeline.upscale.weights import FOR_SHARP, for_sharp
+
+AnyGenerator = Generator | OnnxGenerator
 
 
-def load(path: Path) -> tuple[Generator | OnnxGenerator, Metadata]:
+def checksums(metadata: Metadata) -> str:
+    """sha256 of all files that pictures may be enlarged by, as `load_all` found them, with a comma between two."""
+    return ",".join(filter(None, [metadata["sha256"], metadata.get(FOR_SHARP)]))
+
+
+def load(path: Path) -> tuple[AnyGenerator, Metadata]:
     """Load a generator by its file's ending.
 
     Raises:
@@ -17,7 +27,41 @@ def load(path: Path) -> tuple[Generator | OnnxGenerator, Metadata]:
     return load_onnx(path) if path.suffix == SUFFIX else load_generator(path)
 
 
-def mixed(low: Generator | OnnxGenerator, high: Generator | OnnxGenerator, share: float) -> Generator:
+def load_all(fidelity: Path, crisp: Path | None, realism: float) -> tuple[AnyGenerator, Metadata, AnyGenerator | None]:
+    """Load what `upscale.weights.choose` chose, and what lies beside it for sharp pictures.
+
+    Weights for sharp pictures are another training's, which do not mix with those of realism: they serve where there is
+    none of it.
+
+    Args:
+        fidelity: weights file.
+        crisp: of the realism generator; None where `realism` is 0.
+        realism: 0 to 1.
+
+    Returns:
+        The generator; what its file says of it, where two were mixed with both in `sha256`, and where there is another
+        for sharp pictures with its sha256 as `sharp`; and that other one.
+
+    Raises:
+        ModelError: a file cannot be used, or two differ in architecture.
+    """
+    if crisp is not None and realism == 1:
+        return *load(crisp), None
+    generator, metadata = load(fidelity)
+    if crisp is not None:
+        other, described = load(crisp)
+        mix = f"{metadata['sha256']}+{realism:g}*{described['sha256']}"
+        return _mixed(generator, other, realism), metadata | {"sha256": mix}, None
+    beside = for_sharp(fidelity)
+    if beside is None:
+        return generator, metadata, None
+    special, described = load(beside)
+    if special.config != generator.config or type(special) is not type(generator):
+        raise ModelError(f"{beside}: not of the architecture of {fidelity.name} beside it: move it elsewhere")
+    return generator, metadata | {FOR_SHARP: described["sha256"]}, special
+
+
+def _mixed(low: AnyGenerator, high: AnyGenerator, share: float) -> Generator:
     """A generator whose weights lie `share` (0..1) of the way from `low` to `high`.
 
     Raises:

@@ -2,16 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from pipeline.core.chain import TOLD, told
 from pipeline.core.chain_draws import ChainRanges
 from pipeline.core.errors import FacesrError
 from pipeline.upscale.estimate import Found
 
-Told = tuple[float, float]
-"""Values of the planes `core.chain.TOLD`."""
-CLEAN: Final[Told] = (0.0, 0.0)
+
+class Told(NamedTuple):
+    """Values of the planes `core.chain.TOLD`."""
+
+    jpeg: float = 0.0
+    noise: float = 0.0
+
+
+class Sharp(Told):
+    """What is told of a picture that is clean and as sharp as reduced ones are: as `CLEAN`, and a case for weights that
+    were trained on nothing else, where there are any.
+    """
+
+
+CLEAN: Final = Told()
+SHARP: Final = Sharp()
 Degradation = str | Mapping[str, float]
 """`auto`, `none`, or `{"jpeg": quality, "noise": sigma}`, either or both, also as text: `jpeg=60,noise=4`."""
 _RANGES: Final = ChainRanges()
@@ -62,7 +75,7 @@ class Telling:
         else:
             values = _values(self.degradation)
             jpeg, noise = told(values.get("jpeg"), None if "jpeg" in values else values.get("noise"))
-        return self.deblock * min(jpeg, _STRONGEST[0]), self.denoise * min(noise, _STRONGEST[1])
+        return Told(self.deblock * min(jpeg, _STRONGEST[0]), self.denoise * min(noise, _STRONGEST[1]))
 
 
 def as_text(degradation: Degradation) -> str:

@@ -15,14 +15,12 @@ import numpy as np
 from PIL import Image
 
 from pipeline.core.images import Planes
-from pipeline.models.networks import Generator
 from pipeline.upscale.array_upscaler import ArrayUpscaler
 from pipeline.upscale.estimate import Found, find_degradation
-from pipeline.upscale.generators import load, mixed
+from pipeline.upscale.generators import AnyGenerator, load_all
 from pipeline.upscale.jpeg_agreement import Stored, read_stored
-from pipeline.upscale.onnx_generator import OnnxGenerator
-from pipeline.upscale.told import CLEAN, Degradation, Telling, Told, as_text
-from pipeline.upscale.weights import choose
+from pipeline.upscale.told import CLEAN, SHARP, Degradation, Sharp, Telling, Told, as_text
+from pipeline.upscale.weights import FOR_SHARP, choose
 
 CLEAN_STEPS = 2
 """Steps of back-projection on a clean picture. The first brings nearly all of it, a third nothing. Realism has none:
@@ -50,7 +48,7 @@ class Upscaler(ArrayUpscaler):
 
     def __init__(
         self,
-        generator: Generator | OnnxGenerator,
+        generator: AnyGenerator,
         metadata: dict[str, Any],
         *,
         telling: Telling | None = None,
@@ -91,9 +89,10 @@ class Upscaler(ArrayUpscaler):
             back_projection: steps towards agreement with the input; None: `CLEAN_STEPS`, fewer with more realism,
                 `JPEG_STEPS` for JPEG files, and none for what else is told to be degraded.
             clean_only: so are steps that are given.
-            degradation: what the generator is told of pictures: `auto`, what is found in each; `none`, that they are
-                clean; or what they have suffered, `{"jpeg": 60}` (quality) or `{"noise": 4}` (sigma, grey levels).
-                Generators that cannot be told anything pass it over.
+            degradation: what the generator is told of pictures: `auto`, what is found in each, and clean sharp ones go
+                to weights of their own where there are any (`weights.for_sharp`); `none`, that they are clean; or what
+                they have suffered, `{"jpeg": 60}` (quality) or `{"noise": 4}` (sigma, grey levels). Generators that
+                cannot be told anything pass it over.
             denoise: share of the noise that is told, 0 to 1: 0 keeps it.
             deblock: the same for the traces of compression.
 
@@ -107,19 +106,14 @@ class Upscaler(ArrayUpscaler):
             raise ValueError(f"realism must lie between 0 and 1, not {realism}")
         telling = Telling(as_text(degradation), denoise, deblock)
         fidelity, crisp = choose(model, realism_model, realism)
-        if realism == 1 and crisp is not None:
-            fidelity, crisp = crisp, None
-        generator, metadata = load(fidelity)
-        if crisp is not None:
-            other, described = load(crisp)
-            generator = mixed(generator, other, realism)
-            metadata = metadata | {"sha256": f"{metadata['sha256']}+{realism:g}*{described['sha256']}"}
+        generator, metadata, special = load_all(fidelity, crisp, realism)
         asked = back_projection is not None and not clean_only
         steps = clean_steps(realism) if back_projection is None else back_projection
         files = steps if asked else JPEG_STEPS if back_projection is None else min(JPEG_STEPS, back_projection)
         return cls(
             generator,
             metadata,
+            for_sharp=special,
             telling=telling,
             always=asked,
             jpeg_steps=files,
@@ -200,7 +194,7 @@ class Upscaler(ArrayUpscaler):
 
         read = read_picture(data)
         stored = self.stored_of(data, read.orientation, back_projection)
-        told = self.told_of(read.pixels, data, degradation)
+        told = self.told_of(read.pixels, data, degradation, lossless=read.lossless)
         steps = self.steps(told, read.lossless, stored) if back_projection is None else back_projection
         planes = _checked(read.pixels)
         return self.batch([planes], steps, [told], [stored])[0]
@@ -224,21 +218,30 @@ class Upscaler(ArrayUpscaler):
         data: bytes | None = None,
         degradation: Degradation | None = None,
         found: Found | None = None,
+        lossless: bool = True,
     ) -> Told:
-        """What the generator is told of a picture; of a clean one, and where it cannot be told anything, `CLEAN`.
+        """What the generator is told of a picture; of a clean one, and where it cannot be told anything, `CLEAN`; of a
+        sharp one `SHARP`, where there are weights for such.
 
         Args:
             planes: (h, w, 1 to 4), uint8 or uint16.
             data: the file that it was read from, where there is one.
             degradation: instead of what the upscaler was made with.
             found: what is known to be in the picture; None: looked for where it matters.
+            lossless: its file keeps every pixel, or it has none.
         """
         if self.blind:
             return CLEAN
         telling = self.telling if degradation is None else replace(self.telling, degradation=as_text(degradation))
         if found is None:
             found = find_degradation(planes, data) if telling.looks else Found()
-        return telling.of(found)
+        sharp = self.for_sharp is not None and telling.looks and found.sharp and lossless
+        return SHARP if sharp else telling.of(found)
+
+    def weights_of(self, told: Told) -> str:
+        """sha256 of the weights that enlarge a picture of which this is told."""
+        which = FOR_SHARP if self.for_sharp is not None and isinstance(told, Sharp) else "sha256"
+        return str(self.metadata[which])
 
     def _several(
         self, pictures: Sequence[Enlargeable], back_projection: int | None, degradation: Degradation | None
@@ -248,7 +251,7 @@ class Upscaler(ArrayUpscaler):
             planes = [_checked(p) for p in pictures if isinstance(p, np.ndarray)]
             told = [self.told_of(p, None, degradation) for p in planes]
             steps = {self.steps(one) if back_projection is None else back_projection for one in told}
-            if len(steps) == 1:
+            if len(steps) == 1 and len(set(map(type, told))) == 1:
                 results = self.batch(planes, steps.pop(), told)
                 flat = {len(shape) for shape, _ in filter(None, shapes)} == {2}
                 return [result[..., 0] if flat else result for result in results]

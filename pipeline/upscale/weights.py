@@ -7,6 +7,9 @@ from pipeline.core.errors import FacesrError
 FOLDER = Path(__file__).parent.parent / "released"
 """The newest pair, and older ones in folders named by their number."""
 RELEASED = "released"
+FOR_SHARP = "sharp"
+PHASES = ("fidelity", "realism", FOR_SHARP)
+"""Names of weights files that belong together; of the last there need be none."""
 SUFFIX = ".safetensors"
 
 
@@ -24,9 +27,20 @@ def released() -> dict[str, Path]:
     return {name: folder for name, folder in named.items() if (folder / "fidelity.safetensors").is_file()}
 
 
-def partner(fidelity: Path) -> Path:
-    """Path of the realism generator of an adapted fidelity generator, whether or not it exists."""
-    return fidelity.with_name(f"{fidelity.stem}-realism{fidelity.suffix or SUFFIX}")
+def partner(fidelity: Path, phase: str = "realism") -> Path:
+    """Path of what `facesr adapt` puts beside an adapted fidelity generator, whether or not it exists."""
+    return fidelity.with_name(f"{fidelity.stem}-{phase}{fidelity.suffix or SUFFIX}")
+
+
+def for_sharp(fidelity: Path) -> Path | None:
+    """Weights that go with those of a fidelity generator, trained on clean sharp pictures alone; None: there are none.
+
+    They lie beside it: `<name>-sharp`, and beside a file called `fidelity` also `sharp`, of the same ending.
+    """
+    files = [partner(fidelity, FOR_SHARP)]
+    if fidelity.stem == PHASES[0]:
+        files.append(fidelity.with_name(f"{FOR_SHARP}{fidelity.suffix or SUFFIX}"))
+    return next((path for path in files if path.is_file()), None)
 
 
 def choose(model: str | Path | None, realism_model: str | Path | None, realism: float) -> tuple[Path, Path | None]:

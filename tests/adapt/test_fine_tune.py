@@ -169,6 +169,50 @@ def test_a_model_that_does_not_gain_is_kept_byte_for_byte(archive: str, model: P
     assert partner(out).read_bytes() == model.with_name("realism.safetensors").read_bytes()
 
 
+def with_sharp(model: Path, folder: Path, noise: float) -> Path:
+    """A copy of both generators, and one for sharp pictures: bicubic, but for so much noise in its weights."""
+    folder.mkdir()
+    for path in model.parent.glob("*.safetensors"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    generator = load_generator(model)[0]
+    torch.manual_seed(1)
+    with torch.no_grad():
+        generator.to_rgb.weight.copy_(noise * torch.randn(generator.to_rgb.weight.shape))
+    save_generator(folder / "sharp.safetensors", generator, generator.config, {}, torch.float16)
+    return folder / model.name
+
+
+@pytest.fixture(scope="module")
+def clean_archive(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Faces that no noise is found in."""
+    faces = {f"{index:03d}.png": encode_png(resize(face(index, 24), 64, 64)) for index in range(56)}
+    return as_folder(tmp_path_factory.mktemp("clean") / "faces", faces)
+
+
+def test_weights_for_sharp_pictures_stay_where_they_are_ahead(clean_archive: str, model: Path, tmp_path: Path) -> None:
+    own, out = with_sharp(model, tmp_path / "own", 0.0), tmp_path / "mine.safetensors"
+    # bicubic is better than the other two, which one step does not change
+    said = succeed(clean_archive, "--out", out, "--model", own, "--steps", 1, "--json", tmp_path / "numbers.json")
+    beside = partner(out, "sharp")
+    assert f"clean sharp pictures are enlarged by {beside}, as before" in said.replace("\n", "")
+    assert beside.read_bytes() == own.with_name("sharp.safetensors").read_bytes()
+    (means,) = json.loads((tmp_path / "numbers.json").read_text())["generators"]["fidelity"]["scales"].values()
+    # "before" is what they were enlarged by, bicubic, and so is "after"
+    assert means["before"] == pytest.approx(means["bicubic"], abs=0.02)
+    assert means["after"] == pytest.approx(means["before"])
+
+
+def test_weights_for_sharp_pictures_go_where_the_new_ones_are_better(
+    clean_archive: str, model: Path, tmp_path: Path
+) -> None:
+    own, out = with_sharp(model, tmp_path / "own", 0.05), tmp_path / "mine.safetensors"
+    partner(out, "sharp").write_bytes(own.with_name("sharp.safetensors").read_bytes())  # of an earlier run
+    said = succeed(clean_archive, "--out", out, "--model", own, "--steps", 20)
+    assert "by the new weights, which are ahead" in said
+    assert out.is_file()
+    assert not partner(out, "sharp").exists()
+
+
 def test_a_model_without_a_realism_partner_is_adapted_alone(archive: str, model: Path, tmp_path: Path) -> None:
     (tmp_path / "alone.safetensors").write_bytes(model.read_bytes())
     out = tmp_path / "out" / "mine.safetensors"
