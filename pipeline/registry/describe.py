@@ -151,12 +151,11 @@ def partners(path: Path) -> list[Path]:
     """A pair's files in the order fidelity, realism, and what there is for sharp pictures, where `path` is one of them;
     else `path` alone.
     """
-    files = [path.with_name(f"{name}{path.suffix}") for name in PHASES]
-    if path not in files or not all(file.is_file() for file in files[:2]):
+    *pair, sharp = (path.with_name(f"{name}{path.suffix}") for name in PHASES)
+    if path not in (*pair, sharp) or not all(file.is_file() for file in pair):
         return [path]
-    files = [file for file in files if file.is_file()]
     try:
-        alike = len({load_generator(file)[0].config for file in files}) == 1
+        alike = len({load_generator(file)[0].config for file in pair}) == 1
     except FacesrError:
         return [path]
-    return files if alike else [path]
+    return [*pair, *[sharp] * sharp.is_file()] if alike else [path]

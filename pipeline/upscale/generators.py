@@ -56,9 +56,15 @@ def load_all(fidelity: Path, crisp: Path | None, realism: float) -> tuple[AnyGen
     if beside is None:
         return generator, metadata, None
     special, described = load(beside)
-    if special.config != generator.config or type(special) is not type(generator):
+    if _edges(special) != _edges(generator):
         raise ModelError(f"{beside}: not of the architecture of {fidelity.name} beside it: move it elsewhere")
     return generator, metadata | {FOR_SHARP: described["sha256"]}, special
+
+
+def _edges(generator: AnyGenerator) -> tuple[object, ...]:
+    """What must be alike for the same pictures to go through one or another, in the same pieces."""
+    config = generator.config
+    return type(generator), generator.multiple, generator.reach, config.told, config.norm
 
 
 def _mixed(low: AnyGenerator, high: AnyGenerator, share: float) -> Generator:
