@@ -178,11 +178,11 @@ def adapt(
     if plan.realism is not None:
         moved = _moved(load_generator(plan.realism)[0], start, tuned)
         results["realism"] = keep_better("realism", plan.realism, plan.realism_out, moved)
-    fidelity = keep_better("fidelity", plan.fidelity, plan.out, tuned)
-    if plan.sharp is not None and (ahead or not fidelity.adapted):
+    if plan.sharp is not None:
         write_bytes(plan.sharp_out, plan.sharp.read_bytes())
-    else:
-        plan.sharp_out.unlink(missing_ok=True)  # of an earlier run: it would be used
+    fidelity = keep_better("fidelity", plan.fidelity, plan.out, tuned)
+    if plan.sharp is not None and fidelity.adapted and not ahead:
+        plan.sharp_out.unlink()  # it would be used
     return {"fidelity": fidelity} | results
 
 

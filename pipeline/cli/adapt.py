@@ -142,8 +142,9 @@ def _refuse_to_overwrite(plan: "Plan", archive: str, to_json: Path | None, overw
     for target in (plan.out, plan.realism_out, plan.sharp_out):
         if target.resolve() in starts:
             raise fail(f"{target} is what is started from: name another --out", 2)
-    if plan.realism is None and plan.realism_out.exists():
-        raise fail(f"{plan.realism_out} would be taken for the partner of {plan.out}: remove it or rename --out", 2)
+    for start, target in ((plan.realism, plan.realism_out), (plan.sharp, plan.sharp_out)):
+        if start is None and target.exists():
+            raise fail(f"{target} would be taken for the partner of {plan.out}: remove it or rename --out", 2)
     read: list[str | Path | None] = [archive, plan.fidelity, plan.realism, plan.sharp]
     for target in (plan.out, plan.realism_out, plan.sharp_out):
         refuse_folder(target, "--out")

@@ -213,6 +213,18 @@ def test_weights_for_sharp_pictures_go_where_the_new_ones_are_better(
     assert not partner(out, "sharp").exists()
 
 
+@pytest.mark.parametrize("phase", ["sharp", "realism"])
+def test_a_file_that_would_be_taken_for_a_partner_is_refused(
+    archive: str, model: Path, tmp_path: Path, phase: str
+) -> None:
+    alone, out = tmp_path / "alone.safetensors", tmp_path / "mine.safetensors"
+    alone.write_bytes(model.read_bytes())
+    partner(out, phase).write_bytes(b"mine")
+    code, said = adapt(archive, "--out", out, "--model", alone, "--steps", 1)
+    assert (code, "would be taken for the partner of" in said) == (2, True), said
+    assert partner(out, phase).read_bytes() == b"mine"
+
+
 def test_a_model_without_a_realism_partner_is_adapted_alone(archive: str, model: Path, tmp_path: Path) -> None:
     (tmp_path / "alone.safetensors").write_bytes(model.read_bytes())
     out = tmp_path / "out" / "mine.safetensors"
