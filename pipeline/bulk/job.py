@@ -6,6 +6,7 @@ of it is kept, the rest is done.
 """
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -271,7 +272,8 @@ def _differences(before: RunRecord, now: RunRecord) -> list[str]:
 
 
 def _short(value: object) -> str:
-    return f"{value[:12]}…" if isinstance(value, str) and len(value) > 16 else str(value)
+    # of several checksums each: they may differ in the second
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1…", str(value))
 
 
 def _changed(items: Sequence[Item], rows: RowTable) -> str:

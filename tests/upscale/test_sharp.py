@@ -171,4 +171,6 @@ def test_a_run_is_not_gone_on_with_by_other_weights_for_sharp_pictures(both: Pat
     upscale(folder, tmp_path / "out", "--model", own, "--precision", "fp32")
     own.with_name("sharp.safetensors").unlink()
     (folder / "b.png").write_bytes(saved(Image.fromarray(textured(6)), "PNG"))
-    assert "model" in said(upscale(folder, tmp_path / "out", "--model", own, "--precision", "fp32", code=2))
+    refused = said(upscale(folder, tmp_path / "out", "--model", own, "--precision", "fp32", code=2))
+    general, special = (load_generator(path)[1]["sha256"][:12] for path in (own, both.with_name("sharp.safetensors")))
+    assert f"model was {general}…,{special}…, now {general}…" in refused
