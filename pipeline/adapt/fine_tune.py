@@ -182,7 +182,7 @@ def adapt(
         write_bytes(plan.sharp_out, plan.sharp.read_bytes())
     fidelity = keep_better("fidelity", plan.fidelity, plan.out, tuned)
     if plan.sharp is not None and fidelity.adapted and not ahead:
-        plan.sharp_out.unlink()  # it would be used
+        plan.sharp_out.unlink()  # beside the fidelity file it would be used in its place
     return {"fidelity": fidelity} | results
 
 

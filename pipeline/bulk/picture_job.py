@@ -81,7 +81,7 @@ class Work:
 
     def alike(self, other: "Work") -> bool:
         """True if both can go through the network together."""
-        return len({(it.pixels.shape, it.pixels.dtype, it.steps, type(it.told)) for it in (self, other)}) == 1
+        return len({(work.pixels.shape, work.pixels.dtype, work.steps, type(work.told)) for work in (self, other)}) == 1
 
 
 def load_upscaler(settings: Settings, engine: Engine) -> Upscaler:

@@ -114,9 +114,9 @@ def test_tiles_and_mixed_batches_give_what_each_picture_gives_alone(both: Path) 
     single = [upscaler(picture) for picture in pictures]
     for result, expected in zip(upscaler(pictures), single, strict=True):
         assert np.abs(result.astype(int) - expected).max() <= 1
-    steps = [upscaler.told_of(picture) for picture in pictures]
-    assert [type(one) for one in steps] == [type(SHARP), type(CLEAN), type(SHARP)]
-    for result, expected in zip(upscaler.batch(pictures, None, steps), single, strict=True):
+    told = [upscaler.told_of(picture) for picture in pictures]
+    assert [type(value) for value in told] == [type(SHARP), type(CLEAN), type(SHARP)]
+    for result, expected in zip(upscaler.batch(pictures, None, told), single, strict=True):
         assert np.abs(result.astype(int) - expected).max() <= 1
     tiled = Upscaler.load(both, precision="fp32", tile=32)(clean)
     assert np.abs(tiled.astype(int) - single[0]).max() <= 1
