@@ -83,13 +83,13 @@ ROWS = {
         "branches start at zero, Muon for Adam, learning rate 0.002",
         ("generator.residual=zero", "fidelity.optimizer=muon", "fidelity.learning_rate=0.002"),
     ),
-    "fidelity-zero-muon-strands": Row(
-        "the same, strands drawn on two fifths of the ground truths",
+    "fidelity-zero-muon-drawn": Row(
+        "the same, things drawn on two fifths of the ground truths",
         (
             "generator.residual=zero",
             "fidelity.optimizer=muon",
             "fidelity.learning_rate=0.002",
-            "fidelity.strands=0.4",
+            "fidelity.drawn=0.4",
         ),
     ),
     "fidelity-zero-64x16": Row(

@@ -110,7 +110,7 @@ def train_twin(
         return result
     data = SupervisedPairs(faces, manifest, work / "originals.bin", twin.faces)
     valid = [(pixels, reduce(pixels)) for _, pixels in original_rows(faces, "valid", twin.valid_faces)]
-    phase = replace(settings.fidelity, steps=twin.steps or settings.fidelity.steps, smoother=0.0, strands=0.0)
+    phase = replace(settings.fidelity, steps=twin.steps or settings.fidelity.steps, smoother=0.0, drawn=0.0)
     provenance = {
         "phase": "twin",
         "supervised_by": f"{len(data.index)} originals of {FACTOR * SIDE}x{FACTOR * SIDE}",

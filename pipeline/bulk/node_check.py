@@ -106,8 +106,8 @@ def check_nodes(address: str, source: str, output: Output, settings: Settings) -
         ClusterError: code, weights, INPUT or OUTPUT differ on a node, or it cannot run this at all.
     """
     paths = [settings.fidelity, settings.realism_model, settings.detector, settings.embedding]
-    if settings.fidelity is not None and not settings.realism:
-        paths.append(absolute(for_sharp(Path(settings.fidelity))))
+    if settings.fidelity is not None:
+        paths.append(absolute(for_sharp(Path(settings.fidelity), settings.realism)))
     marker = output.work / "marker"
     marker.write_bytes(secrets.token_hex(16).encode())
     arguments = (source, marker.uri, [path for path in paths if path])

@@ -30,9 +30,6 @@ def load(path: Path) -> tuple[AnyGenerator, Metadata]:
 def load_all(fidelity: Path, crisp: Path | None, realism: float) -> tuple[AnyGenerator, Metadata, AnyGenerator | None]:
     """Load what `upscale.weights.choose` chose, and what lies beside it for sharp pictures.
 
-    Weights for sharp pictures are another training's, which do not mix with those of realism: they serve where there is
-    none of it.
-
     Args:
         fidelity: weights file.
         crisp: of the realism generator; None where `realism` is 0.
@@ -52,16 +49,16 @@ def load_all(fidelity: Path, crisp: Path | None, realism: float) -> tuple[AnyGen
         other, described = load(crisp)
         mix = f"{metadata['sha256']}+{realism:g}*{described['sha256']}"
         return _mixed(generator, other, realism), metadata | {"sha256": mix}, None
-    beside = for_sharp(fidelity)
+    beside = for_sharp(fidelity, realism)
     if beside is None:
         return generator, metadata, None
     special, described = load(beside)
-    if _edges(special) != _edges(generator):
+    if _interface(special) != _interface(generator):
         raise ModelError(f"{beside}: not of the architecture of {fidelity.name} beside it: move it elsewhere")
     return generator, metadata | {FOR_SHARP: described["sha256"]}, special
 
 
-def _edges(generator: AnyGenerator) -> tuple[object, ...]:
+def _interface(generator: AnyGenerator) -> tuple[object, ...]:
     """What must be alike for the same pictures to go through one or another, in the same pieces."""
     config = generator.config
     return type(generator), generator.multiple, generator.reach, config.told, config.norm

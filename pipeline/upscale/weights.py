@@ -32,11 +32,14 @@ def partner(fidelity: Path, phase: str = "realism") -> Path:
     return fidelity.with_name(f"{fidelity.stem}-{phase}{fidelity.suffix or SUFFIX}")
 
 
-def for_sharp(fidelity: Path) -> Path | None:
+def for_sharp(fidelity: Path, realism: float = 0.0) -> Path | None:
     """Weights that go with those of a fidelity generator, trained on clean sharp pictures alone; None: there are none.
 
-    They lie beside it: `<name>-sharp`, and beside a file called `fidelity` also `sharp`, of the same ending.
+    They lie beside it: `<name>-sharp`, and beside a file called `fidelity` also `sharp`, of the same ending. They serve
+    where there is no realism: another training's weights do not mix with it.
     """
+    if realism:
+        return None
     files = [partner(fidelity, FOR_SHARP)]
     if fidelity.stem == PHASES[0]:
         files.append(fidelity.with_name(f"{FOR_SHARP}{fidelity.suffix or SUFFIX}"))

@@ -19,7 +19,7 @@ from pipeline.core.scales import FACTOR, GROUND_TRUTH_SIDE, SCALE_OF_USE
 from pipeline.core.schema import Row
 from pipeline.train.engine.config import BatchConfig
 from pipeline.train.engine.dataset import DECODED_BYTES, Inputs, Pairs, read_manifest
-from pipeline.train.engine.strands import draw_strands
+from pipeline.train.engine.drawing import draw
 
 SMOOTHER_FACTOR = (1.2, 3.0)
 """Range by which ground truths that are to be smoother are enlarged."""
@@ -121,7 +121,7 @@ class PairData:
             if own.random() < config.results:
                 return self._of_results(own, scale, config, share)
         side = config.crop if scale == SCALE_OF_USE else min(config.crop, GROUND_TRUTH_SIDE[scale])
-        numbers = 6 if config.strands and scale != SCALE_OF_USE else 4
+        numbers = 6 if config.drawn and scale != SCALE_OF_USE else 4
         lows, truths, told = self._draw(random, scale, side, config, share, numbers)
         # numbers of its own, so that a generator that is told nothing learns what it always did
         errors = np.random.Generator(np.random.PCG64([config.seed, step, 1])).uniform(
@@ -157,9 +157,9 @@ class PairData:
 
     def _crop(self, row: Row, side: int, config: BatchConfig, draws: Sequence[float]) -> tuple[Pixels, Pixels]:
         """One pair; `draws` from 0 to 1 decide whether it is a smoother one, how much so, and where it is cut out; two
-        more, whether strands are drawn on it, and which.
+        more, whether things are drawn on it, and which.
         """
-        chance, strength, across, down, *of_strands = draws
+        chance, strength, across, down, *of_drawn = draws
         image = self.images[row["image_id"]]
         if row["scale"] == SCALE_OF_USE:
             return cut_of_use(ground_truth(image, SCALE_OF_USE, row["augmentation"]), row, side // FACTOR, across, down)
@@ -173,8 +173,8 @@ class PairData:
         else:
             truth, low = make_pair(image, row)
             low, truth = cut_pair(low, truth, side, across, down)
-        if of_strands and of_strands[0] < config.strands:
-            truth = draw_strands(truth, np.random.Generator(np.random.PCG64(int(of_strands[1] * 2**53))))
+        if of_drawn and of_drawn[0] < config.drawn:
+            truth = draw(truth, np.random.Generator(np.random.PCG64(int(of_drawn[1] * 2**53))))
             low = None
         return low_side(truth, row) if low is None else low, truth
 

@@ -27,8 +27,8 @@ class BatchConfig:
     """Share of ground truths that are a part of the input enlarged by bicubic: as smooth as faces are at 1024."""
     results: float = 0.0
     """Share of steps, of those not at the scale of use, whose ground truths are made of results, see `Batch.truth`."""
-    strands: float = 0.0
-    """Share of ground truths, of those not at the scale of use, that strands are drawn on."""
+    drawn: float = 0.0
+    """Share of ground truths, of those not at the scale of use, that things are drawn on."""
 
 
 Optimizer = Literal["adam", "muon"]
@@ -67,9 +67,9 @@ class Phase:
     results: Share = 0.0
     """Share of steps, of those not at the scale of use, whose ground truths are what the averaged weights make of clean
     inputs, reduced 1.4 to 3 times: edges in them are as long and as straight as at 1024, which no input at 256 has."""
-    strands: Share = 0.0
-    """Share of ground truths, of those not at the scale of use, that long thin lines are drawn on, such as hair has at
-    1024. For fidelity: a discriminator would take drawn lines for real."""
+    drawn: Share = 0.0
+    """Share of ground truths, of those not at the scale of use, that hair, beads, cloth and letters are drawn on:
+    structures of a few pixels, as faces of 1024 have. For fidelity: a discriminator would take them for real."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ class TrainConfig(Common, Phase):
             self.scales,
             self.smoother,
             self.results,
-            self.strands,
+            self.drawn,
         )
 
 

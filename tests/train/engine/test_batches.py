@@ -23,7 +23,6 @@ from pipeline.core.shards import ShardError, write_rows
 from pipeline.train.engine.batches import TOLD_ERROR, ManifestError, PairData, cut_of_use, prefetch
 from pipeline.train.engine.config import BatchConfig
 from pipeline.train.engine.dataset import Inputs
-from pipeline.train.engine.strands import draw_strands
 
 
 @pytest.fixture(scope="module")
@@ -105,34 +104,23 @@ def test_the_share_of_smoother_ground_truths_is_the_one_asked_for(data: PairData
     assert 15 <= smoother <= 45
 
 
-def test_strands_are_drawn_on_the_share_asked_for_and_reduced_with_their_ground_truth(data: PairData) -> None:
+def test_things_are_drawn_on_the_share_asked_for_and_reduced_with_their_ground_truth(data: PairData) -> None:
     data = clean(data)
     config = replace(BATCHES, batch=64, crop=64, scale_chances={"64to256": 1.0})
-    low, plain, _ = data.batch(replace(config, strands=1e-9), 0)
-    low_on, drawn, _ = data.batch(replace(config, strands=0.3), 0)
+    low, plain, _ = data.batch(replace(config, drawn=1e-9), 0)
+    low_on, drawn, _ = data.batch(replace(config, drawn=0.3), 0)
     on = [bool((one != other).any()) for one, other in zip(plain, drawn, strict=True)]
     assert 9 <= sum(on) <= 30
     for index in np.flatnonzero(on):
         assert (reduce(drawn[index].numpy()) == low_on[index].numpy()).all()
     assert (low_on[[not one for one in on]] == low[[not one for one in on]]).all()
-    shared = data.batch(replace(config, strands=0.3), 0, slice(16, 32))
+    shared = data.batch(replace(config, drawn=0.3), 0, slice(16, 32))
     assert (shared.truth == drawn[16:32]).all()
 
 
-def test_strands_are_thin_lines_of_any_colour_that_leave_most_of_a_picture_as_it_is() -> None:
-    flat = np.full((64, 96, 3), 120, np.uint8)
-    drawn = [draw_strands(flat, np.random.default_rng(seed)) for seed in range(40)]
-    assert all(picture.shape == flat.shape and picture.dtype == np.uint8 for picture in drawn)
-    changed = [float((picture != flat).any(axis=2).mean()) for picture in drawn]
-    assert 0.02 < np.median(changed) < 0.5
-    assert sum(share > 0 for share in changed) >= 38
-    assert min(picture.min() for picture in drawn) < 30
-    assert max(picture.max() for picture in drawn) > 220
-
-
-def test_no_strands_are_drawn_at_the_scale_of_use(damaged: PairData) -> None:
+def test_nothing_is_drawn_at_the_scale_of_use(damaged: PairData) -> None:
     config = replace(BATCHES, scale_chances={"256to1024": 1.0})
-    for plain, asked in zip(damaged.batch(config, 5), damaged.batch(replace(config, strands=1.0), 5), strict=True):
+    for plain, asked in zip(damaged.batch(config, 5), damaged.batch(replace(config, drawn=1.0), 5), strict=True):
         assert (plain == asked).all()
 
 
