@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline.cli._shared import fail, fail_on, refuse_folder, refuse_to_replace
 from pipeline.runtime.console import console
@@ -38,9 +38,12 @@ def models_list(
     if as_json:
         typer.echo(json.dumps([asdict(model) for model in models], indent=2))
         return
-    shown = Table("name", "kind", "file", "")
+    # a name is there to be copied
+    shown = Table(Column("name", no_wrap=True), "kind", Column("file", overflow="fold"), "")
     for model in models:
-        shown.add_row(model.name, model.kind, model.file, model.note)
+        # of what is named by its file that is said already, and of a released pair it is three names as long
+        file = "" if model.file == model.name else model.file
+        shown.add_row(model.name, model.kind, file.replace(".safetensors", "") if "," in file else file, model.note)
     output().print(shown)
 
 
