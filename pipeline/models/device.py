@@ -57,7 +57,8 @@ def to_tensor(pixels: NDArray[Any], device: torch.device) -> Tensor:
 
 def to_pixels(x: Tensor, dtype: DTypeLike = np.uint8) -> NDArray[Any]:
     """Floats (..., c, h, w) in 0..1, cut off beyond, on any device -> uint8 or uint16 (..., h, w, c), rounded."""
-    scaled = x.float().clamp(0, 1).mul_(float(np.iinfo(dtype).max)).round_()
+    most = float(np.iinfo(dtype).max)
+    scaled = x.float().mul(most).round_().clamp_(0, most)  # in place, the last of them takes a quarter of the time
     kind = torch.uint8 if dtype == np.uint8 else torch.uint16
     pixels: NDArray[Any] = scaled.to(kind).movedim(-3, -1).contiguous().cpu().numpy()
     return pixels

@@ -9,8 +9,11 @@ image and domain.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +24,10 @@ from pipeline.models.bicubic import enlarge_by_products
 from pipeline.models.config import DiscriminatorConfig, GeneratorConfig
 from pipeline.models.convolution import Convolution, laid_as
 from pipeline.models.degrid import degrid, degrid_shuffled, shuffled
+from pipeline.models.fused import activated, add_convolved, is_fused
+
+_SLOPE = 0.2
+"""Of LeakyReLU, below 0."""
 
 
 class ResidualBlock(nn.Module):
@@ -41,7 +48,7 @@ class ResidualBlock(nn.Module):
         up: bool = False,
     ):
         super().__init__()
-        self.down, self.up = down, up
+        self.down, self.up, self.norm = down, up, norm
         self.scale = 0.5**0.5 if residual == "scaled" else None
         self.first = Convolution(width_in, width_in)
         self.second = Convolution(width_in, width_out)
@@ -52,16 +59,43 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Sum of shortcut and residual; where `scaled`, over sqrt(2), so that the variance stays that of one branch."""
-        residual = F.leaky_relu(self.norm1(x), 0.2)
+        residual = F.leaky_relu(self.norm1(x), _SLOPE)
         if self.up:
             x, residual = F.interpolate(x, scale_factor=2), F.interpolate(residual, scale_factor=2)
         residual = self.first(residual)
         if self.down:
             x, residual = F.avg_pool2d(x, 2), F.avg_pool2d(residual, 2)
         # in place where nobody needs what was there: an activation less to write, and to keep for the backward pass
-        residual = self.second(F.leaky_relu(self.norm2(residual), 0.2, inplace=True))
+        residual = self.second(F.leaky_relu(self.norm2(residual), _SLOPE, inplace=True))
         total = residual.add_(self.shortcut(x))
         return total if self.scale is None else total.mul_(self.scale)
+
+
+class ResidualChain(nn.Sequential):
+    """Residual blocks of one size and width, one after the other: (N, c, h, w) -> (N, c, h, w)."""
+
+    @property
+    def blocks(self) -> list[ResidualBlock]:
+        """In their order."""
+        return cast(list[ResidualBlock], list(self))
+
+    @property
+    def is_plain(self) -> bool:
+        """True if the blocks are nothing but convolutions, activations and sums."""
+        return all(block.scale is None and block.norm == "none" for block in self.blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Plain sums are added up in place, each by the operator that convolves, where torch has such."""
+        blocks = self.blocks
+        if not blocks or not self.is_plain or not is_fused(x, blocks[0].first):
+            for block in blocks:
+                x = block(x)
+            return x
+        total = x.clone()
+        for block in blocks:
+            features = F.leaky_relu(total, _SLOPE)
+            add_convolved(total, activated(features, block.first, _SLOPE), block.second)
+        return total
 
 
 class Generator(nn.Module):
@@ -92,7 +126,7 @@ class Generator(nn.Module):
         for module in self.modules():
             # on the meta device there is nothing to draw, and drawing there imports torch's compiler: two seconds
             if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
-                nn.init.kaiming_normal_(module.weight, a=0.2)
+                nn.init.kaiming_normal_(module.weight, a=_SLOPE)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         # zero, so that training starts at bicubic and not at noise on top of it
@@ -115,6 +149,28 @@ class Generator(nn.Module):
         for level in range(levels):
             radius += 2**level * (2 * 2 * self.config.blocks) + 2**level * (1 + 2 + 2 + 2)
         return radius + 2**levels * 2 * self.config.bottleneck
+
+    @torch.no_grad()
+    def with_plain_sums(self) -> "Generator":
+        """The same function without divisions by sqrt(2), where that can be had; it is no longer the one to train.
+
+        LeakyReLU of a multiple is that multiple of LeakyReLU: features may grow from block to block instead, if weights
+        before the first convolution of a block take it back and those of its second one, and its bias, give it.
+        """
+        config = self.config
+        if config.residual != "scaled" or config.norm != "none" or len(config.widths) > 1:
+            return self
+        other = deepcopy(self)
+        other.config = replace(config, residual="zero")
+        strength = 1.0
+        for block in other.bottleneck.blocks:
+            block.first.weight.mul_(strength)
+            block.second.weight.div_(strength)
+            cast(Tensor, block.second.bias).div_(strength)
+            strength, block.scale = strength * (block.scale or 1.0), None
+        last = cast(Convolution, other.tail[0]) if other.tail else other.to_rgb
+        last.weight.mul_(strength)
+        return other
 
     def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
         """Bicubic enlargement plus what the network adds; not clamped. The sum is float32 whatever the precision.
@@ -143,8 +199,8 @@ class Generator(nn.Module):
         for level, up in zip(self.decoder, self.ups, strict=True):
             features = level((up(features) + skips.pop()) * 0.5**0.5)
         for convolution in self.tail:
-            features = convolution(F.interpolate(F.leaky_relu(features, 0.2), scale_factor=2))
-        detail = self.to_rgb(F.leaky_relu(features, 0.2))
+            features = convolution(F.interpolate(F.leaky_relu(features, _SLOPE), scale_factor=2))
+        detail = self.to_rgb(F.leaky_relu(features, _SLOPE))
         if not self.config.even:
             return detail.float() if self.tail else shuffled(detail.float())
         if self.tail:
@@ -181,8 +237,8 @@ class Discriminator(nn.Module):
         return scores
 
 
-def _chain(block: Callable[[int, int], ResidualBlock], width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(block(width, width) for _ in range(count)))
+def _chain(block: Callable[[int, int], ResidualBlock], width: int, count: int) -> ResidualChain:
+    return ResidualChain(*(block(width, width) for _ in range(count)))
 
 
 def _patch_network(config: DiscriminatorConfig) -> nn.Sequential:
@@ -190,12 +246,12 @@ def _patch_network(config: DiscriminatorConfig) -> nn.Sequential:
     widths = config.widths
     layers: list[nn.Module] = [Convolution(3, widths[0])]
     layers += [ResidualBlock(wide, deep, down=True) for wide, deep in pairwise(widths)]
-    layers += [nn.LeakyReLU(0.2), Convolution(widths[-1], widths[-1])]
-    layers += [nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 1, 1)]
+    layers += [nn.LeakyReLU(_SLOPE), Convolution(widths[-1], widths[-1])]
+    layers += [nn.LeakyReLU(_SLOPE), nn.Conv2d(widths[-1], 1, 1)]
     network = nn.Sequential(*layers)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, a=0.2)
+            nn.init.kaiming_normal_(module.weight, a=_SLOPE)
             if config.spectral_norm:
                 nn.utils.parametrizations.spectral_norm(module)
     return network

@@ -14,7 +14,7 @@ from pipeline.core.images import Planes
 from pipeline.core.scales import FACTOR
 from pipeline.models.convolution import layout, threads_of_one_core
 from pipeline.models.device import choose_device, choose_precision, out_of_memory, to_pixels, to_tensor
-from pipeline.models.networks import enlarge
+from pipeline.models.networks import Generator, enlarge
 from pipeline.upscale.back_projection import REPAIR_REACH, back_projected
 from pipeline.upscale.blocks import SIDE
 from pipeline.upscale.generators import AnyGenerator
@@ -83,6 +83,8 @@ class ArrayUpscaler:
         self.back_projection = back_projection
 
     def _placed(self, generator: AnyGenerator) -> AnyGenerator:
+        if isinstance(generator, Generator):
+            generator = generator.with_plain_sums()
         # the weights themselves in low precision: autocast would convert them again for every picture
         laid = layout(self.device, self.dtype)
         return generator.to(self.device, self.dtype).to(memory_format=laid).eval()

@@ -1,6 +1,7 @@
 """The untrained generator is bicubic, a file alone rebuilds it, and it enlarges pictures of any size without seams."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipeline.models.checkpoint import interpolate, load_generator, save_generat
 from pipeline.models.config import DiscriminatorConfig, GeneratorConfig
 from pipeline.models.degrid import degrid, degrid_shuffled, shuffled
 from pipeline.models.device import choose_precision
+from pipeline.models.fused import is_fused
 from pipeline.models.networks import Discriminator, Generator, enlarge
 from pipeline.models.weights_file import ModelError
 from pipeline.upscale.upscaler import Upscaler
@@ -162,6 +164,51 @@ def test_in_bf16_the_grid_is_taken_out_to_a_small_part_of_a_grey_level() -> None
 def test_weights_written_before_there_were_tails_still_load(tmp_path: Path) -> None:
     config = {"widths": [8], "blocks": 0, "bottleneck": 2, "norm": "none"}
     assert GeneratorConfig.from_dict(config) == PLAIN
+
+
+@pytest.mark.parametrize("config", [PLAIN, RESIZE], ids=["plain", "resizing tail"])
+def test_sums_that_are_not_divided_give_the_same_pictures(config: GeneratorConfig) -> None:
+    scaled = lively(replace(config, bottleneck=5))
+    for block in scaled.bottleneck:
+        torch.nn.init.normal_(block.first.bias, std=0.1)
+        torch.nn.init.normal_(block.second.bias, std=0.1)
+    before = {name: value.clone() for name, value in scaled.state_dict().items()}
+    plain, low = scaled.with_plain_sums(), torch.rand(1, 3, 24, 32)
+    assert plain.bottleneck.is_plain
+    assert not scaled.bottleneck.is_plain
+    with torch.inference_mode():
+        assert (scaled(low) - enlarge(low)).abs().max() > 0.01
+        assert torch.allclose(plain(low), scaled(low), atol=1e-5)
+    # what is trained and written is not changed
+    assert all(torch.equal(value, before[name]) for name, value in scaled.state_dict().items())
+
+
+@pytest.mark.parametrize("config", [DEEP, INSTANCE, ZERO], ids=["two levels", "instance norm", "residuals from zero"])
+def test_where_plain_sums_cannot_be_had_or_are_there_already_the_network_stays(config: GeneratorConfig) -> None:
+    generator = lively(config)
+    assert generator.with_plain_sums() is generator
+
+
+def test_convolutions_fused_with_what_follows_give_what_blocks_give_and_leave_their_input_alone() -> None:
+    chain = lively(replace(PLAIN, widths=(32,), bottleneck=4)).with_plain_sums().bottleneck.bfloat16()
+    for block in chain:
+        torch.nn.init.normal_(block.first.bias, std=0.1)
+        torch.nn.init.normal_(block.second.bias, std=0.1)
+    x = torch.randn(2, 32, 21, 34).bfloat16().contiguous(memory_format=torch.channels_last)
+    given = x.clone()
+    with torch.inference_mode():
+        if not is_fused(x, chain[0].first):
+            pytest.skip("oneDNN has no such operators for this processor")
+        one_by_one, exact = x, x.float()
+        for block in chain:
+            one_by_one = block(one_by_one)
+        for block in deepcopy(chain).float():
+            exact = block(exact)
+        fused = chain(x)
+        assert torch.equal(x, given)
+        assert torch.equal(chain(x[1:].contiguous(memory_format=torch.channels_last)), fused[1:])
+    assert (fused - exact).abs().mean() <= (one_by_one - exact).abs().mean() < 0.02 * exact.abs().mean()
+    assert chain(x).requires_grad  # the way with gradients is another
 
 
 def test_residual_branches_that_start_at_zero_change_nothing_and_learn() -> None:
