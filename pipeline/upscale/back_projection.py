@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.core.scales import FACTOR
+from pipeline.models.bicubic import reduce_by_products
 from pipeline.models.networks import enlarge
 
 REPAIRED: Final = 0.5 / 255
@@ -31,13 +32,11 @@ def back_projected(result: Tensor, low: Tensor, steps: int, repairs: bool = Fals
         return result
     height, width = low.shape[-2:]
     low = low.contiguous()
-    lacking = low - F.interpolate(result, size=(height, width), mode="bicubic", antialias=True)
+    lacking = low - _reduced(result, height, width)
     share: Tensor | float = 1.0
     if repairs:
-        window, mean = 2 * REPAIR_REACH + 1, lacking.abs().mean(dim=1, keepdim=True)
-        for size in ((window, 1), (1, window)):  # a box is a row of columns
-            padding = (size[0] // 2, size[1] // 2)
-            mean = F.avg_pool2d(mean, size, stride=1, padding=padding, count_include_pad=False)
+        mean = lacking.abs().mean(dim=1, keepdim=True)
+        mean = _box(height).to(low) @ mean @ _box(width).to(low).T
         share = (3 - 2 * mean / REPAIRED).clamp(0, 1)
     added = total = lacking * share
     sides = ((height, result.shape[-2]), (width, result.shape[-1])) if steps > 1 else ()
@@ -50,6 +49,22 @@ def back_projected(result: Tensor, low: Tensor, steps: int, repairs: bool = Fals
     if result.shape[-2:] == (FACTOR * height, FACTOR * width):
         return enlarge(total).add_(result)
     return F.interpolate(total, size=result.shape[-2:], mode="bicubic", antialias=True).add_(result)
+
+
+def _reduced(large: Tensor, height: int, width: int) -> Tensor:
+    reduced = None
+    if large.shape[-2:] == (FACTOR * height, FACTOR * width):
+        reduced = reduce_by_products(large, FACTOR)
+    return F.interpolate(large, size=(height, width), mode="bicubic", antialias=True) if reduced is None else reduced
+
+
+@lru_cache(maxsize=16)
+def _box(side: int) -> Tensor:
+    """Matrix (side, side): the mean around each pixel of a line, of those that there are within `REPAIR_REACH`."""
+    with torch.inference_mode(False):
+        place = torch.arange(side)
+        near = ((place[:, None] - place).abs() <= REPAIR_REACH).float()
+        return near / near.sum(dim=1, keepdim=True)
 
 
 @lru_cache(maxsize=16)
