@@ -2,6 +2,7 @@
 
 python benchmarks/bench_stages.py                              # after `make repro`: its data and generators
 python benchmarks/bench_stages.py --against ../before          # another checkout of this project
+python benchmarks/bench_stages.py --against ../before --data ../before    # where it cannot read these params
 
 Processor milliseconds a face of one worker on one thread, once it is warm: the median of units, which are done turn by
 turn by processes of both checkouts. Evaluation without networks. Start-up, Ray and joining parts are not in it
@@ -72,14 +73,14 @@ def serve(faces: int) -> None:
 
 
 class Checkout:
-    """A process that does cases by the code of a checkout, on the data of this one."""
+    """A process that does cases by the code of a checkout, on the data of one."""
 
-    def __init__(self, code: Path, faces: int):
+    def __init__(self, code: Path, data: Path, faces: int):
         # as Ray's workers have it; numpy's idle threads would be counted as work
         environment = os.environ | {"PYTHONPATH": str(code.resolve()), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, str(Path(__file__).resolve()), "--serve", "--faces", str(faces)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process: subprocess.Popen[str] = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)  # type: ignore[call-overload]
+        self.process: subprocess.Popen[str] = subprocess.Popen(command, cwd=data, env=environment, **pipes)  # type: ignore[call-overload]
         first = self._line()
         if not first:
             sys.exit(f"{code}: its stages cannot be done, see above")
@@ -101,20 +102,23 @@ def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", type=Path, help="another checkout")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT, help="the checkout whose params, data and generators are used"
+    )
     parser.add_argument("--faces", type=int, default=8, help="test faces of a unit")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if not (ROOT / "data/upscaled").is_dir():
-        print("there is no data/upscaled: run `make repro` first")
+    if not (asked.data / "data/upscaled").is_dir():
+        print(f"there is no {asked.data / 'data/upscaled'}: run `make repro` there first")
         return
     if asked.serve:
         serve(asked.faces)
         return
-    sides = {"now": Checkout(ROOT, asked.faces)}
+    sides = {"now": Checkout(ROOT, asked.data, asked.faces)}
     if asked.against:
-        sides["before"] = Checkout(asked.against, asked.faces)
+        sides["before"] = Checkout(asked.against, asked.data, asked.faces)
     found: dict[str, dict[str, list[float]]] = {}
     for _ in range(asked.rounds):
         for index, name in enumerate(sides["now"].names):

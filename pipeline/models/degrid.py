@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from pipeline.models.device import cpu_has_bf16
+
 _NEIGHBOURHOOD = (1 / 8, 2 / 8, 2 / 8, 2 / 8, 1 / 8)
 """Weights along an axis, around a pixel: they vanish at periods 4 and 2, and keep slopes as they are."""
 _FOUR = {torch.bfloat16: torch.int64, torch.float16: torch.int64, torch.float32: torch.complex128}
@@ -76,7 +78,8 @@ def _wide(detail: Tensor) -> Tensor:
 def _degrid_positions(detail: Tensor, window: int) -> Tensor:
     detail = detail.contiguous(memory_format=torch.channels_last)
     with torch.autocast(detail.device.type, enabled=False):
-        return _wide(detail) - _grid(detail, window)
+        grid, count = _sums_around(_grid(detail), window)
+        return torch.sub(_wide(detail), grid, alpha=1 / count)
 
 
 class _Degrid(torch.autograd.Function):
@@ -122,8 +125,8 @@ def _matrices(side: int, window: int, dtype: torch.dtype) -> tuple[Tensor, Tenso
     return mean.to(dtype), (mean @ neighbourhood).to(dtype)
 
 
-def _grid(detail: Tensor, window: int) -> Tensor:
-    """What is to be taken out of (N, 48, h, w), of the type that `detail` has."""
+def _grid(detail: Tensor) -> Tensor:
+    """What each position of (N, 48, h, w) has more than its neighbourhood, of the type that `detail` has."""
     line = torch.zeros(4, 12, dtype=torch.float64)
     for position in range(4):  # of neighbouring blocks, and of its own: `grid` is a pixel less its neighbourhood
         line[position, position + 2 : position + 7] = torch.tensor(_NEIGHBOURHOOD)
@@ -138,12 +141,28 @@ def _grid(detail: Tensor, window: int) -> Tensor:
         # of one layout, else the whole becomes contiguous, and pooling it takes six times as long
         ends = [end.contiguous(memory_format=torch.channels_last) for end in ends]
         around = torch.cat([ends[0], around, ends[1]], dim=axis)
-    grid = F.conv2d(around, kernel.to(detail).repeat(3, 1, 1, 1), groups=3)
-    for size, padding in _sides(window):
-        grid = F.avg_pool2d(grid, size, stride=1, padding=padding, count_include_pad=False)
-    return grid
+    return F.conv2d(around, kernel.to(detail).repeat(3, 1, 1, 1), groups=3)
 
 
-def _sides(window: int) -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:
-    """Size and padding of the poolings that make up a box: a row of columns."""
-    return ((window, 1), (window // 2, 0)), ((1, window), (0, window // 2))
+def _sums_around(grid: Tensor, window: int) -> tuple[Tensor, int]:
+    """Sums over `window` x `window` of (N, c, h, w), and what to divide them by; near an edge, as many times the mean.
+
+    Of bf16 they are rounded as means would be, but the weights are whole numbers, which bf16 holds.
+    """
+    fast = grid.device.type == "cpu" and (grid.dtype != torch.bfloat16 or cpu_has_bf16())
+    if not fast or torch.compiler.is_exporting() or min(grid.shape[2:]) < window:
+        for size in ((window, 1), (1, window)):  # a box is a row of columns
+            padding = (size[0] // 2, size[1] // 2)
+            grid = F.avg_pool2d(grid, size, stride=1, padding=padding, count_include_pad=False)
+        return grid, 1
+    # as a convolution of each channel it takes a third of the time
+    channels, reach = grid.shape[1], window // 2
+    line = grid.new_ones(channels, 1, window, 1)
+    for axis, kernel, padding in ((2, line, (reach, 0)), (3, line.transpose(2, 3), (0, reach))):
+        grid = F.conv2d(grid, kernel, padding=padding, groups=channels)
+        last = grid.shape[axis] - 1
+        for place in range(reach):
+            fewer = window / (reach + 1 + place)
+            grid.select(axis, place).mul_(fewer)
+            grid.select(axis, last - place).mul_(fewer)
+    return grid, window**2

@@ -21,15 +21,17 @@ class FaceCrops:
     def __init__(self, config: EvaluationConfig) -> None:
         detector = config.networks.get("detector")
         self._finder = FaceFinder(Path(detector)) if detector else None
-        self._known: dict[str, CropCentres] = {}
+        self._known: dict[tuple[str, str], CropCentres] = {}
         self._alone = Lock()  # a detector looks at one picture at a time, and sheets are drawn by threads
 
     def __call__(self, case: Case) -> CropCentres:
         """Crops of a case, looked for in its true picture."""
+        # at each scale the picture is another, and which one is asked for first is left to chance
+        key = case.id, case.scale
         with self._alone:
-            if case.id not in self._known:
-                self._known[case.id] = self._find(case)
-            return self._known[case.id]
+            if key not in self._known:
+                self._known[key] = self._find(case)
+            return self._known[key]
 
     def _find(self, case: Case) -> CropCentres:
         if self._finder is None or case.truth is None or not (faces := self._finder.find(case.truth)):

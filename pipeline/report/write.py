@@ -61,8 +61,11 @@ def write(
     tables.write(work / "tables", summary, config.subject, [table.to_text() for table in by_kind])
     networks = {name: Path(path).name for name, path in config.networks.items()}
     provenance = shareable(provenance | ({"networks of metrics": networks} if networks else {}))
-    degraded = [(table, write_kinds(report, table)) for table in by_kind]
-    text = page.render(summary, rows, write_sheets(report), write_worst(report), config, provenance, draw, degraded)
+    with ThreadPoolExecutor(3) as pool:  # each waits for pictures to be read
+        shown, extremes = pool.submit(write_sheets, report), pool.submit(write_worst, report)
+        of_kinds = [pool.submit(write_kinds, report, table) for table in by_kind]
+        degraded = [(table, cases.result()) for table, cases in zip(by_kind, of_kinds, strict=True)]
+        text = page.render(summary, rows, shown.result(), extremes.result(), config, provenance, draw, degraded)
     write_bytes(work / PAGE, text.encode())
     _publish(work, reports)
     return summary
