@@ -140,7 +140,7 @@ def gather(options: argparse.Namespace, device: torch.device) -> dict[str, nn.Mo
     """All networks, in float32."""
     fidelity, _ = choose(options.model, None, 0.0)
     torch.manual_seed(0)
-    found: dict[str, nn.Module] = {"facesr": load_generator(Path(fidelity))[0]}
+    found: dict[str, nn.Module] = {"facesr": load_generator(Path(fidelity))[0].with_plain_sums()}  # as it enlarges
     found |= {name: build() for name, build in architectures().items() if name not in options.without}
     for path in sorted(options.peers.glob("*.pt")) if options.peers else ():
         found[path.stem] = torch.jit.load(path, map_location="cpu")
