@@ -50,18 +50,19 @@ def test_results_of_other_factors_are_made_to_agree_as_the_steps_make_them(facto
     assert difference.abs().max() < 0.001 * GREY_LEVEL
 
 
-def test_the_grid_is_taken_out_as_the_definition_has_it_to_the_border() -> None:
+@pytest.mark.parametrize("window", [9, 21])  # the second is larger than the picture
+def test_the_grid_is_taken_out_as_the_definition_has_it_to_the_border(window: int) -> None:
     torch.manual_seed(0)
     detail = 0.1 * torch.randn(2, 3, 4 * 18, 4 * 31)
     line = torch.tensor([1.0, 2, 2, 2, 1]) / 8
     around = F.pad(detail, (2, 2, 2, 2), mode="replicate")
     around = F.conv2d(around, torch.outer(line, line).expand(3, 1, 5, 5), groups=3)
-    grid = F.avg_pool2d(F.pixel_unshuffle(detail - around, 4), 9, stride=1, padding=4, count_include_pad=False)
+    grid = F.avg_pool2d(F.pixel_unshuffle(detail - around, 4), window, 1, window // 2, count_include_pad=False)
     expected = detail - F.pixel_shuffle(grid, 4)
     for layout in (torch.contiguous_format, torch.channels_last):
-        found = degrid(detail.contiguous(memory_format=layout), 9)
+        found = degrid(detail.contiguous(memory_format=layout), window)
         assert (found - expected).abs().max() < 0.001 * GREY_LEVEL
-        in_training = degrid(detail.contiguous(memory_format=layout).requires_grad_(), 9)
+        in_training = degrid(detail.contiguous(memory_format=layout).requires_grad_(), window)
         assert (in_training - expected).abs().max() < 0.001 * GREY_LEVEL
 
 
