@@ -3,7 +3,7 @@
 python benchmarks/bench_upscale.py                                          # all of them, small
 python benchmarks/bench_upscale.py memory --counts 500 2000 --model released
 python benchmarks/bench_upscale.py overhead --count 40
-python benchmarks/bench_upscale.py rate --count 1000
+python benchmarks/bench_upscale.py rate --count 1000 [--precision fp32]
 python benchmarks/bench_upscale.py flat --counts 500 5000
 
 | command | promise |
@@ -150,11 +150,11 @@ def overhead(options: argparse.Namespace, faces: Faces, promises: Promises) -> N
 # beside the bare network
 
 
-def _bare(threads: int, count: int, barrier: Barrier, answers: "multiprocessing.Queue[float]") -> None:
+def _bare(threads: int, count: int, precision: str, barrier: Barrier, answers: "multiprocessing.Queue[float]") -> None:
     """Forward passes of the released generator on one 256x256 picture and nothing else; tell the seconds of all."""
     keep_freed_memory()  # as workers do
     torch.set_num_threads(threads)
-    upscaler = Upscaler.load()
+    upscaler = Upscaler.load(precision=precision)
     x = torch.rand(1, 3, 256, 256, device=upscaler.device)
     wait: Callable[[], None] = torch.cuda.synchronize if x.is_cuda else lambda: None
     with torch.inference_mode():
@@ -168,12 +168,12 @@ def _bare(threads: int, count: int, barrier: Barrier, answers: "multiprocessing.
     answers.put(time.monotonic() - start)
 
 
-def bare(processes: int, count: int) -> float:
+def bare(processes: int, count: int, precision: str) -> float:
     """Pictures a second of the network alone, in so many processes; they share as many threads as there are workers."""
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(processes), context.Queue()
     started = [
-        context.Process(target=_bare, args=(WORKERS // processes, count // processes, barrier, answers))
+        context.Process(target=_bare, args=(WORKERS // processes, count // processes, precision, barrier, answers))
         for _ in range(processes)
     ]
     for process in started:
@@ -190,13 +190,13 @@ def rate(options: argparse.Namespace, faces: Faces, promises: Promises) -> None:
     most = max(WORKERS, min(options.count, 100))
     with folder(options.folder) as place:
         archive = faces.zip(place / "faces.zip", options.count)
-        found = {way: [bare(processes, most)] for way, processes in ways.items()}
-        done = run(archive, place / "out", "--workers", WORKERS)
+        found = {way: [bare(processes, most, options.precision)] for way, processes in ways.items()}
+        done = run(archive, place / "out", "--workers", WORKERS, "--precision", options.precision)
         if done.code:
             promises.keep(False, f"rate: exit {done.code} {_tail(done)}")
             return
         for way, processes in ways.items():
-            found[way].append(bare(processes, most))
+            found[way].append(bare(processes, most, options.precision))
     each = options.count / (done.samples[-1].at - done.started)
     working = options.count / (done.done - done.begun)
     print(f"rate, {options.count} pictures: {each:.2f} a second, {working:.2f} from the first one on")
@@ -262,6 +262,7 @@ def main() -> None:
     one.add_argument("--folder", type=Path)
     one = commands.add_parser("rate")
     one.add_argument("--count", type=int, default=200, help="pictures; the released generator enlarges them")
+    one.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     one.add_argument("--folder", type=Path)
     options = parser.parse_args()
     promises, faces = Promises(), Faces()
